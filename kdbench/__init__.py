@@ -1,0 +1,1 @@
+"""kdbench: knowledge distillation methods, compared under equal conditions."""

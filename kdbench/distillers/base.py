@@ -1,0 +1,219 @@
+"""The base of every method: what it declares, what it is built from, and the one hook that it fills."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from kdbench.errors import ConfigError, IncompatibleError
+from kdbench.models.spec import OUTPUT_KINDS, ModelOutput, ModelSpec
+from kdbench.random import CounterRNG, forked_seed
+from kdbench.registry import Registry
+
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a method may know of the training set.
+
+    Attributes:
+        num_classes: K.
+        num_samples: training images (before repetition); memory banks have that many rows.
+        labels: (num_samples,) int64 training labels, for methods that draw negatives by class; may be None.
+    """
+
+    num_classes: int
+    num_samples: int = 0
+    labels: Tensor | None = None
+
+
+@dataclass
+class Batch:
+    """One training batch as a method sees it.
+
+    Attributes:
+        images: (B, 3, H, W) float in [0, 1], augmented, not normalised.
+        target: (B,) int64 labels, or (B, K) soft labels (mixup, cutmix).
+        index: (B,) int64 position of each sample in the training set.
+        draw: (B,) int64 position of each sample in the epoch's virtual set (repeats count apart); keys random draws.
+        epoch: counted from 1.
+        progress: share of the training that is done, in [0, 1].
+        seed: the run's seed.
+        smoothing: label smoothing of the run's criterion; 0 where the soft labels hold it already.
+    """
+
+    images: Tensor
+    target: Tensor
+    index: Tensor
+    draw: Tensor
+    epoch: int = 1
+    progress: float = 0.0
+    seed: int = 0
+    smoothing: float = 0.0
+
+    @property
+    def labels(self) -> Tensor:
+        """(B,) class index of each sample; the largest entry of a soft label."""
+        return self.target if self.target.dim() == 1 else self.target.argmax(dim=1)
+
+    def generator(self, name: str) -> CounterRNG:
+        """The random stream ``name`` of this batch: row ``b`` belongs to sample ``draw[b]``, whatever the batch is."""
+        return CounterRNG(self.seed, f"method/{name}", self.epoch, self.draw)
+
+
+class Distiller(nn.Module):
+    """One distillation method.
+
+    A subclass declares what it needs, gives its default hyperparameters, builds its modules in :meth:`setup` and returns
+    named, weighted loss terms from :meth:`losses`. The engine acts on the declarations and never on a method's name.
+
+    Class attributes:
+        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``.
+        defaults: hyperparameters; they become the configuration node of the method's name.
+        presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
+        reference: paper, venue, year, and the original implementation that was compared.
+        verified: what the loss was checked against; ``"unverified"`` where no original implementation was seen.
+        uses_teacher: False for training without a teacher.
+        needs_networks: the method runs inside the networks and overrides :meth:`forward`.
+        needs_labels: it draws from the labels of the whole training set.
+        grad_teacher: gradients flow through the teacher's operations (its weights stay frozen).
+        min_batch: smallest batch for which the loss is defined.
+        batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
+    """
+
+    teacher_needs: ClassVar[set[str]] = {"logits"}
+    student_needs: ClassVar[set[str]] = {"logits"}
+    defaults: ClassVar[dict[str, Any]] = {}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    reference: ClassVar[str] = ""
+    verified: ClassVar[str] = "unverified"
+    uses_teacher: ClassVar[bool] = True
+    needs_networks: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+    grad_teacher: ClassVar[bool] = False
+    min_batch: ClassVar[int] = 1
+    batch_coupled: ClassVar[bool] = False
+    name: ClassVar[str] = ""
+
+    def __init__(
+        self, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo, *, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.student_spec = student
+        self.data = data
+        self.cfg = cfg
+        self.seed = seed
+        if self.uses_teacher and teacher is None:
+            raise ConfigError(f"{self.name} needs a teacher; name one with DISTILLER.TEACHER")
+        self._teacher_spec = teacher
+        reason = self.refuses(student, teacher, cfg, data)
+        if reason:
+            raise IncompatibleError(f"{self.name} is undefined for this pair: {reason}")
+        with self.seeded("setup"):
+            self.setup()
+
+    @property
+    def teacher_spec(self) -> ModelSpec:
+        """The teacher's spec."""
+        if self._teacher_spec is None:
+            raise ConfigError(f"{self.name} has no teacher")
+        return self._teacher_spec
+
+    @classmethod
+    def refuses(
+        cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo
+    ) -> str | None:
+        """Why the method is undefined for this pair, or None; subclasses add their own reasons after ``super()``'s."""
+        for role, spec, needs in (("student", student, cls.student_needs), ("teacher", teacher, cls.teacher_needs)):
+            missing = sorted(needs - spec.provides) if spec is not None else []
+            if missing:
+                return f"the {role} {spec.name or spec.family} gives no {', '.join(missing)}"  # type: ignore[union-attr]
+        if teacher is not None and cls.uses_teacher and "logits" in cls.teacher_needs:
+            if teacher.num_classes != student.num_classes:
+                return f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}"
+        return None
+
+    def setup(self) -> None:
+        """Build the method's own modules and check its hyperparameters. The global generator is seeded from
+        (seed, method) here, so plain PyTorch initialisation is reproducible; ``with self.seeded("name")`` gives a module
+        a stream of its own, so that its weights do not depend on the modules built before it."""
+
+    @contextmanager
+    def seeded(self, module: str) -> Iterator[None]:
+        """Initialise what is built inside from (seed, method, module)."""
+        with forked_seed("method", self.seed, self.name, module):
+            yield
+
+    def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
+        """Named, weighted 0-d loss terms; the trainer sums and logs them. ``teacher`` carries no gradient."""
+        raise TypeError(f"{type(self).__name__} must define losses(student, teacher, batch)")
+
+    def forward(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
+        """One step: run the student and return the loss terms.
+
+        Args:
+            student: the student's FeatureModel.
+            teacher: the teacher's ModelOutput; its FeatureModel where ``needs_networks``; None without a teacher.
+            batch: the batch.
+        """
+        return self.losses(student(batch.images, need=self.student_needs), teacher, batch)
+
+    def check_batch(self, size: int) -> None:
+        """Refuse a batch that is too small for the loss.
+
+        Raises:
+            IncompatibleError: fewer samples than ``min_batch``.
+        """
+        if size < self.min_batch:
+            raise IncompatibleError(
+                f"{self.name} compares the samples of a batch and needs at least {self.min_batch}; SOLVER.BATCH_SIZE gives {size}"
+            )
+
+    def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The run's criterion, mean over the batch; logits (B, K)."""
+        return F.cross_entropy(logits.float() if logits.dtype in _HALF else logits, batch.target, label_smoothing=batch.smoothing)
+
+    def warmup(self, batch: Batch, epochs: float) -> float:
+        """``min(epoch / epochs, 1)`` with epochs counted from 1, so that epoch ``epochs`` is at full strength; 1 for 0."""
+        return min(batch.epoch / epochs, 1.0) if epochs > 0 else 1.0
+
+    def extra_parameters(self) -> int:
+        """Trained parameters besides the student's; all of them are dropped at export."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+distillers: Registry[type[Distiller]] = Registry(
+    "method", "kdbench.distillers", "`kdbench list methods` shows them all; --import MODULE registers your own."
+)
+
+
+def register_distiller(name: str) -> Callable[[type[Distiller]], type[Distiller]]:
+    """Class decorator: register a :class:`Distiller` under ``name``, checking its declarations.
+
+    Raises:
+        TypeError: the class is no Distiller, or declares an output kind that does not exist.
+    """
+
+    def decorate(cls: type[Distiller]) -> type[Distiller]:
+        if not (inspect.isclass(cls) and issubclass(cls, Distiller)):
+            raise TypeError(f"@register_distiller({name!r}) decorates a subclass of kdbench.Distiller")
+        for needs in (cls.teacher_needs, cls.student_needs):
+            unknown = set(needs) - set(OUTPUT_KINDS)
+            if unknown:
+                raise TypeError(f"{name}: no output kind is called {sorted(unknown)}; there are {OUTPUT_KINDS}")
+        cls.name = name
+        distillers.add(name, cls)
+        return cls
+
+    return decorate

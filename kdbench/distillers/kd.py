@@ -1,0 +1,48 @@
+"""Knowledge distillation by softened logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kdbench.distillers._math import full_precision, tempered_kl, with_terms
+from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.models.spec import ModelOutput
+
+
+@full_precision
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float, return_terms: bool = False) -> Any:
+    """``T^2 * mean_b KL(softmax(z_t / T) || softmax(z_s / T))`` (Hinton et al., 2015).
+
+    Args:
+        student_logits: (B, K).
+        teacher_logits: (B, K), no gradient.
+        temperature: T > 0.
+        return_terms: also return the terms, ``{"kl": ...}``.
+
+    Returns:
+        0-d tensor, or ``(loss, terms)``.
+    """
+    loss = tempered_kl(student_logits, teacher_logits, temperature).mean()
+    return with_terms(loss, {"kl": loss}, return_terms)
+
+
+@register_distiller("KD")
+class KD(Distiller):
+    """Knowledge Distillation (Hinton, Vinyals and Dean, 2015): cross entropy plus the KL divergence of softened logits."""
+
+    reference = "Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. NeurIPS workshop 2014, arXiv 1503.02531"
+    verified = "mdistiller@a08d46f, RepDistiller@b84f547"
+    defaults = {"TEMPERATURE": 4.0, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}}
+    presets = {
+        "heterogeneous": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0}},  # OFAKD's train.py
+        "imagenet": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 0.5, "KD_WEIGHT": 0.5}},  # mdistiller's r34_r18
+    }
+
+    def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
+        kd = kd_loss(student.logits, teacher.logits, temperature=self.cfg.TEMPERATURE)
+        return {
+            "ce": self.cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
+            "kd": self.cfg.LOSS.KD_WEIGHT * kd,
+        }

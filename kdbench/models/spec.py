@@ -1,0 +1,96 @@
+"""What a method may know of a network: its spec, and the outputs of one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+
+from torch import Tensor
+
+#: Everything that a method can ask of a network. ``logits`` and ``penultimate`` are always there.
+OUTPUT_KINDS = ("logits", "penultimate", "stages", "prefix", "cams", "region_maps", "pre_activation")
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: ``channels`` maps of ``grid = (h, w)``, and how many class/register tokens stand in front of them."""
+
+    channels: int
+    grid: tuple[int, int]
+    prefix_tokens: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Shape of a network as methods see it; a pure value, so that a teacher can be described without being built.
+
+    Attributes:
+        name: the name that it was created by.
+        family: ``cnn``, ``vit`` or ``mlp`` (``hybrid`` where timm's own family says so).
+        num_classes: K.
+        penultimate: D, width of the pooled vector that the classifier sees.
+        input_size: (h, w) that the backbone is fed with, after the wrapper's resize.
+        stages: shallow to deep, at most four, never the stem.
+        pre_activation: stages before their last activation; empty where the network has no such thing.
+        provides: the output kinds that this network can give.
+        token_features: stages are token sequences laid out on their grid (ViT, Swin, Mixer), not convolution maps.
+        params: number of parameters.
+        head: how the classifier reads the last features: ``gap`` (mean over places, then linear), ``token``
+            (a class token), ``other``.
+    """
+
+    name: str
+    family: str
+    num_classes: int
+    penultimate: int
+    input_size: tuple[int, int]
+    stages: tuple[StageSpec, ...] = ()
+    pre_activation: tuple[StageSpec, ...] = ()
+    provides: frozenset[str] = frozenset({"logits", "penultimate"})
+    token_features: bool = False
+    params: int = 0
+    head: str = "other"
+
+
+@dataclass
+class ModelOutput:
+    """Outputs of one forward pass; whatever was not asked for is None.
+
+    Attributes:
+        logits: (B, K).
+        penultimate: (B, D), pooled, the classifier's input.
+        stages: one (B, C, H, W) map a stage, shallow to deep.
+        prefix: one (B, P, C) tensor of class and register tokens a stage (P may be 0).
+        cams: (B, K, H, W), the classifier applied at each place of the last map.
+        region_maps: (B, C, H, W), the map whose pooled regions the classifier reads.
+        pre_activation: like ``stages``, before the last activation.
+    """
+
+    logits: Tensor
+    penultimate: Tensor
+    stages: tuple[Tensor, ...] | None = None
+    prefix: tuple[Tensor, ...] | None = None
+    cams: Tensor | None = None
+    region_maps: Tensor | None = None
+    pre_activation: tuple[Tensor, ...] | None = None
+
+    def map(self, fn: Callable[[Tensor], Tensor]) -> ModelOutput:
+        """A copy with ``fn`` applied to every tensor."""
+        changed: dict[str, Tensor | tuple[Tensor, ...]] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = fn(value)
+            elif value is not None:
+                changed[field.name] = tuple(fn(v) for v in value)
+        return replace(self, **changed)  # type: ignore[arg-type]
+
+    def detach(self) -> ModelOutput:
+        """The same values, cut from the graph."""
+        return self.map(Tensor.detach)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Tensor | tuple[Tensor, ...]]) -> ModelOutput:
+        """Build from a mapping of output kinds, as a cache stores them."""
+        return cls(**values)  # type: ignore[arg-type]

@@ -1,0 +1,103 @@
+"""Registries of methods, models and data sets: register by decorator, look up, list with wildcards."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from kdbench.errors import KdbenchError, UnknownNameError, nearest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to objects, whatever the case of the letters.
+
+    ``package`` is imported with all its modules at the first look-up, and the entry points of the group of that name are
+    loaded, so that a method is registered by lying in the right folder or in an installed third-party package.
+    """
+
+    def __init__(self, kind: str, package: str, hint: str = "") -> None:
+        self.kind = kind
+        self.package = package
+        self.hint = hint
+        self._entries: dict[str, tuple[str, T]] = {}
+        self._loaded = False
+
+    def register(self, *names: str) -> Callable[[T], T]:
+        """Decorator: register the object under one or more names; a second owner of a name is refused."""
+
+        def decorate(obj: T) -> T:
+            for name in names:
+                self.add(name, obj)
+            return obj
+
+        return decorate
+
+    def add(self, name: str, obj: T) -> None:
+        """Register ``obj`` as ``name``.
+
+        Raises:
+            KdbenchError: another object has that name (the same definition loaded twice is no conflict).
+        """
+        known = self._entries.get(name.lower())
+        if known is not None and _origin(known[1]) != _origin(obj):
+            raise KdbenchError(f"{self.kind} {name!r} is registered already, by {_origin(known[1])}")
+        self._entries[name.lower()] = (name, obj)
+
+    def load(self) -> None:
+        """Import every module of the package and every installed plug-in, once."""
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.walk_packages(package.__path__, self.package + "."):
+            importlib.import_module(module.name)
+        for entry in importlib.metadata.entry_points(group=self.package):
+            entry.load()
+
+    def __contains__(self, name: object) -> bool:
+        self.load()
+        return isinstance(name, str) and name.lower() in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def get(self, name: str) -> T:
+        """The object registered as ``name``.
+
+        Raises:
+            UnknownNameError: nothing has that name; the message lists the nearest ones.
+        """
+        self.load()
+        try:
+            return self._entries[name.lower()][1]
+        except KeyError:
+            raise self.unknown(name) from None
+
+    def canonical(self, name: str) -> str:
+        """``name`` as it was written when it was registered."""
+        self.get(name)
+        return self._entries[name.lower()][0]
+
+    def unknown(self, name: str, *, hint: str | None = None) -> UnknownNameError:
+        """The error for a name that is not registered."""
+        near = nearest(name, self.names())
+        hint = self.hint if hint is None else hint
+        choice = f"did you mean {', '.join(map(repr, near))}?" if near else f"known: {', '.join(self.names())}"
+        return UnknownNameError(f"unknown {self.kind} {name!r}; {choice}{'  ' + hint if hint else ''}")
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Registered names that fit a shell wildcard, sorted, upper and lower case alike."""
+        self.load()
+        found = [name for name, _ in self._entries.values() if fnmatch.fnmatch(name.lower(), pattern.lower())]
+        return sorted(found, key=str.lower)
+
+
+def _origin(obj: Any) -> str:
+    name = getattr(obj, "__qualname__", None) or getattr(type(obj), "__qualname__", repr(obj))
+    return f"{getattr(obj, '__module__', '?')}.{name}"
