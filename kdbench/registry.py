@@ -26,6 +26,7 @@ class Registry(Generic[T]):
         self.package = package
         self.hint = hint
         self._entries: dict[str, tuple[str, T]] = {}
+        self._hidden: set[str] = set()
         self._loaded = False
 
     def register(self, *names: str) -> Callable[[T], T]:
@@ -38,8 +39,8 @@ class Registry(Generic[T]):
 
         return decorate
 
-    def add(self, name: str, obj: T) -> None:
-        """Register ``obj`` as ``name``.
+    def add(self, name: str, obj: T, *, hidden: bool = False) -> None:
+        """Register ``obj`` as ``name``; a hidden name is found but not listed.
 
         Raises:
             KdbenchError: another object has that name (the same definition loaded twice is no conflict).
@@ -48,6 +49,8 @@ class Registry(Generic[T]):
         if known is not None and _origin(known[1]) != _origin(obj):
             raise KdbenchError(f"{self.kind} {name!r} is registered already, by {_origin(known[1])}")
         self._entries[name.lower()] = (name, obj)
+        if hidden:
+            self._hidden.add(name.lower())
 
     def load(self) -> None:
         """Import every module of the package and every installed plug-in, once."""
@@ -94,7 +97,8 @@ class Registry(Generic[T]):
     def names(self, pattern: str = "*") -> list[str]:
         """Registered names that fit a shell wildcard, sorted, upper and lower case alike."""
         self.load()
-        found = [name for name, _ in self._entries.values() if fnmatch.fnmatch(name.lower(), pattern.lower())]
+        shown = [name for key, (name, _) in self._entries.items() if key not in self._hidden]
+        found = [name for name in shown if fnmatch.fnmatch(name.lower(), pattern.lower())]
         return sorted(found, key=str.lower)
 
 

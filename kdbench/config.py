@@ -1,0 +1,333 @@
+"""Configurations: a yacs tree built from YAML files and overrides, checked as a whole, frozen.
+
+What yacs lets slip is closed here: every call gives a fresh tree, an int is accepted for a float, ``K=V`` and ``K V`` both
+work, YAML is strict (a duplicate key is an error, Python files are not configurations), lists become tuples, and all
+errors of a configuration are reported together with file, key and nearest valid name.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from kdbench.config_defaults import CHOICES, FOREIGN_METHODS, IGNORED, RANGES, WORD_OR_LIST, Tree, defaults
+from kdbench.errors import ConfigError, did_you_mean
+
+log = logging.getLogger(__name__)
+_MAX_DEPTH = 3  # a file, its base, and the base's base
+NO_TEACHER = ("NONE", "VANILLA")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a duplicate key is an error."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in result:
+            raise ConfigError(f"{loader.name}:{key_node.start_mark.line + 1}: key {key!r} stands twice")
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+@dataclass
+class _Setting:
+    """A value that a user gave, and where."""
+
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass
+class _Problems:
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, setting: _Setting, message: str) -> None:
+        self.lines.append(f"{setting.source}: {setting.key}: {message}")
+
+    def raise_if_any(self) -> None:
+        if self.lines:
+            head = "" if len(self.lines) == 1 else f"{len(self.lines)} errors in the configuration: "
+            raise ConfigError(head + "; ".join(self.lines))
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> CfgNode:
+    """Read, merge and check a configuration.
+
+    Args:
+        path: a YAML file; its ``_BASE_`` names a file (relative to it) whose values it changes.
+        overrides: ``["SOLVER.LR", "0.1"]``, ``["SOLVER.LR=0.1"]`` or ``{"SOLVER.LR": 0.1}``; they win over the file.
+
+    Returns:
+        A frozen tree of its own. Of the methods' nodes it holds those that ``DISTILLER.TYPE`` names.
+
+    Raises:
+        ConfigError: anything that is wrong, all of it in one message.
+        UnknownNameError: the method does not exist.
+    """
+    settings = [] if path is None else list(_flatten(read_yaml(Path(path)), str(path)))
+    settings += _parse_overrides(overrides)
+    return build_config(settings)
+
+
+def merge_config(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> CfgNode:
+    """Like :func:`load_config`, from nested mappings with the name of their source, later ones winning."""
+    return build_config([s for source, tree in layers for s in _flatten(tree, source)])
+
+
+def build_config(settings: Sequence[_Setting]) -> CfgNode:
+    """Check settings against the tree and freeze the result; see :func:`load_config`."""
+    from kdbench.distillers.base import distillers
+
+    problems = _Problems()
+    methods = _method_names(settings)
+    tree = defaults()
+    nodes = {name.upper(): copy.deepcopy(distillers.get(name).defaults) for name in distillers.names()}
+    tree.update({name: node for name, node in nodes.items() if node})
+    _apply_preset(tree, methods, settings)
+    for setting in settings:
+        _apply(tree, setting, problems)
+    _check_values(tree, settings, problems)
+    problems.raise_if_any()
+    used = {name.upper() for name in methods}
+    return _freeze({key: value for key, value in tree.items() if key not in nodes or key in used})
+
+
+def to_dict(node: Any) -> Any:
+    """A plain tree of dictionaries and lists, as YAML and JSON write it."""
+    if isinstance(node, Mapping):
+        return {key: to_dict(value) for key, value in node.items()}
+    return [to_dict(v) for v in node] if isinstance(node, (tuple, list)) else node
+
+
+def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
+    """One YAML file with its ``_BASE_`` merged in.
+
+    Raises:
+        ConfigError: missing file, no YAML, a cycle of bases, or more than two bases above each other.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{path}: a configuration is a .yaml file")
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
+        raise ConfigError(f"no configuration file {str(path)!r}{near}")
+    resolved = path.resolve()
+    if resolved in _chain:
+        raise ConfigError(f"{path}: _BASE_ leads back to itself")
+    if len(_chain) >= _MAX_DEPTH:
+        raise ConfigError(f"{path}: more than {_MAX_DEPTH - 1} _BASE_ files above each other")
+    try:
+        loader = _StrictLoader(path.read_text(encoding="utf-8"))
+        loader.name = str(path)
+        tree = loader.get_single_data() or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    base = tree.pop("_BASE_", None)
+    if base is None:
+        return tree
+    return merge_trees(read_yaml(path.parent / str(base), (*_chain, resolved)), tree)
+
+
+def merge_trees(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
+    """A new tree: ``base`` with the leaves of ``top`` put over it."""
+    result = dict(base)
+    for key, value in top.items():
+        old = result.get(key)
+        result[key] = merge_trees(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Iterable[_Setting]:
+    for key, value in tree.items():
+        full = f"{prefix}{key}"
+        if isinstance(value, Mapping) and not full.endswith(".OPTIONS"):
+            yield from _flatten(value, source, f"{full}.")
+        else:
+            yield _Setting(full, value, source)
+
+
+def _parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[_Setting]:
+    if isinstance(overrides, Mapping):
+        return [_Setting(key, value, "override") for key, value in overrides.items()]
+    settings, tokens = [], list(overrides)
+    while tokens:
+        token = tokens.pop(0)
+        key, equals, text = token.partition("=")
+        if not equals:
+            if not tokens:
+                raise ConfigError(f"override {token!r} has no value; write KEY=VALUE or KEY VALUE")
+            text = tokens.pop(0)
+        settings.append(_Setting(key, _Text(text), "override"))
+    return settings
+
+
+class _Text(str):
+    """A value from the command line, to be read according to the type of its key."""
+
+
+def _method_names(settings: Sequence[_Setting]) -> list[str]:
+    from kdbench.distillers.base import distillers
+
+    kind = str(next((s.value for s in reversed(settings) if s.key == "DISTILLER.TYPE"), "NONE"))
+    names = [part.strip() for part in kind.split("+")]
+    for name in names:
+        if name not in distillers and name.upper() in FOREIGN_METHODS:
+            raise ConfigError(f"DISTILLER.TYPE: {name} is a method of mdistiller that kdbench does not have")
+    return [distillers.canonical(name) for name in names]
+
+
+def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[_Setting]) -> None:
+    from kdbench.distillers.base import distillers
+
+    preset = next((str(s.value) for s in reversed(settings) if s.key == "DISTILLER.PRESET"), "")
+    if not preset:
+        return
+    known = {name for method in methods for name in distillers.get(method).presets}
+    if preset not in known:
+        raise ConfigError(
+            f"DISTILLER.PRESET: {'+'.join(methods)} has no preset {preset!r}{did_you_mean(preset, known)}; "
+            f"it has {', '.join(sorted(known)) or 'none'}"
+        )
+    for method in methods:
+        tree[method.upper()] = merge_trees(tree.get(method.upper(), {}), distillers.get(method).presets.get(preset, {}))
+
+
+def _apply(tree: Tree, setting: _Setting, problems: _Problems) -> None:
+    parts = setting.key.split(".")
+    if parts[0] in FOREIGN_METHODS:
+        return
+    node: Any = tree
+    for depth, part in enumerate(parts):
+        if not isinstance(node, dict) or (part not in node and "OPTIONS" not in parts[:depth]):
+            where = ".".join(parts[:depth])
+            choices = list(node) if isinstance(node, dict) else []
+            near = did_you_mean(part, choices)
+            problems.add(setting, f"unknown key {part!r}{' in ' + where if where else ''}{near}")
+            return
+        if depth < len(parts) - 1:
+            node = node.setdefault(part, {})
+    if setting.key in IGNORED and setting.value != node[parts[-1]]:
+        log.info("%s is ignored: %s", setting.key, IGNORED[setting.key])
+    if "OPTIONS" in parts[:-1]:
+        node[parts[-1]] = _decode(setting.value) if isinstance(setting.value, _Text) else setting.value
+        return
+    try:
+        node[parts[-1]] = _convert(setting.key, setting.value, node[parts[-1]])
+    except ValueError as error:
+        problems.add(setting, str(error))
+
+
+def _decode(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506 - derives from SafeLoader
+    except yaml.YAMLError:
+        return str(text)
+
+
+def _convert(key: str, value: Any, default: Any) -> Any:
+    """``value`` as the type of ``default``; ValueError with an explanation where that cannot be."""
+    if isinstance(value, _Text):
+        value = str(value) if isinstance(default, str) and key not in WORD_OR_LIST else _decode(value)
+    if isinstance(default, dict):
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise ValueError(f"expects a mapping of keys, got {value!r}")
+    if key in WORD_OR_LIST:
+        if isinstance(value, (str, list, tuple)):
+            return _tuple(value) if not isinstance(value, str) else value
+        raise ValueError(f"expects a word or a list, got {value!r}")
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        raise ValueError(f"expects True or False, got {value!r}")
+    if isinstance(default, float):
+        number = _number(value)
+        if number is not None:
+            return float(number)
+        raise ValueError(f"expects a number, got {value!r}")
+    if isinstance(default, int):
+        number = _number(value)
+        if number is not None and float(number).is_integer() and not isinstance(value, str):
+            return int(number)
+        raise ValueError(f"expects a whole number, got {value!r}")
+    if isinstance(default, str):
+        if isinstance(value, str):
+            return value
+        raise ValueError(f"expects text, and YAML reads {value!r} as {type(value).__name__}: put it in quotes")
+    if isinstance(default, tuple):
+        if isinstance(value, (list, tuple)):
+            return _tuple(value)
+        if default and _number(value) is not None:
+            return (value,)
+        raise ValueError(f"expects a list, got {value!r}")
+    raise ValueError(f"has a default of unsupported type {type(default).__name__}")
+
+
+def _number(value: Any) -> float | int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return value
+    try:  # YAML 1.1 reads 1e-3 as text
+        return float(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def _lookup(tree: Mapping[str, Any], key: str) -> Any:
+    node: Any = tree
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _check_values(tree: Tree, settings: Sequence[_Setting], problems: _Problems) -> None:
+    source = {s.key: s for s in settings}
+    for key, choices in CHOICES.items():
+        value = _lookup(tree, key)
+        if value not in choices:
+            problems.add(
+                source[key], f"{value!r} is none of {', '.join(choices)}{did_you_mean(str(value), choices)}"
+            )
+    for key, (low, high) in RANGES.items():
+        value = _lookup(tree, key)
+        if not low <= value <= high:
+            problems.add(source[key], f"{value} lies outside [{low:g}, {high:g}]")
+
+
+def _freeze(tree: Tree) -> CfgNode:
+    cfg = CfgNode({key: _to_node(value) for key, value in tree.items()})
+    cfg.freeze()
+    return cfg
+
+
+def _to_node(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return CfgNode({key: _to_node(v) for key, v in value.items()})
+    return _tuple(value)

@@ -1,0 +1,152 @@
+"""The configuration tree: every key, its default and, where a value has rules, the rule.
+
+Names are mdistiller's where it has them. The tree names no method: a method's node comes from its class (``defaults``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Tree = dict[str, Any]
+
+
+def defaults() -> Tree:
+    """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
+    network: Tree = {
+        "WEIGHTS": "",  # "" = fresh, "pretrained" = the name's published weights, else a file
+        "NORM": "auto",  # auto | dataset | none | imagenet | inception | [[mean x 3], [std x 3]]
+        "INPUT_SIZE": 0,  # 0 = the network's own, or the data's where it takes any size
+        "STAGES": "auto",  # auto | ofakd | [indices of timm's intermediates]
+        "HEAD": "strict",  # strict | reset (drop a classifier of another width)
+        "OPTIONS": {},  # handed to the builder
+    }
+    return {
+        "EXPERIMENT": {"PROJECT": "distill", "NAME": "", "TAG": "default", "SEED": 1},
+        "DATASET": {
+            "TYPE": "cifar100",
+            "ROOT": "data",
+            "NUM_WORKERS": 2,
+            "IMAGE_SIZE": 0,  # 0 = as the data set is
+            "REPEAT": 1,  # passes over the training set that make one epoch
+            "PER_CLASS": 0,  # training images per class; 0 = all
+            "SUBSET_SEED": -1,  # -1 = the run's seed
+            "VAL_FRACTION": 0.0,
+            "AUG_SEED": -1,  # -1 = the run's seed
+            "OPTIONS": {},  # handed to the data set's builder
+            "TEST": {"BATCH_SIZE": 64},
+        },
+        "AUGMENT": {
+            "CROP": "auto",  # auto = the data set's standard | none | pad | rrc
+            "PAD": -1,  # pixels; -1 = the data set's standard
+            "FLIP": -1.0,  # probability; -1 = the data set's standard
+            "RRC_SCALE": (0.08, 1.0),
+            "RRC_RATIO": (0.75, 4 / 3),
+            "INTERPOLATION": "bilinear",  # bilinear | bicubic | random
+        },
+        "DISTILLER": {"TYPE": "NONE", "TEACHER": "", "STUDENT": "resnet20", "PRESET": ""},
+        "TEACHER": {**network, "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
+        "STUDENT": dict(network),
+        "SOLVER": {
+            "TRAINER": "base",
+            "TYPE": "SGD",
+            "BATCH_SIZE": 64,  # over all processes
+            "EPOCHS": 240,
+            "LR": 0.05,
+            "LR_DECAY_STAGES": (150, 180, 210),
+            "LR_DECAY_RATE": 0.1,
+            "WEIGHT_DECAY": 0.0001,
+            "MOMENTUM": 0.9,
+            "NESTEROV": False,
+            "DECAY_ALL": True,  # False exempts biases and one-dimensional parameters, as timm does
+            "SCHEDULE": "step",  # step | cosine | constant
+            "SCHEDULE_PER": "epoch",  # epoch | step
+            "MIN_LR": 0.0,
+            "WARMUP_EPOCHS": 0.0,
+            "WARMUP_LR": 0.0,
+            "CLIP_GRAD": 0.0,  # largest norm of the gradient; 0 = off
+            "LABEL_SMOOTHING": 0.0,
+            "EVAL_EVERY": 1,
+            "AMP": "none",  # none | bf16 | fp16
+            "CHANNELS_LAST": False,
+            "COMPILE": False,
+            "DOT": {"DELTA": 0.075},
+        },
+        "RUNTIME": {"DEVICE": "auto", "THREADS": 0},
+        "LOG": {
+            "PREFIX": "runs",
+            "TENSORBOARD": False,
+            "TENSORBOARD_FREQ": 500,
+            "SAVE_CHECKPOINT_FREQ": 40,
+            "WANDB": False,
+        },
+    }
+
+
+#: Keys whose value may be a word or a list.
+WORD_OR_LIST = {f"{role}.{key}" for role in ("TEACHER", "STUDENT") for key in ("NORM", "STAGES")}
+
+#: Keys with a fixed set of values.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "AUGMENT.CROP": ("auto", "none", "pad", "rrc"),
+    "AUGMENT.INTERPOLATION": ("bilinear", "bicubic", "random"),
+    "TEACHER.HEAD": ("strict", "reset"),
+    "STUDENT.HEAD": ("strict", "reset"),
+    "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
+    "SOLVER.SCHEDULE": ("step", "cosine", "constant"),
+    "SOLVER.SCHEDULE_PER": ("epoch", "step"),
+    "SOLVER.AMP": ("none", "bf16", "fp16"),
+}
+
+#: Keys with a range: (lowest, highest), both allowed.
+RANGES: dict[str, tuple[float, float]] = {
+    "DATASET.NUM_WORKERS": (0, 256),
+    "DATASET.IMAGE_SIZE": (0, 4096),
+    "DATASET.REPEAT": (1, 10**6),
+    "DATASET.PER_CLASS": (0, 10**7),
+    "DATASET.VAL_FRACTION": (0.0, 0.9),
+    "DATASET.TEST.BATCH_SIZE": (1, 10**6),
+    "AUGMENT.PAD": (-1, 512),
+    "AUGMENT.FLIP": (-1.0, 1.0),
+    "TEACHER.FLOOR": (-1.0, 1.0),
+    "SOLVER.BATCH_SIZE": (1, 10**6),
+    "SOLVER.EPOCHS": (1, 10**6),
+    "SOLVER.LR": (0.0, 1e3),
+    "SOLVER.MIN_LR": (0.0, 1e3),
+    "SOLVER.WARMUP_EPOCHS": (0.0, 1e6),
+    "SOLVER.WEIGHT_DECAY": (0.0, 1e3),
+    "SOLVER.MOMENTUM": (0.0, 1.0),
+    "SOLVER.CLIP_GRAD": (0.0, 1e9),
+    "SOLVER.LABEL_SMOOTHING": (0.0, 0.999),
+    "SOLVER.EVAL_EVERY": (1, 10**6),
+    "LOG.TENSORBOARD_FREQ": (1, 10**9),
+    "EXPERIMENT.SEED": (0, 2**31 - 1),
+}
+
+#: Keys of mdistiller that are accepted and mean nothing here, with what is said of them.
+IGNORED = {
+    "LOG.WANDB": "no external tracker is used; LOG.TENSORBOARD writes event files",
+    "LOG.SAVE_CHECKPOINT_FREQ": "a checkpoint is written at every epoch",
+    "SOLVER.TRAINER": "there is one trainer",
+    "SOLVER.DOT.DELTA": "there is one trainer",
+    "EXPERIMENT.PROJECT": "no external tracker is used",
+}
+
+#: Methods of mdistiller that are not part of this project: their nodes are accepted, their names are no typo.
+FOREIGN_METHODS = ("KDSVD", "NST", "PKT", "SP", "VID", "DOT", "AB", "FT", "FSP", "MLKD")
+
+#: Keys that do not change what is computed; they are left out of a run's identity.
+NOT_IDENTITY = (
+    "LOG",
+    "RUNTIME",
+    "EXPERIMENT.PROJECT",
+    "EXPERIMENT.NAME",
+    "EXPERIMENT.TAG",
+    "DATASET.ROOT",
+    "DATASET.NUM_WORKERS",
+    "DATASET.TEST",
+    "TEACHER.WEIGHTS",
+    "STUDENT.WEIGHTS",
+    "SOLVER.TRAINER",
+    "SOLVER.DOT",
+    "SOLVER.COMPILE",
+)

@@ -1,0 +1,71 @@
+"""The registry of models: names to builders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from kdbench.errors import ModelError
+from kdbench.registry import Registry
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """How a named network is built.
+
+    Attributes:
+        name: registered name.
+        build: ``build(num_classes=..., **options) -> backbone`` with timm's feature interface.
+        family: ``cnn``, ``vit``, ``mlp`` or ``hybrid``.
+        input_size: the size that it was designed for.
+        any_size: it takes images of other sizes as they come; otherwise the wrapper resizes.
+        size_option: the builder's keyword for another input size (``img_size`` of a ViT), or empty.
+        tag: the timm or torchvision tag behind the name, empty for this project's own networks.
+        about: one line.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    family: str
+    input_size: int
+    any_size: bool = True
+    size_option: str = ""
+    tag: str = ""
+    about: str = ""
+
+
+models: Registry[ModelEntry] = Registry(
+    "model", "kdbench.models", "Any timm model is 'timm:<name>'; `kdbench list models` shows the others."
+)
+
+
+def register_model(
+    name: str,
+    *,
+    family: str,
+    input_size: int = 32,
+    any_size: bool = True,
+    size_option: str = "",
+    tag: str = "",
+    about: str = "",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: register a builder ``fn(num_classes, **options) -> nn.Module`` under ``name``.
+
+    The module speaks timm's feature interface (``forward_features``, ``forward_head``, ``forward_intermediates``,
+    ``feature_info``), for instance by deriving from :class:`kdbench.models.staged.StagedBackbone`.
+
+    Raises:
+        ModelError: an unknown family.
+    """
+    if family not in ("cnn", "vit", "mlp", "hybrid"):
+        raise ModelError(f"model {name!r}: family is cnn, vit, mlp or hybrid, not {family!r}")
+
+    def decorate(build: Callable[..., Any]) -> Callable[..., Any]:
+        doc = about or (build.__doc__ or "").strip().split("\n")[0]
+        models.add(name, ModelEntry(name, build, family, input_size, any_size, size_option, tag, doc))
+        return build
+
+    return decorate

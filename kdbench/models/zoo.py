@@ -1,0 +1,159 @@
+"""Names to networks: ``create_model`` and the built-in entries."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from kdbench.errors import ModelError, did_you_mean
+from kdbench.models import small
+from kdbench.models.features import IDENTITY, FeatureModel, Statistics, classifier_keys
+from kdbench.models.registry import ModelEntry, models, register_model
+from kdbench.random import forked_seed
+
+register_model("small_cnn", family="cnn", input_size=8)(small.small_cnn)
+register_model("small_vit", family="vit", input_size=8, any_size=False, size_option="img_size")(small.small_vit)
+register_model("small_mixer", family="mlp", input_size=8, any_size=False, size_option="img_size")(small.small_mixer)
+
+NORMS: dict[str, Statistics] = {
+    "none": IDENTITY,
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    weights: str = "",
+    input_size: int = 0,
+    data_size: int = 0,
+    norm: str | Sequence[Sequence[float]] = "auto",
+    data_statistics: Statistics | None = None,
+    stages: str | Sequence[int] = "auto",
+    head: str = "strict",
+    seed: int | None = None,
+    **options: Any,
+) -> FeatureModel:
+    """Build a network by name.
+
+    Args:
+        name: a registered name, or ``timm:<any timm name>``.
+        num_classes: K.
+        weights: empty, ``"pretrained"``, or a file.
+        input_size: side of the image that the backbone is fed with; 0 = ``data_size`` where the network takes any size,
+            else its own.
+        data_size: side of the data set's images.
+        norm: ``auto`` (our checkpoint's statistics, else the pretrained tag's, else the data set's), ``dataset``,
+            ``none``, ``imagenet``, ``inception``, or ``[mean, std]``.
+        data_statistics: ``(mean, std)`` of the data set, for ``auto`` and ``dataset``.
+        stages: ``auto``, ``ofakd`` or indices.
+        head: ``strict``, or ``reset`` to drop a classifier of another width from a weights file.
+        seed: initial weights depend on (seed, name) alone; None leaves them to the global generator.
+        **options: handed to the builder.
+
+    Raises:
+        UnknownNameError: no such model.
+        ModelError: an option, a size or weights that the network does not take.
+    """
+    entry = find_entry(name)
+    side = input_size or (data_size if entry.any_size and data_size else entry.input_size)
+    if entry.size_option and side != entry.input_size:
+        options.setdefault(entry.size_option, side)
+    backbone = _build(entry, num_classes, options, seed)
+    statistics, recorded = _load(backbone, entry, weights, head, num_classes)
+    chosen = _statistics(norm, recorded or statistics, data_statistics, entry.name, weights)
+    return FeatureModel(
+        backbone,
+        name=entry.name,
+        family=entry.family,
+        num_classes=num_classes,
+        input_size=(side, side),
+        statistics=chosen,
+        stages=stages,
+    )
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Registered names that fit a wildcard; ``timm:...`` patterns list timm's names."""
+    if pattern.startswith("timm:"):
+        from kdbench.models.timm_models import list_timm
+
+        return list_timm(pattern[5:])
+    return models.names(pattern)
+
+
+def find_entry(name: str) -> ModelEntry:
+    """The entry of a registered name, or one made for ``timm:<name>``.
+
+    Raises:
+        UnknownNameError: nothing has that name.
+    """
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix == "timm":
+        from kdbench.models.timm_models import timm_entry
+
+        return timm_entry(rest)
+    return models.get(name)
+
+
+def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: int | None) -> nn.Module:
+    signature = inspect.signature(entry.build)
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+        for option in options:
+            if option not in signature.parameters:
+                near = did_you_mean(option, signature.parameters)
+                raise ModelError(f"model {entry.name!r} has no option {option!r}{near}")
+    try:
+        if seed is None:
+            return entry.build(num_classes=num_classes, **options)
+        with forked_seed("student", seed, entry.name):
+            return entry.build(num_classes=num_classes, **options)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ModelError(f"model {entry.name!r} cannot be built with {options}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _load(
+    backbone: nn.Module, entry: ModelEntry, weights: str, head: str, num_classes: int
+) -> tuple[Statistics | None, Statistics | None]:
+    """Load weights; returns (the tag's statistics, those recorded in our own checkpoint)."""
+    if not weights:
+        return None, None
+    if weights == "pretrained":
+        from kdbench.models.timm_models import load_pretrained
+
+        return load_pretrained(backbone, entry, num_classes), None
+    from kdbench.models.checkpoints import load_into, read_weights
+
+    state, metadata = read_weights(weights)
+    load_into(backbone, state, source=str(weights), head=head, classifier_keys=classifier_keys(backbone))
+    recorded = metadata.get("statistics")
+    return None, (tuple(recorded[0]), tuple(recorded[1])) if recorded else None
+
+
+def _statistics(
+    norm: str | Sequence[Sequence[float]], found: Statistics | None, data: Statistics | None, name: str, weights: str
+) -> Statistics:
+    if not isinstance(norm, str):
+        if len(norm) != 2 or any(len(part) != 3 for part in norm) or min(norm[1]) <= 0:
+            raise ModelError(f"NORM of {name}: expects [[mean x 3], [std x 3]] with positive std, got {norm!r}")
+        return tuple(norm[0]), tuple(norm[1])
+    if norm in NORMS:
+        return NORMS[norm]
+    if norm == "dataset":
+        return data or IDENTITY
+    if norm != "auto":
+        choices = ("auto", "dataset", *NORMS)
+        raise ModelError(f"NORM {norm!r} is none of {', '.join(choices)}{did_you_mean(norm, choices)}")
+    if found is not None:
+        return found
+    if weights:
+        raise ModelError(
+            f"{weights} does not say how its inputs were normalised; set NORM to dataset, imagenet, inception, none or "
+            "[[mean], [std]]"
+        )
+    return data or IDENTITY

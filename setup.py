@@ -1,0 +1,42 @@
+"""Packaging of kdbench."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "dev": ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.4", "mypy>=1.8", "types-PyYAML", "types-tabulate"],
+    "ray": ["ray[default]>=2.9"],
+    "slurm": ["submitit>=1.5"],
+    "onnx": ["onnx>=1.15", "onnxscript>=0.1"],
+    "tensorboard": ["tensorboard>=2.12"],
+}
+
+setup(
+    name="kdbench",
+    version="0.1.0",
+    description="Knowledge distillation methods, compared under equal conditions",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["kdbench", "kdbench.*"]),
+    package_data={"kdbench": ["models/*.json", "bench/reference/*.csv", "py.typed"]},
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "timm>=1.0.15",
+        "yacs>=0.1.8",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pandas>=2.1",
+        "tabulate>=0.9",
+        "scikit-learn>=1.3",
+        "matplotlib>=3.7",
+        "rich>=13",
+        "safetensors>=0.4",
+        "PyYAML>=6",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["kdbench = kdbench.cli.main:main"]},
+)
