@@ -1,0 +1,1 @@
+"""Every method: one file, its loss function first, then its Distiller."""

@@ -1,0 +1,1 @@
+"""One run: trainer, evaluation, optimiser and schedule, run folders, distribution."""

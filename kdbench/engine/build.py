@@ -1,0 +1,89 @@
+"""From a configuration to the parts of a run: student, teacher, method. Everything here fails before a folder exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from yacs.config import CfgNode
+
+from kdbench.data.source import DataSource
+from kdbench.distillers.base import DataInfo, Distiller
+from kdbench.distillers.create import create_distiller
+from kdbench.errors import ConfigError, TeacherGateError
+from kdbench.models.features import FeatureModel
+from kdbench.models.spec import ModelSpec
+from kdbench.models.zoo import create_model
+
+
+def image_size(cfg: CfgNode, data: DataSource) -> int:
+    """Side of the images that both networks are handed."""
+    return cfg.DATASET.IMAGE_SIZE or data.image_size
+
+
+def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None = None) -> FeatureModel:
+    """The network of ``cfg.DISTILLER.<role>`` with the options of ``cfg.<role>``; role is TEACHER or STUDENT.
+
+    Raises:
+        UnknownNameError: no such model.
+        ModelError: it cannot be built, or its weights do not fit.
+    """
+    node = cfg[role]
+    return create_model(
+        cfg.DISTILLER[role],
+        num_classes=data.num_classes,
+        weights=node.WEIGHTS,
+        input_size=node.INPUT_SIZE,
+        data_size=image_size(cfg, data),
+        norm=node.NORM,
+        data_statistics=data.statistics,
+        stages=node.STAGES,
+        head=node.HEAD,
+        seed=seed,
+        **dict(node.OPTIONS),
+    )
+
+
+def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
+    """The frozen teacher in evaluation mode, or None where the configuration names none."""
+    if not cfg.DISTILLER.TEACHER:
+        return None
+    if not cfg.TEACHER.WEIGHTS and data.gate:
+        raise ConfigError(f"TEACHER.WEIGHTS is empty: name the weights of teacher {cfg.DISTILLER.TEACHER!r}")
+    teacher = build_network(cfg, "TEACHER", data, seed=0)
+    teacher.eval()
+    teacher.requires_grad_(False)
+    return teacher
+
+
+def build_distiller(cfg: CfgNode, student: FeatureModel, teacher: FeatureModel | ModelSpec | None, data: DataSource) -> Distiller:
+    """The configured method for this pair and data set."""
+    info = DataInfo(data.num_classes, len(data.train), data.train.labels)
+    return create_distiller(cfg.DISTILLER.TYPE, student, teacher, cfg, data=info)
+
+
+def check_gate(cfg: CfgNode, data: DataSource, top1: float) -> None:
+    """Refuse a teacher whose top-1 (percent) is below the floor.
+
+    Raises:
+        TeacherGateError: it is.
+    """
+    chance = 1.0 / data.num_classes
+    floor = cfg.TEACHER.FLOOR if cfg.TEACHER.FLOOR >= 0 else chance + 0.25 * (1.0 - chance)
+    if data.gate and top1 < 100 * floor:
+        raise TeacherGateError(
+            f"teacher {cfg.DISTILLER.TEACHER!r} reaches {top1:.2f}% top-1 on {data.name}, below the floor of "
+            f"{100 * floor:.2f}%: wrong weights, or wrong TEACHER.NORM? (TEACHER.FLOOR sets another floor)"
+        )
+
+
+class TrainStep(nn.Module):
+    """Student and method as one module, whose forward is one step's losses: what DDP wraps and the optimiser sees."""
+
+    def __init__(self, student: FeatureModel, distiller: Distiller) -> None:
+        super().__init__()
+        self.student, self.distiller = student, distiller
+
+    def forward(self, teacher: Any, batch: Any) -> dict[str, Any]:
+        """Named loss terms; ``teacher`` is what the method asked for."""
+        return self.distiller(self.student, teacher, batch)

@@ -1,0 +1,52 @@
+"""Accuracy of a network on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from kdbench.data.loader import evaluation_batches
+from kdbench.data.source import Split
+from kdbench.engine.runtime import Runtime
+from kdbench.models.features import FeatureModel
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 and top-5 accuracy in percent, mean cross entropy, number of images."""
+
+    top1: float
+    top5: float
+    loss: float
+    images: int
+
+
+@torch.no_grad()
+def score(model: FeatureModel, split: Split, *, batch_size: int, runtime: Runtime, size: int = 0) -> Score:
+    """Evaluate on every image once; counts are summed over the processes, without padding.
+
+    Args:
+        model: its training mode is put back afterwards.
+        split: images and labels.
+        batch_size: of one process.
+        runtime: device and processes.
+        size: side to which images are resized first; 0 = as they are.
+    """
+    training = model.training
+    model.eval()
+    sums = torch.zeros(4, dtype=torch.float64)
+    top = min(5, model.spec.num_classes)
+    for images, labels in evaluation_batches(split, batch_size, size, runtime.device, runtime.rank, runtime.world):
+        logits = model(images).logits.float()
+        hits = logits.topk(top, dim=1).indices == labels[:, None]
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums += torch.stack((hits[:, 0].sum(), hits.sum(), loss, hits.new_tensor(len(labels), dtype=torch.float32))).cpu().double()
+    model.train(training)
+    if runtime.device.type == "cuda":
+        sums = runtime.sum(sums.to(runtime.device)).cpu()
+    else:
+        sums = runtime.sum(sums)
+    top1, top5, loss_sum, count = sums.tolist()
+    return Score(round(100 * top1 / count, 4), round(100 * top5 / count, 4), loss_sum / count, int(count))
