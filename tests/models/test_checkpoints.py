@@ -1,0 +1,145 @@
+"""Reading and writing weights: every accepted layout round trips."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kdbench.errors import ModelError
+from kdbench.models.checkpoints import file_sha256, read_weights, save_student
+from kdbench.models.cifar import CIFAR_MODELS
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture
+def state() -> State:
+    torch.manual_seed(0)
+    return CIFAR_MODELS["resnet8"](num_classes=5).state_dict()
+
+
+def assert_same(found: State, expected: State) -> None:
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+def prefixed(state: State, prefix: str) -> State:
+    return {prefix + key: value for key, value in state.items()}
+
+
+ARGS = argparse.Namespace(lr=0.1, model="resnet8", hook=None, schedule=[1, 2])
+LAYOUTS: dict[str, tuple[Callable[[State], Any], dict[str, Any]]] = {
+    "plain": (lambda s: s, {}),
+    "mdistiller": (
+        lambda s: {"model": s, "epoch": 240, "best_acc": torch.tensor(0.5)},
+        {"epoch": 240, "best_acc": 0.5},
+    ),
+    "repdistiller": (
+        lambda s: {"opt": ARGS, "model": s, "optimizer": {"state": {0: {"m": torch.ones(2)}}}},
+        {"opt": {"lr": 0.1, "model": "resnet8", "hook": None}},
+    ),
+    "timm": (
+        lambda s: {"epoch": 3, "arch": "resnet8", "state_dict": s, "state_dict_ema": {k: v * 0 for k, v in s.items()}},
+        {"epoch": 3, "arch": "resnet8"},
+    ),
+    "data parallel": (lambda s: {"model": prefixed(s, "module.")}, {}),
+    "distiller": (lambda s: prefixed(s, "module.student."), {}),
+    "wrapper": (lambda s: {"state_dict": prefixed(s, "backbone.")}, {}),
+    "compiled": (lambda s: prefixed(s, "_orig_mod."), {}),
+    "with facts": (lambda s: {**s, "epoch": 7}, {"epoch": 7}),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_torch_layouts_round_trip(tmp_path: Path, state: State, layout: str, zipped: bool) -> None:
+    wrap, metadata = LAYOUTS[layout]
+    torch.save(wrap(state), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    found, facts = read_weights(tmp_path / "w.pth")
+    assert_same(found, state)
+    assert facts == metadata
+
+
+def test_moving_average_is_taken_on_request(tmp_path: Path, state: State) -> None:
+    ema = {key: value + 1 for key, value in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": ema}, tmp_path / "both.pt")
+    torch.save({"state_dict": state}, tmp_path / "one.pt")
+    torch.save({"state_dict_ema": ema}, tmp_path / "ema.pt")
+    assert_same(read_weights(tmp_path / "both.pt")[0], state)
+    assert_same(read_weights(tmp_path / "both.pt", use_ema=True)[0], ema)
+    assert_same(read_weights(tmp_path / "one.pt", use_ema=True)[0], state)
+    assert_same(read_weights(tmp_path / "ema.pt")[0], ema)
+
+
+def test_a_prefix_that_some_keys_lack_stays(tmp_path: Path) -> None:
+    mixed = {"student.fc.weight": torch.ones(2), "teacher.fc.weight": torch.ones(2)}
+    torch.save(mixed, tmp_path / "w.pt")
+    assert_same(read_weights(tmp_path / "w.pt")[0], mixed)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.bin"])
+def test_foreign_safetensors(tmp_path: Path, state: State, name: str) -> None:
+    save_file(state, tmp_path / name, metadata={"format": "pt"})
+    found, facts = read_weights(tmp_path / name)
+    assert_same(dict(sorted(found.items())), dict(sorted(state.items())))
+    assert facts == {"format": "pt"}
+
+
+def test_saved_student_round_trips(tmp_path: Path) -> None:
+    network = CIFAR_MODELS["wrn_16_1"](num_classes=5)
+    network.conv1.weight.data = network.conv1.weight.data.to(memory_format=torch.channels_last)
+    path = tmp_path / "new" / "student.safetensors"
+    save_student(path, network, {"model": "wrn_16_1", "accuracy": {"top1": 71.5}})
+    found, facts = read_weights(str(path))
+    assert facts == {"model": "wrn_16_1", "accuracy": {"top1": 71.5}}
+    other = CIFAR_MODELS["wrn_16_1"](num_classes=5)
+    other.load_state_dict(found)
+    assert_same(other.state_dict(), network.state_dict())
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_tied_weights_are_saved_twice(tmp_path: Path) -> None:
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    save_student(tmp_path / "s.safetensors", tied, {})
+    found = load_file(tmp_path / "s.safetensors")
+    assert torch.equal(found["0.weight"], found["1.weight"])
+    assert read_weights(tmp_path / "s.safetensors")[1] == {}
+
+
+def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.safetensors"
+    save_student(path, nn.Linear(2, 2), {"n": 1})
+    before = path.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(ModelError, match=r"s\.safetensors cannot be written: No space left"):
+        save_student(path, nn.Linear(2, 2), {"n": 2})
+    with pytest.raises(TypeError):
+        save_student(path, nn.Linear(2, 2), {"n": object()})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc" * 700_000)
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc" * 700_000).hexdigest()
+    with pytest.raises(ModelError, match="does not exist"):
+        file_sha256(tmp_path / "missing")

@@ -1,0 +1,143 @@
+"""Malformed and dangerous files of weights: refused in one line that names the file, and never executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kdbench.errors import ModelError
+from kdbench.models.checkpoints import read_weights
+from kdbench.models.cifar import CIFAR_MODELS
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture
+def state() -> State:
+    return CIFAR_MODELS["resnet8"](num_classes=5).state_dict()
+
+
+class Bomb:
+    """Makes a folder when it is unpickled by a reader that runs code."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (self.target,)
+
+
+def cut(path: Path, share: float) -> None:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+def write_malformed(kind: str, path: Path, state: State) -> None:
+    """Write the malformed file of that kind."""
+    boom = Bomb(path.parent / "executed")
+    if kind == "folder":
+        path.mkdir()
+    elif kind in TEXTS:
+        path.write_text(TEXTS[kind])
+    elif kind == "gzip":
+        path.write_bytes(b"\x1f\x8b\x08\x00" + bytes(40))
+    elif kind == "noise":
+        path.write_bytes(bytes(range(255, 0, -1)))
+    elif kind == "zip cut short":
+        torch.save(state, path)
+        cut(path, 0.5)
+    elif kind == "legacy cut short":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+        cut(path, 0.5)
+    elif kind == "legacy cut in its first bytes":
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes()[:40])
+    elif kind == "safetensors cut short":
+        save_file(state, path)
+        cut(path, 0.5)
+    elif kind == "safetensors with broken metadata":
+        save_file(state, path, metadata={"kdbench": "{"})
+    elif kind == "other zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("readme.txt", "hello")
+    elif kind == "bomb in a zip":
+        torch.save({"model": state, "extra": boom}, path)
+    elif kind == "bomb in a legacy file":
+        torch.save({"model": state, "extra": boom}, path, _use_new_zipfile_serialization=False)
+    elif kind == "bare bomb":
+        path.write_bytes(pickle.dumps(boom, protocol=2))
+    elif kind == "bare bomb of protocol 4":
+        path.write_bytes(pickle.dumps({"model": boom}, protocol=4))
+    elif kind == "whole module":
+        torch.save(nn.Linear(2, 2), path)
+    elif kind == "torchscript":
+        with torch.no_grad():
+            torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), str(path))
+    elif kind == "no tensors":
+        torch.save({"epoch": 3, "optimizer": {"lr": 0.1}}, path)
+    elif kind == "tensors under another name":
+        torch.save({"best_acc": torch.tensor(0.5), "weights": {"fc.weight": torch.ones(2)}}, path)
+    elif kind == "a list":
+        torch.save([torch.ones(2)], path)
+    elif kind == "empty state dict":
+        torch.save({}, path)
+    else:
+        assert kind == "missing"
+
+
+TEXTS = {
+    "empty": "",
+    "web page": "\n<!DOCTYPE html><html><title>Sign in</title></html>",
+    "lfs pointer": "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n",
+    "text": json.dumps({"error": "not found"}),
+}
+MALFORMED = {
+    "missing": "does not exist",
+    "folder": "is a folder",
+    "empty": "is empty",
+    "web page": "looks like a web page",
+    "lfs pointer": "is a git-lfs pointer.*git lfs pull",
+    "text": "is a text file",
+    "gzip": "compressed archive.*unpack",
+    "noise": "cut short or damaged",
+    "zip cut short": "cut short or damaged",
+    "legacy cut short": "cut short or damaged",
+    "legacy cut in its first bytes": "cut short or damaged",
+    "safetensors cut short": "cut short or damaged",
+    "safetensors with broken metadata": "cut short or damaged",
+    "other zip": r"is a zip that is no checkpoint \(it holds readme.txt\)",
+    "bomb in a zip": r"needs code to be executed \(posix.mkdir\).*re-save only its state dict",
+    "bomb in a legacy file": r"needs code to be executed \(posix.mkdir\).*re-save only its state dict",
+    "bare bomb": r"needs code to be executed \(posix.mkdir\).*re-save only its state dict",
+    "bare bomb of protocol 4": "needs code to be executed.*re-save only its state dict",
+    "whole module": r"needs code to be executed \(torch.nn.modules.linear.Linear\).*re-save only its state dict",
+    "torchscript": "TorchScript.*re-save only its state dict",
+    "no tensors": "holds no tensors.*its keys: epoch, optimizer",
+    "tensors under another name": "holds no tensors.*its keys: best_acc, weights",
+    "a list": "holds a list; expected a state dict",
+    "empty state dict": "holds no tensors.*its keys: nothing",
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_files_are_refused_in_one_line(tmp_path: Path, state: State, kind: str) -> None:
+    path = tmp_path / "weights.pth"
+    write_malformed(kind, path, state)
+    with pytest.raises(ModelError, match=MALFORMED[kind]) as caught:
+        read_weights(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_bomb_is_live(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "executed")))  # noqa: S301 - proves that the tests above could fail
+    assert (tmp_path / "executed").exists()
