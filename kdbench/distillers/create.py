@@ -40,3 +40,8 @@ def create_distiller(
     node = cfg.get(cls.name.upper(), CfgNode()) if cfg is not None else CfgNode()
     seed = cfg.EXPERIMENT.SEED if cfg is not None and "EXPERIMENT" in cfg else 0
     return cls(specs[0], specs[1], node, data or DataInfo(specs[0].num_classes), seed=seed)
+
+
+def list_distillers(pattern: str = "*") -> list[str]:
+    """Registered method names that fit a wildcard."""
+    return distillers.names(pattern)
