@@ -39,7 +39,7 @@ def build_parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
     for verb, (module, text) in VERBS.items():
-        command = commands.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".")
+        command = commands.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         if verb in verbs:
             common(command)
             importlib.import_module(module).add_arguments(command)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if verb and verb not in VERBS:
             raise _UsageError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}; there are {', '.join(VERBS)}")
-        args = build_parser([verb]).parse_args(words)
+        args = _parse(build_parser([verb]), words)
         if args.version:
             import kdbench
 
@@ -84,6 +84,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kdbench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
         return 130
+
+
+def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse; overrides may stand anywhere among the options, which argparse alone does not allow."""
+    args, rest = parser.parse_known_args(words)
+    wrong = [word for word in rest if word.startswith("-")]
+    if wrong or (rest and not hasattr(args, "opts")):
+        raise _UsageError(f"unknown argument {(wrong or rest)[0]!r} (see kdbench {args.verb or ''} --help)")
+    if rest:
+        args.opts = [*args.opts, *rest]
+    return args
 
 
 def import_plugins(names: Sequence[str]) -> None:
