@@ -77,7 +77,8 @@ class Distiller(nn.Module):
     named, weighted loss terms from :meth:`losses`. The engine acts on the declarations and never on a method's name.
 
     Class attributes:
-        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``.
+        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. An instance may replace them in
+            :meth:`setup` where they depend on its configuration, so the engine reads them from the instance.
         defaults: hyperparameters; they become the configuration node of the method's name.
         presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
         reference: paper, venue, year, and the original implementation that was compared.
@@ -90,8 +91,8 @@ class Distiller(nn.Module):
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
     """
 
-    teacher_needs: ClassVar[set[str]] = {"logits"}
-    student_needs: ClassVar[set[str]] = {"logits"}
+    teacher_needs: set[str] = {"logits"}
+    student_needs: set[str] = {"logits"}
     defaults: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     reference: ClassVar[str] = ""
