@@ -77,8 +77,8 @@ class Distiller(nn.Module):
     named, weighted loss terms from :meth:`losses`. The engine acts on the declarations and never on a method's name.
 
     Class attributes:
-        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. An instance may replace them in
-            :meth:`setup` where they depend on its configuration, so the engine reads them from the instance.
+        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. Where these or the flags below depend on
+            the configuration, an instance replaces them; the engine therefore reads them from the instance.
         defaults: hyperparameters; they become the configuration node of the method's name.
         presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
         reference: paper, venue, year, and the original implementation that was compared.
@@ -95,15 +95,15 @@ class Distiller(nn.Module):
     student_needs: set[str] = {"logits"}
     defaults: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    reference: ClassVar[str] = ""
-    verified: ClassVar[str] = "unverified"
-    uses_teacher: ClassVar[bool] = True
-    needs_networks: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = False
-    grad_teacher: ClassVar[bool] = False
-    min_batch: ClassVar[int] = 1
-    batch_coupled: ClassVar[bool] = False
-    name: ClassVar[str] = ""
+    reference: str = ""
+    verified: str = "unverified"
+    uses_teacher: bool = True
+    needs_networks: bool = False
+    needs_labels: bool = False
+    grad_teacher: bool = False
+    min_batch: int = 1
+    batch_coupled: bool = False
+    name: str = ""
 
     def __init__(
         self, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo, *, seed: int = 0
