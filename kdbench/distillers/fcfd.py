@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from yacs.config import CfgNode
 
+from kdbench.distillers._features import asked
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
@@ -126,9 +127,10 @@ class FCFD(Distiller):
 
     def forward(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
         cfg = self.cfg
-        own, student_maps = _run(student, student.begin(batch.images), 0)  # type: ignore[operator]
+        own = student(batch.images, need=self.student_needs)
         with torch.no_grad():
-            target, teacher_maps = _run(teacher, teacher.begin(batch.images), 0)
+            target = teacher(batch.images, need=self.teacher_needs)
+        student_maps, teacher_maps = asked(own.stages), asked(target.stages)
         bridged = [bridge(x) for bridge, x in zip(self.to_teacher, student_maps)]
         mixed: list[Tensor] = []
         mixed_maps: list[tuple[Tensor, Tensor]] = []
@@ -163,7 +165,7 @@ class FCFD(Distiller):
 
 
 def _run(network: Any, x: Any, first: int) -> tuple[ModelOutput, list[Tensor]]:
-    """From the input of stage ``first`` to the output, with the maps on the way."""
+    """From the input of stage ``first`` to the output, and the maps on the way."""
     maps = []
     for i in range(first, len(network.spec.stages)):
         x = network.run_stage(i, x)
