@@ -174,14 +174,20 @@ class CRD(Distiller):
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         crd = crd_loss(
-            F.normalize(self.embed_student(student.penultimate).float(), dim=1),
-            F.normalize(self.embed_teacher(teacher.penultimate).float(), dim=1),
+            unit(self.embed_student(student.penultimate)),
+            unit(self.embed_teacher(teacher.penultimate)),
             **self.contrast(batch),
         )
         return {
             "ce": self.cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "crd": self.cfg.LOSS.FEAT_WEIGHT * crd,
         }
+
+
+@full_precision
+def unit(feature: Tensor) -> Tensor:
+    """(B, D), each row divided by its L2 norm."""
+    return F.normalize(feature, dim=1)
 
 
 def all_ranks(tensor: Tensor) -> Tensor:
