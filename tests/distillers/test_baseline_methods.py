@@ -14,7 +14,6 @@ from method_fixtures import (
     FakeNetwork,
     build,
     config,
-    data_info,
     frozen,
     make_batch,
     make_spec,
@@ -190,4 +189,3 @@ def test_fitnet_refuses_grids_without_a_regressor() -> None:
         build("FITNET", spec, spec, HINT_LAYER=0)
     with pytest.raises(IncompatibleError, match="grid"):
         build("FITNET", make_spec("cnn3"), spec, ALL_STAGES=True, REGRESSOR="linear")
-    assert data_info().num_samples == 40
