@@ -77,8 +77,8 @@ class Distiller(nn.Module):
     named, weighted loss terms from :meth:`losses`. The engine acts on the declarations and never on a method's name.
 
     Class attributes:
-        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. Where these or the flags below depend on
-            the configuration, an instance replaces them; the engine therefore reads them from the instance.
+        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. Where these or the flags below depend
+            on the configuration, an instance replaces them; the engine therefore reads them from the instance.
         defaults: hyperparameters; they become the configuration node of the method's name.
         presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
         reference: paper, venue, year, and the original implementation that was compared.

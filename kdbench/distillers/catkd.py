@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
+from kdbench.distillers._features import asked
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput, ModelSpec
@@ -80,9 +81,9 @@ class CATKD(Distiller):
         return super().refuses(student, teacher, cfg, data)
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
-        if student.cams is None or teacher.cams is None:
-            raise TypeError("cams were asked for and are missing")
-        cat = cat_kd_loss(student.cams, teacher.cams, resolution=self.cfg.RESOLUTION, normalize=self.cfg.NORMALIZE)
+        cat = cat_kd_loss(
+            asked(student.cams), asked(teacher.cams), resolution=self.cfg.RESOLUTION, normalize=self.cfg.NORMALIZE
+        )
         return {
             "ce": self.cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "cat": self.cfg.LOSS.FEAT_WEIGHT * cat,

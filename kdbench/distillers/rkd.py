@@ -68,8 +68,8 @@ class RKD(Distiller):
     batch_coupled = True
     min_batch = 2
     defaults = {
-        "DISTANCE_WEIGHT": 25,
-        "ANGLE_WEIGHT": 50,
+        "DISTANCE_WEIGHT": 25.0,
+        "ANGLE_WEIGHT": 50.0,
         "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0},
         "PDIST": {"EPSILON": 1e-12, "SQUARED": False},
     }

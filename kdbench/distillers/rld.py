@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from kdbench.distillers._decoupled import binary_log_prob, masked_log_prob
+from kdbench.distillers._decoupled import MASKED, binary_log_prob, soft_kl_rows, without
 from kdbench.distillers._math import full_precision, kl_rows, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.distillers.lskd import standardize as standardize_logits
@@ -50,24 +49,21 @@ def rld_loss(
     """
     if standardize:
         student_logits, teacher_logits = standardize_logits(student_logits), standardize_logits(teacher_logits)
-    target = target.unsqueeze(1)
-    label = torch.zeros_like(student_logits, dtype=torch.bool).scatter_(1, target, True)
-    choice = torch.zeros_like(label).scatter_(1, teacher_logits.argmax(1, keepdim=True), True)
-    dropped = teacher_logits >= teacher_logits.gather(1, target)
+    label = target.unsqueeze(1)
+    student, teacher = student_logits / alpha_temperature, teacher_logits / alpha_temperature
+    confidence, choice = teacher.topk(1, dim=1)
     scd = (
         alpha_temperature**2
         * kl_rows(
-            binary_log_prob(teacher_logits / alpha_temperature, choice),
-            binary_log_prob(student_logits / alpha_temperature, label),
+            binary_log_prob(confidence, without(teacher, choice), choice),
+            binary_log_prob(student.gather(1, label), without(student, label), label),
         ).mean()
     )
-    mcd = (
-        temperature**2
-        * kl_rows(
-            masked_log_prob(teacher_logits / temperature, dropped),
-            masked_log_prob(student_logits / temperature, dropped),
-        ).mean()
-    )
+    dropped = teacher_logits >= teacher_logits.gather(1, label)
+    lowered = MASKED * dropped.to(teacher_logits)
+    student, teacher = student_logits / temperature + lowered, teacher_logits / temperature + lowered
+    rows = soft_kl_rows((teacher, teacher.log_softmax(-1)), (student, student.log_softmax(-1)))
+    mcd = temperature**2 * (rows * ~dropped.all(1)).mean()
     return with_terms(alpha * scd + beta * mcd, {"scd": scd, "mcd": mcd}, return_terms)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from yacs.config import CfgNode
 
+from kdbench.distillers._features import asked
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.errors import ConfigError
@@ -88,9 +89,7 @@ class RegionDistiller(Distiller):
 
     def region_logits(self, output: ModelOutput) -> Tensor:
         """(B, K, N): the regions of the scales in ``M``, which come first."""
-        if output.region_logits is None:
-            raise TypeError("region_logits were asked for and are missing")
-        return output.region_logits[..., : self.regions]
+        return asked(output.region_logits)[..., : self.regions]
 
 
 @register_distiller("SDD")

@@ -126,6 +126,8 @@ class TeKAPF(CRD):
         }
         if cfg.LOSS.KD_WEIGHT > 0:
             noises = logit_noise(teacher.logits, batch, cfg.NUM_AUGMENTED)
-            kd = tekap_loss(student.logits, teacher.logits, noises, temperature=cfg.TEMPERATURE)
+            kd = tekap_loss(
+                student.logits, teacher.logits, noises, temperature=cfg.TEMPERATURE, noise_weight=cfg.NOISE_WEIGHT
+            )
             terms["kd"] = cfg.LOSS.KD_WEIGHT * kd
         return terms

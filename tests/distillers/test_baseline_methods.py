@@ -21,8 +21,17 @@ from method_fixtures import (
     total,
 )
 from torch import Tensor
+from torch.nn import functional as F
 
+from kdbench.distillers.at import at_loss
 from kdbench.distillers.base import Batch, DataInfo, Distiller, distillers
+from kdbench.distillers.catkd import cat_kd_loss
+from kdbench.distillers.lskd import lskd_loss
+from kdbench.distillers.rkd import rkd_loss
+from kdbench.distillers.rld import rld_loss
+from kdbench.distillers.sdd import sdd_kd_loss
+from kdbench.distillers.ttm import ttm_loss
+from kdbench.distillers.wttm import wttm_loss
 from kdbench.errors import ConfigError, IncompatibleError
 from kdbench.models.spec import OUTPUT_KINDS
 
@@ -117,6 +126,40 @@ def test_every_module_learns(name: str, student: str, teacher: str) -> None:
         assert gradient is not None, parameter_name
         assert gradient.isfinite().all(), parameter_name
         assert gradient.abs().max() > 1e-14, parameter_name
+
+
+DIRECT: dict[str, tuple[str, Any]] = {
+    "AT": ("at", lambda s, t, y: 1000.0 * at_loss(s.stages, t.stages, p=2)),
+    "CATKD": ("cat", lambda s, t, y: 15.0 * cat_kd_loss(s.cams, t.cams, resolution=2, normalize=False)),
+    "LSKD": ("kd", lambda s, t, y: 9.0 * lskd_loss(s.logits, t.logits, temperature=2.0)),
+    "RKD": (
+        "rkd",
+        lambda s, t, y: rkd_loss(
+            s.penultimate, t.penultimate, distance_weight=25, angle_weight=50, squared=False, eps=1e-12
+        ),
+    ),
+    "RLD": (  # epoch 3 of 20 warm-up epochs
+        "rld",
+        lambda s, t, y: (
+            0.15 * rld_loss(s.logits, t.logits, y, alpha=1.0, beta=8.0, temperature=4.0, alpha_temperature=4.0)
+        ),
+    ),
+    "SDD": ("kd", lambda s, t, y: 0.9 * sdd_kd_loss(s.region_logits, t.region_logits, y, temperature=4.0)),
+    "TTM": ("ttm", lambda s, t, y: 45.0 * ttm_loss(s.logits, t.logits, gamma=0.1)),
+    "WTTM": ("wttm", lambda s, t, y: 3.0 * wttm_loss(s.logits, t.logits, gamma=0.1)),
+}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_class_is_its_function(name: str) -> None:
+    spec, batch = make_spec("cnn4"), make_batch()
+    student, teacher = random_output(spec, 8, seed=1), random_output(spec, 8, seed=2)
+    method = build(name, spec, spec)
+    term, function = DIRECT[name]
+    losses = method.losses(student, teacher, batch)
+    torch.testing.assert_close(losses[term], function(student, teacher, batch.labels), rtol=1e-12, atol=0)
+    ce_weight = method.cfg.LOSS.CE_WEIGHT if "LOSS" in method.cfg else method.cfg.CE_WEIGHT
+    torch.testing.assert_close(losses["ce"], ce_weight * F.cross_entropy(student.logits, batch.target))
 
 
 @pytest.mark.parametrize("name", METHODS)
