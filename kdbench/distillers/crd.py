@@ -17,7 +17,7 @@ from kdbench.models.spec import ModelOutput, ModelSpec
 
 _EPS = 1e-7
 #: Up to this ratio of bank rows to contrasted rows, scoring the whole bank is cheaper than gathering the rows.
-_DENSE_RATIO = 8
+_DENSE_RATIO = 32
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -122,7 +122,8 @@ class PAT(Distiller):
         tokens = self.blending(asked(own.stages))[-len(maps) :]
         aligned = [align(x) for align, x in zip(self.aligners, tokens)]
         for i, (s, t) in enumerate(zip(aligned, maps)):
-            setattr(self, f"feedback_{i}", (s - t).detach())
+            # In the modules' precision whatever autocast says, so that a resumed run reads what this one would have.
+            setattr(self, f"feedback_{i}", (s - t).detach().to(getattr(self, f"feedback_{i}").dtype))
         kd = pat_regularization_loss(plain, own.logits, temperature=self.cfg.TEMPERATURE)
         return {
             "ce": loss.CE_WEIGHT * self.cross_entropy(own.logits, batch),
