@@ -12,6 +12,8 @@ from kdbench.distillers._math import full_precision, kl_rows, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput
 
+__functional__ = ("ctkd_lambda",)
+
 
 def ctkd_lambda(epoch: float, epochs: int) -> float:
     """``-1 + (cos(pi min(e, N) / N) + 1) / 2``: from 0 down to -1 over N epochs; e = 1 in the first epoch."""

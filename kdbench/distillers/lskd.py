@@ -13,6 +13,8 @@ from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput
 
+__functional__ = ("standardize",)
+
 
 @full_precision
 def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:

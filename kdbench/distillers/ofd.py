@@ -16,6 +16,8 @@ from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput, ModelSpec
 
+__functional__ = ("ofd_margin",)
+
 
 @full_precision
 def ofd_margin(bn_weight: Tensor, bn_bias: Tensor) -> Tensor:

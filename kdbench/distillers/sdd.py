@@ -14,7 +14,8 @@ from kdbench.errors import ConfigError
 from kdbench.models.regions import sdd_pool
 from kdbench.models.spec import ModelOutput, ModelSpec
 
-__all__ = ["SDD", "region_weight", "sdd_kd_loss", "sdd_pool"]
+__all__ = ["SDD", "RegionDistiller", "region_rows", "region_weight", "sdd_kd_loss", "sdd_pool"]
+__functional__ = ("sdd_pool",)
 
 
 def region_weight(teacher_region_logits: Tensor, target: Tensor) -> Tensor:

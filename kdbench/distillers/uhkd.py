@@ -15,6 +15,7 @@ from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelOutput
 
+__functional__ = ("frequency_representation",)
 MODES = ("amplitude", "log_amplitude", "complex")
 
 
