@@ -20,10 +20,6 @@ _EPS = 1e-7
 _DENSE_RATIO = 32
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
-
-
 @full_precision
 def crd_loss(
     student_feat: Tensor,
@@ -38,7 +34,7 @@ def crd_loss(
     z_student: Tensor,
     z_teacher: Tensor,
     num_data: int,
-    gather: Callable[[Tensor], Tensor] = _same,
+    gather: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     return_terms: bool = False,
 ) -> Any:
     """Contrastive loss against two memory banks, which it updates (Tian, Krishnan and Isola, ICLR 2020).

@@ -102,6 +102,9 @@ class FCFD(Distiller):
         if teacher is not None:
             if student.token_features or teacher.token_features:
                 return "maps of a token network cannot continue through the other network's stages"
+            for role, spec in (("student", student), ("teacher", teacher)):
+                if spec.stem is None:
+                    return f"the {role} {spec.name} cannot be run stage by stage"
             if len(student.stages) != len(teacher.stages) or len(student.stages) < 2:
                 return f"its stages do not correspond: {len(teacher.stages)} and {len(student.stages)}"
             for s, t in zip(student.stages, teacher.stages):

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from kdbench.distillers._features import asked, hierarchical_mse, pair_stages
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers._pat import Blending, Feedback, Prompt, aligner
-from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.models.spec import ModelSpec
 
 
 @full_precision
@@ -73,12 +75,11 @@ class PAT(Distiller):
 
     Kept as released: both squeeze-and-excitation blocks of a prompt give their gate alone, so that a prompt is an
     offset a channel. Ours: S stages where the paper has four, no biases that a normalisation takes out again, and a 1x1
-    convolution with resizing where feedback and prompted map differ in shape. A teacher whose spec describes no
-    ``stem`` gets no prompt in front of its first stage.
+    convolution with resizing where feedback and prompted map differ in shape.
     """
 
     reference = "Lin et al. Perspective-Aware Teaching: Adapting Knowledge for Heterogeneous Distillation. ICCV 2025"
-    verified = "PAT@a7aff3f (losses; modules from its code with three faults mended)"
+    verified = "PAT@a7aff3f (the losses; its modules, mended in three places, were not compared number by number)"
     teacher_needs = {"logits", "stages"}
     student_needs = {"logits", "stages"}
     needs_networks = True
@@ -89,6 +90,12 @@ class PAT(Distiller):
         "HEADS": 8,
         "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0, "REG_WEIGHT": 1.0},
     }
+
+    @classmethod
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
+        if teacher is not None and teacher.stem is None:
+            return f"the teacher {teacher.name} cannot be run stage by stage"
+        return super().refuses(student, teacher, cfg, data)
 
     def setup(self) -> None:
         student, teacher, dim = self.student_spec, self.teacher_spec, self.cfg.DIM
@@ -102,14 +109,11 @@ class PAT(Distiller):
             with self.seeded(f"aligner_{i}"):
                 self.aligners.append(aligner(dim, stage, teacher.token_features))
             self.register_buffer(f"feedback_{i}", torch.empty(0))
-        inputs = [teacher.stem, *teacher.stages[:-1]]
-        self.prompts = nn.ModuleDict()
+        self.prompts = nn.ModuleList()
         self.feedbacks = nn.ModuleDict()
-        for i, (entry, stage) in enumerate(zip(inputs, teacher.stages)):
-            if entry is None:
-                continue
+        for i, (entry, stage) in enumerate(zip([asked(teacher.stem), *teacher.stages[:-1]], teacher.stages)):
             with self.seeded(f"prompt_{i}"):
-                self.prompts[str(i)] = Prompt(entry.channels, fuse=i >= self.skipped)
+                self.prompts.append(Prompt(entry.channels, fuse=i >= self.skipped))
                 if i >= self.skipped:
                     self.feedbacks[str(i)] = Feedback(stage, entry)
 
@@ -137,9 +141,8 @@ class PAT(Distiller):
         maps: list[Tensor] = []
         x = teacher.begin(images)
         for i in range(len(self.teacher_spec.stages)):
-            if str(i) in self.prompts:
-                entry, prefix = teacher.to_map(i - 1, x)
-                x = teacher.from_map(i - 1, self.prompts[str(i)](entry, self._feedback(i, len(images))), prefix)
+            entry, prefix = teacher.to_map(i - 1, x)
+            x = teacher.from_map(i - 1, self.prompts[i](entry, self._feedback(i, len(images))), prefix)
             x = teacher.run_stage(i, x)
             maps.append(teacher.to_map(i, x)[0])
         return maps[self.skipped :], teacher.finish(x).logits

@@ -46,7 +46,8 @@ class ModelSpec:
         provides: the output kinds that this network can give.
         token_features: stages are token sequences laid out on their grid (ViT, Swin, Mixer), not convolution maps.
         params: number of parameters.
-        stem: what the first stage receives; None where that is not described.
+        stem: shape of what the first stage receives; None where the network cannot be run stage by stage
+            (``begin``, ``run_stage``, ``to_map``, ``from_map``, ``finish``).
         head: how the classifier reads the last features: ``gap`` (mean over places, then linear), ``token``
             (a class token), ``other``.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -67,8 +68,8 @@ def test_pat_feedback_is_kept_and_restored() -> None:
     assert not method.feedback_0.requires_grad
     fresh = pat("cnn3", "vit4")
     fresh.load_state_dict(copy.deepcopy(method.state_dict()))
-    nn.init.ones_(method.prompts["1"].beta)
-    nn.init.ones_(fresh.prompts["1"].beta)
+    nn.init.ones_(method.prompts[1].beta)
+    nn.init.ones_(fresh.prompts[1].beta)
     batch = make_batch(seed=1)
     a, b = (total(m(copy.deepcopy(student), teacher, batch)) for m in (method, fresh))
     assert torch.equal(a, b)
@@ -79,7 +80,7 @@ def test_pat_moves_its_prompts_and_not_the_teacher() -> None:
     method, (student, teacher) = pat("cnn4", "vit4"), networks("cnn4", "vit4")
     total(method(student, teacher, make_batch())).backward()
     assert all(p.grad is None for p in teacher.parameters())
-    assert all(prompt.beta.grad.abs() > 0 for prompt in method.prompts.values())
+    assert all(prompt.beta.grad.abs() > 0 for prompt in method.prompts)
 
 
 def test_fcfd_touches_the_students_statistics_once() -> None:
@@ -110,6 +111,13 @@ def test_fcfd_paths_depend_on_the_batch_and_not_on_its_order() -> None:
         seen |= set(paths)
     assert len(seen) > 3
     assert {i for _, i in seen} <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_networks_that_cannot_run_by_stages_are_refused(name: str) -> None:
+    spec = make_spec("cnn4")
+    with pytest.raises(IncompatibleError, match="stage by stage"):
+        build(name, spec, replace(spec, stem=None))
 
 
 def test_fcfd_loss_of_a_perfect_student_is_the_cross_entropy() -> None:
