@@ -31,7 +31,12 @@ _CLASSES, _BATCH, _SAMPLES = 10, 8, 40
 
 
 def check_pair(
-    method: str, teacher: str, student: str, *, models: dict[str, tuple[str, dict[str, Any]]] | None = None, batch: int = _BATCH
+    method: str,
+    teacher: str,
+    student: str,
+    *,
+    models: dict[str, tuple[str, dict[str, Any]]] | None = None,
+    batch: int = _BATCH,
 ) -> str:
     """One step of ``method`` from a teacher family to a student family.
 
@@ -52,7 +57,10 @@ def check_pair(
         AssertionError: a check failed.
     """
     zoo = models or FAMILIES
-    s_model, t_model = _network(zoo[student], seed=1).train(), _network(zoo[teacher], seed=2).eval().requires_grad_(False)
+    s_model, t_model = (
+        _network(zoo[student], seed=1).train(),
+        _network(zoo[teacher], seed=2).eval().requires_grad_(False),
+    )
     cfg = load_config(overrides={"DISTILLER.TYPE": method})
     labels = torch.arange(_SAMPLES) % _CLASSES
     source = t_model if uses_teacher(method) else None
@@ -120,5 +128,3 @@ def _check_gradient(method: str, name: str, value: Tensor, student: nn.Module, d
     gradients = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
     reached = any(g is not None and bool((g != 0).any()) for g in gradients)
     assert reached or float(value.detach()) == 0.0, f"{method}: term {name} = {float(value.detach())} trains nothing"
-
-

@@ -48,9 +48,7 @@ def create_distiller(
     if len(classes) == 1:
         return classes[0](specs[0], specs[1], nodes[classes[0].name], info, seed=seed)
     weights = [_weights(cfg, key, classes) for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS")]
-    return compose(
-        list(nodes), specs[0], specs[1], nodes, info, weights=weights[0], ce_weights=weights[1], seed=seed
-    )
+    return compose(list(nodes), specs[0], specs[1], nodes, info, weights=weights[0], ce_weights=weights[1], seed=seed)
 
 
 def method_classes(name: str) -> list[type[Distiller]]:
