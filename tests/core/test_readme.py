@@ -38,11 +38,21 @@ def test_method_of_30_lines_conforms_on_every_pair(method):
 
 def test_method_of_30_lines_trains_and_is_listed(method, tmp_path, digits_teacher):
     words = ["train", "--import", str(method), "--cfg", "configs/digits/student.yaml", "--distiller", "MINE"]
-    words += ["--teacher", "small_mixer", f"TEACHER.WEIGHTS={digits_teacher}", f"LOG.PREFIX={tmp_path}", "SOLVER.EPOCHS=1"]
-    done = subprocess.run([sys.executable, "-m", "kdbench", *words, "SOLVER.WARMUP_EPOCHS=0"], capture_output=True, text=True, check=False)
+    words += [
+        "--teacher",
+        "small_mixer",
+        f"TEACHER.WEIGHTS={digits_teacher}",
+        f"LOG.PREFIX={tmp_path}",
+        "SOLVER.EPOCHS=1",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "kdbench", *words, "SOLVER.WARMUP_EPOCHS=0"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("MINE: top-1")
-    listed = subprocess.run([sys.executable, "-m", "kdbench", "list", "--import", str(method)], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        [sys.executable, "-m", "kdbench", "list", "--import", str(method)], capture_output=True, text=True, check=False
+    )
     assert "MINE" in listed.stdout
 
 
