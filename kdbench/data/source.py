@@ -15,10 +15,14 @@ from kdbench.random import CounterRNG
 from kdbench.registry import Registry
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Split(Protocol):
-    """One split: labelled images, fetched by position."""
+    """One split: labelled images, fetched by position.
+
+    A split whose images lie in files has besides ``fetch_cut(positions, cut)``; see :class:`kdbench.data.files.FileSplit`.
+    """
 
     labels: Tensor  # (N,) int64
     image_size: int  # side of a fetched image
