@@ -1,7 +1,7 @@
 """Augmentation of whole batches, every parameter drawn per sample.
 
-A parameter of sample ``b`` is a pure function of (seed, epoch, draw[b]); see :mod:`kdbench.random`. Drawing one crop for
-the whole batch, as torchvision's transforms do when they are given a batch, would be another augmentation.
+A parameter of sample ``b`` is a pure function of (seed, epoch, draw[b]); see :mod:`kdbench.random`. Drawing one crop
+for the whole batch, as torchvision's transforms do when they are given a batch, would be another augmentation.
 
 The order is timm's: crop, flip, then RandAugment or AutoAugment or colour jitter, then erasing; mixing comes last.
 """
@@ -127,11 +127,9 @@ class Augment:
                 result.clamp_(0.0, 255.0 * scale)
         else:
             if self.crop == "pad" and self.pad:
-                images = pad_crop(images, self.pad, streams("crop").integers(2 * self.pad + 1, 2))
-            elif flipped is not None:
-                images = images.clone()
-            if flipped is not None:
-                images = flip_some(images, flipped)
+                images = pad_crop(images, self.pad, streams("crop").integers(2 * self.pad + 1, 2), flipped)
+            else:
+                images = images.clone() if flipped is None else flip_some(images, flipped)
             if policy and self.size in (0, images.shape[-1]):
                 result = images
             else:
@@ -149,13 +147,11 @@ class Augment:
         return result
 
     def random_cut(self, seed: int, epoch: int, draw: Tensor, size: int) -> RandomCut | None:
-        """What cuts each image while it is decoded, or None where the crop needs images of one size (``pad``, ``none``)."""
+        """What cuts each image while it is decoded; None for ``pad`` and ``none``, which need images of one size."""
         if self.crop != "rrc":
             return None
         streams = _streams(seed, epoch, draw)
-        return RandomCut(
-            box_draws(streams("rrc")), self._cubic(streams("interpolation")), size, self.scale, self.ratio
-        )
+        return RandomCut(box_draws(streams("rrc")), self._cubic(streams("interpolation")), size, self.scale, self.ratio)
 
     def mix(self, images: Tensor, labels: Tensor, seed: int, epoch: int, start: int) -> tuple[Tensor, Tensor]:
         """Mixup and cutmix of a batch whose first row stands at (even) position ``start`` of the epoch's order.

@@ -1,4 +1,4 @@
-"""Colour jitter on a batch: brightness, contrast and saturation by own factors, in an order of its own for each sample."""
+"""Colour jitter on a batch: each sample has its own brightness, contrast and saturation, in its own order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ORDERS = tuple(permutations(range(3)))
 
 
 def jitter_draws(rng: CounterRNG, strength: float) -> tuple[Tensor, Tensor]:
-    """(B, 3) factors of brightness, contrast, saturation, uniform in [1 - s, 1 + s]; (B, 3) order in which they come."""
+    """(B, 3) factors of brightness, contrast, saturation, uniform in [1 - s, 1 + s]; (B, 3) their order."""
     u = rng.uniform(4)
     factors = max(0.0, 1.0 - strength) + (1.0 + strength - max(0.0, 1.0 - strength)) * u[:, :3]
     orders = torch.tensor(_ORDERS, device=u.device)

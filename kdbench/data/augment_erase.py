@@ -21,8 +21,8 @@ _TABLE = 2**20
 def _noise(seed: int, device: torch.device) -> Tensor:
     """(2**20,) standard normal numbers, the same on every device.
 
-    A sample reads a stretch of them from its own offset: as many fresh Philox draws as an erased rectangle has pixels would
-    cost more than the rest of the pipeline together.
+    A sample reads a stretch of them from its own offset: as many fresh Philox draws as an erased rectangle has pixels
+    would cost more than the rest of the pipeline together.
     """
     index = torch.arange(_TABLE // 64)
     return CounterRNG(seed, "augment/noise", 0, index).normal(64).flatten().to(device)
@@ -31,8 +31,8 @@ def _noise(seed: int, device: torch.device) -> Tensor:
 def erase_boxes(rng: CounterRNG, height: int, width: int, prob: float) -> Tensor:
     """(B, 4) int64 rectangles (top, left, height, width); height 0 where nothing is erased.
 
-    Up to ten areas (uniform in 2%..1/3 of the image) and aspect ratios (log-uniform in 0.3..1/0.3) are tried, and the first
-    that is smaller than the image is taken, as in timm (random_erasing.py).
+    Up to ten areas (uniform in 2%..1/3 of the image) and aspect ratios (log-uniform in 0.3..1/0.3) are tried, and the
+    first that is smaller than the image is taken, as in timm (random_erasing.py).
     """
     u = rng.uniform(2 * _TRIES + 3).double()
     area = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * u[:, :_TRIES])
@@ -51,8 +51,8 @@ def erase_boxes(rng: CounterRNG, height: int, width: int, prob: float) -> Tensor
 def erase(images: Tensor, boxes: Tensor, noise: CounterRNG, statistics: Statistics) -> Tensor:
     """Fill each rectangle with noise, in place.
 
-    timm erases normalised images with N(0, 1); these are not normalised yet, so the noise is ``mean + std * N(0, 1)`` of the
-    data and, like timm's, not cut off at the range of an image.
+    timm erases normalised images with N(0, 1); these are not normalised yet, so the noise is ``mean + std * N(0, 1)``
+    of the data and, like timm's, not cut off at the range of an image.
 
     Args:
         images: (B, 3, H, W) float in [0, 1].

@@ -1,9 +1,9 @@
 """RandAugment's and AutoAugment's image operations on a group of images, each image with its own argument.
 
-A group is (G, 3, H, W) uint8, arguments are (G,) float. Colour operations are torchvision's (its formulas, with one factor an
-image; where it needs none, its functions); autocontrast, contrast, colour and equalize may differ by a grey level or two from
-PIL's, which round differently. Geometric operations sample all images of a group at once, with the corner of the image at
-coordinate 0 as in PIL and one fill colour outside.
+A group is (G, 3, H, W) uint8, arguments are (G,) float. Colour operations are torchvision's (its formulas, with one
+factor an image; where it needs none, its functions); autocontrast, contrast, colour and equalize may differ by a grey
+level or two from PIL's, which round differently. Geometric operations sample all images of a group at once, with the
+corner of the image at coordinate 0 as in PIL and one fill colour outside.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
         return images
     x = images.float()
     inner = x[..., 1:-1, 1:-1]
-    # The kernel is a 3x3 box of ones plus 4 in the middle, over 13.
-    smooth = F.avg_pool2d(x, 3, stride=1).mul_(9.0 / 13.0).add_(inner, alpha=4.0 / 13.0).round_()
+    # The kernel is a 3x3 box of ones plus 4 in the middle, over 13; the box as sums of rows, then of columns.
+    rows = (x[..., :-2, :] + x[..., 1:-1, :]).add_(x[..., 2:, :])
+    smooth = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(inner, alpha=4.0).div_(13.0).round_()
     inner.add_(smooth.sub_(inner).mul_(_per_image(1.0 - factor)))
     return _to_uint8(x)
 
@@ -77,14 +78,16 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the values that are not below ``threshold``."""
-    return torch.where(images < _per_image(threshold.float()), images, 255 - images)
+    """Invert the values that are not below ``threshold``, 0..256."""
+    # All in uint8: a comparison that promotes its operands takes ten times as long.
+    above = images >= _per_image(threshold.ceil().clamp(0, 255)).to(torch.uint8)
+    above &= _per_image(threshold < 256)
+    return images ^ above.view(torch.uint8).mul_(255)
 
 
 def solarize_add(images: Tensor, amount: Tensor) -> Tensor:
-    """Add to the values below 128."""
-    added = images.clamp_max(127) + _per_image(amount.clamp(0, 128)).to(torch.uint8)
-    return torch.where(images < 128, added, images)
+    """Add ``amount``, 0..128, to the values below 128."""
+    return (images < 128).view(torch.uint8).mul_(_per_image(amount.clamp(0, 128)).to(torch.uint8)).add_(images)
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
@@ -159,11 +162,15 @@ def warp(images: Tensor, maps: Tensor, fill: tuple[float, float, float], mode: s
     colour = torch.tensor(fill, device=images.device).view(1, 3, 1, 1)
     # Outside counts as zero, so with the fill colour at zero the border blends into it.
     moved = F.grid_sample(images.float().sub_(colour), grid, mode=mode, padding_mode="zeros", align_corners=False)
-    return _to_uint8(moved.add_(colour).round_())
+    return moved.add_(colour + 0.5).to(torch.uint8)  # a weighted mean cannot leave 0..255; the cast rounds down
 
 
 def apply_op(
-    name: str, images: Tensor, argument: Tensor, fill: tuple[float, float, float] = (0.0, 0.0, 0.0), mode: str = "bilinear"
+    name: str,
+    images: Tensor,
+    argument: Tensor,
+    fill: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    mode: str = "bilinear",
 ) -> Tensor:
     """One operation on a group: (G, 3, H, W) uint8, (G,) arguments -> (G, 3, H, W) uint8."""
     if name in GEOMETRIC:

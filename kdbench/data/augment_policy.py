@@ -1,7 +1,9 @@
-"""RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): which operation each sample drew, and how strong.
+"""RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): which operation each sample drew, and
+how strong.
 
-A policy says for each of its layers what every sample does; :func:`apply_policy` then runs each operation once, on the group
-of samples that drew it. timm draws bilinear or bicubic for each geometric operation; here they are always bilinear.
+A policy says for each of its layers what every sample does; :func:`apply_policy` then runs each operation once, on the
+group of samples that drew it. timm draws bilinear or bicubic for each geometric operation; here they are always
+bilinear.
 """
 
 from __future__ import annotations
@@ -47,8 +49,15 @@ class Layer:
 class Policy(Protocol):
     """Draws layers and turns a level into an operation's argument."""
 
-    names: tuple[str, ...]
-    mode: str
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The operations."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """Interpolation of geometric operations."""
+        ...
 
     def draw(self, streams: Streams) -> list[Layer]:
         """The layers of a batch."""

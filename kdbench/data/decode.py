@@ -62,7 +62,9 @@ class RandomCut:
         self.size, self._scale, self._ratio = size, scale, ratio
 
     def __call__(self, image: Tensor, row: int) -> Tensor:
-        box = boxes_from_draws(self._draws[row : row + 1], *image.shape[-2:], self._scale, self._ratio)[0]
+        box = boxes_from_draws(self._draws[row : row + 1], image.shape[-2], image.shape[-1], self._scale, self._ratio)[
+            0
+        ]
         top, left, height, width = (int(v) for v in box.tolist())
         part = image[None, :, top : top + height, left : left + width]
         mode = "bicubic" if self._cubic[row] else "bilinear"

@@ -159,7 +159,9 @@ def read_lines(path: Path, fields: int, remedy: str) -> Iterator[list[str]]:
             raise DataError(f"{path}:{number}: {line[:60]!r} does not have {fields} fields; {remedy}")
 
 
-def class_folders(folder: Path, remedy: str, classes: Sequence[str] | None = None) -> tuple[list[str], Tensor, list[str]]:
+def class_folders(
+    folder: Path, remedy: str, classes: Sequence[str] | None = None
+) -> tuple[list[str], Tensor, list[str]]:
     """Files of a tree ``<class>/<image>``, in the order of their names.
 
     Returns:
@@ -189,10 +191,8 @@ def class_folders(folder: Path, remedy: str, classes: Sequence[str] | None = Non
     return files, torch.tensor(labels), names
 
 
-def check_count(what: str, where: Path, found: int, expected: int, remedy: str) -> None:
-    """Raises:
-    DataError: ``found`` is not ``expected``.
-    """
+def check_count(what: str, where: str | Path, found: int, expected: int, remedy: str) -> None:
+    """DataError unless ``found`` is the official number."""
     if found != expected:
         raise DataError(
             f"{where}: {found} {what} instead of {expected}; {remedy} (DATASET.OPTIONS.allow_partial accepts a part)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from kdbench.errors import ConfigError
 from kdbench.random import permutation
 
 log = logging.getLogger(__name__)
+_CHUNK_PIXELS = 1024 * 32 * 32
 
 
 @dataclass
@@ -100,21 +101,28 @@ class TrainLoader:
         # On a CPU a worker does all; with a GPU it reads and decodes, and the batch is augmented on the device.
         early = self.device.type == "cpu"
 
-        def prepare(step: int) -> tuple[Tensor, int, Tensor | LoadedBatch]:
-            first, last = self._share(len(order[step * self.batch_size : (step + 1) * self.batch_size]))
-            start = step * self.batch_size + first
-            draw = order[start : start + last - first]
+        def prepare(steps: list[int]) -> _Chunk:
+            rows = [self._share(step) for step in steps]
+            draw = torch.cat([order[first:last] for first, last in rows])
+            chunk = _Chunk(draw, rows, self._read(draw, epoch))
             if early:
-                return draw, start, self.load(draw, epoch, start)
-            images = self._read(draw, epoch)
-            return draw, start, images.pin_memory() if self.device.type == "cuda" else images
+                chunk.batches = self._finish(chunk, epoch)
+            elif self.device.type == "cuda":
+                chunk.images = chunk.images.pin_memory()
+            return chunk
 
-        for draw, start, ready in ahead(prepare, range(len(self)), self.workers):
-            yield ready if isinstance(ready, LoadedBatch) else self._finish(ready, draw, epoch, start)
+        for chunk in ahead(prepare, self._chunks(), self.workers):
+            yield from chunk.batches if early else self._finish(chunk, epoch)
 
     def load(self, draw: Tensor, epoch: int, start: int = 0) -> LoadedBatch:
-        """One batch of given draws, whose first stands at position ``start`` of the epoch's order (only mixing asks)."""
-        return self._finish(self._read(draw, epoch), draw, epoch, start)
+        """One batch of given draws; the first stands at position ``start`` of the epoch's order (only mixing asks)."""
+        return self._finish(_Chunk(draw, [(start, start + len(draw))], self._read(draw, epoch)), epoch)[0]
+
+    def _chunks(self) -> list[list[int]]:
+        """Steps that are prepared together: several where batches are so small that calls cost more than pixels."""
+        pixels = self.batch_size * (self.augment.size or self.split.image_size) ** 2
+        steps = 1 if isinstance(self.split, FileSplit) else max(1, _CHUNK_PIXELS // pixels)
+        return [list(range(i, min(i + steps, len(self)))) for i in range(0, len(self), steps)]
 
     def _read(self, draw: Tensor, epoch: int) -> Tensor:
         index = draw % len(self.split)
@@ -124,22 +132,39 @@ class TrainLoader:
             return self.split.fetch_cut(index, cut)
         return self.split.fetch(index)
 
-    def _finish(self, images: Tensor, draw: Tensor, epoch: int, start: int) -> LoadedBatch:
-        index = draw % len(self.split)
+    def _finish(self, chunk: _Chunk, epoch: int) -> list[LoadedBatch]:
+        index = chunk.draw % len(self.split)
         labels = self.split.labels[index].to(self.device)
-        images, there = images.to(self.device, non_blocking=True), draw.to(self.device)
-        images = self.augment(images, self.aug_seed, epoch, there, cut=not isinstance(self.split, FileSplit))
-        if self.augment.mixes:
-            images, labels = self.augment.mix(images, labels, self.aug_seed, epoch, start)
-        return LoadedBatch(images, labels, index.to(self.device), there, self.augment.mixes)
+        draw, index = chunk.draw.to(self.device), index.to(self.device)
+        images = chunk.images.to(self.device, non_blocking=True)
+        images = self.augment(images, self.aug_seed, epoch, draw, cut=not isinstance(self.split, FileSplit))
+        result, done = [], 0
+        for first, last in chunk.rows:
+            part = slice(done, done + last - first)
+            done = part.stop
+            batch = LoadedBatch(images[part], labels[part], index[part], draw[part], self.augment.mixes)
+            if self.augment.mixes:
+                batch.images, batch.labels = self.augment.mix(batch.images, batch.labels, self.aug_seed, epoch, first)
+            result.append(batch)
+        return result
 
-    def _share(self, size: int) -> tuple[int, int]:
-        """First and last row of this rank's part of a batch of ``size``."""
-        if self.world == 1:
-            return 0, size
+    def _share(self, step: int) -> tuple[int, int]:
+        """First and last position of this rank's part of a step's batch."""
+        start = step * self.batch_size
+        size = min(self.batch_size, self.total - start)
         pairs = (size + 1) // 2
         first, last = (2 * (pairs * r // self.world) for r in (self.rank, self.rank + 1))
-        return min(first, size), min(last, size)
+        return start + min(first, size), start + min(last, size)
+
+
+@dataclass
+class _Chunk:
+    """A few batches on their way: draws, (first, last) position of each, and what is there of their images."""
+
+    draw: Tensor
+    rows: list[tuple[int, int]]
+    images: Tensor
+    batches: list[LoadedBatch] = field(default_factory=list)
 
 
 def evaluation_batches(

@@ -1,7 +1,7 @@
 """Mixup and cutmix of pairs: positions 2j and 2j + 1 of an epoch's order, with parameters drawn from (seed, epoch, j).
 
-timm mixes sample i of a batch with sample B - 1 - i under one draw a batch; the law of one image is the same, and pairs that
-do not depend on the batch make a sample look the same whatever the batch size and the number of processes.
+timm mixes sample i of a batch with sample B - 1 - i under one draw a batch; the law of one image is the same, and pairs
+that do not depend on the batch make a sample look the same whatever the batch size and the number of processes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def mixing_draws(
         height, width: of the images.
 
     Returns:
-        (P,) float64 share of a sample's own image, and (P, 4) int64 cutmix rectangle (top, bottom, left, right), empty for
-        mixup. The rectangle is cut off at the border and the share is that of the pixels, as in timm.
+        (P,) float64 share of a sample's own image, and (P, 4) int64 cutmix rectangle (top, bottom, left, right), empty
+        for mixup. The rectangle is cut off at the border and the share is that of the pixels, as in timm.
     """
     u = rng.uniform(4).double().cpu()
     if mixup > 0 and cutmix > 0:

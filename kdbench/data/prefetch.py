@@ -16,9 +16,9 @@ T = TypeVar("T")
 def ahead(work: Callable[[A], T], items: Iterable[A], workers: int, depth: int = 2) -> Iterator[T]:
     """``map(work, items)``, with up to ``workers * depth`` results computed in advance.
 
-    Threads are enough: decoding and tensor operations release the interpreter's lock, and nothing is copied from one process
-    to another. An exception of ``work`` is raised where its result would have come. When the iterator is closed or dropped,
-    the threads finish what they do and end.
+    Threads are enough: decoding and tensor operations release the interpreter's lock, and nothing is copied from one
+    process to another. An exception of ``work`` is raised where its result would have come. When the iterator is closed
+    or dropped, the threads finish what they do and end.
 
     Args:
         work: a pure function; it runs with one OpenMP thread.

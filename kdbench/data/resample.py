@@ -46,9 +46,7 @@ def axis_weights(start: Tensor, length: Tensor, size_in: int, size_out: int, cub
     return weights.div_(weights.sum(-1, keepdim=True))
 
 
-def crop_resize(
-    images: Tensor, boxes: Tensor, size: int, cubic: Tensor, flipped: Tensor | None = None
-) -> Tensor:
+def crop_resize(images: Tensor, boxes: Tensor, size: int, cubic: Tensor, flipped: Tensor | None = None) -> Tensor:
     """Args:
         images: (B, C, H, W) float.
         boxes: (B, 4) float64: top, left, height, width in whole pixels.

@@ -21,7 +21,8 @@ IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Split(Protocol):
     """One split: labelled images, fetched by position.
 
-    A split whose images lie in files has besides ``fetch_cut(positions, cut)``; see :class:`kdbench.data.files.FileSplit`.
+    A split whose images lie in files has besides ``fetch_cut(positions, cut)``; see
+    :class:`kdbench.data.files.FileSplit`.
     """
 
     labels: Tensor  # (N,) int64
@@ -60,7 +61,7 @@ class MemorySplit:
         return len(self.labels)
 
     def fetch(self, positions: Tensor) -> Tensor:
-        return self.images[positions]
+        return self.images.index_select(0, positions)
 
     def subset(self, positions: Tensor) -> MemorySplit:
         return MemorySplit(self.images[positions], self.labels[positions])
@@ -156,7 +157,8 @@ def _ranked(labels: Tensor, seed: int, stream: str) -> Tensor:
 
 
 def per_class_subset(labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """Sorted positions of ``per_class`` samples of each class: those with the smallest Philox value of (seed, position).
+    """Sorted positions of ``per_class`` samples of each class: those with the smallest Philox value of (seed,
+    position).
 
     Raises:
         DataError: a class has fewer samples.
