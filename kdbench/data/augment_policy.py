@@ -1,5 +1,4 @@
-"""RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): which operation each sample drew, and
-how strong.
+"""RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): what each sample drew.
 
 A policy says for each of its layers what every sample does; :func:`apply_policy` then runs each operation once, on the
 group of samples that drew it. timm draws bilinear or bicubic for each geometric operation; here they are always
