@@ -118,13 +118,13 @@ class Augment:
         flipped = streams("flip").uniform(1)[:, 0] < self.flip if self.flip > 0 else None
         policy = make_policy(self.auto)
         # Policies work on uint8; without one, the division by 255 is done while the images are still small.
-        scale = 1.0 if policy else 1.0 / 255.0
+        unit = 1.0 if policy else 255.0
         if cut and self.crop == "rrc":
             box = random_boxes(streams("rrc"), images.shape[-2], images.shape[-1], self.scale, self.ratio)
             cubic = self._cubic(streams("interpolation"))
-            result = crop_resize(images.float().mul_(scale), box, self.size or images.shape[-1], cubic, flipped)
+            result = crop_resize(images.float().div_(unit), box, self.size or images.shape[-1], cubic, flipped)
             if self.interpolation != "bilinear":
-                result.clamp_(0.0, 255.0 * scale)
+                result.clamp_(0.0, 255.0 / unit)
         else:
             if self.crop == "pad" and self.pad:
                 images = pad_crop(images, self.pad, streams("crop").integers(2 * self.pad + 1, 2), flipped)
@@ -133,7 +133,7 @@ class Augment:
             if policy and self.size in (0, images.shape[-1]):
                 result = images
             else:
-                small = images.float().mul_(scale)
+                small = images.float().div_(unit)
                 result = (enlarge if self.size > images.shape[-1] else resize)(small, self.size)
         if policy:
             fill = tuple(float(min(255, round(255 * mean))) for mean in self.statistics[0])

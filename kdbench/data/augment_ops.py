@@ -162,7 +162,8 @@ def warp(images: Tensor, maps: Tensor, fill: tuple[float, float, float], mode: s
     colour = torch.tensor(fill, device=images.device).view(1, 3, 1, 1)
     # Outside counts as zero, so with the fill colour at zero the border blends into it.
     moved = F.grid_sample(images.float().sub_(colour), grid, mode=mode, padding_mode="zeros", align_corners=False)
-    return moved.add_(colour + 0.5).to(torch.uint8)  # a weighted mean cannot leave 0..255; the cast rounds down
+    # A weighted mean cannot leave 0..255. PIL cuts a mean's fraction off; the margin is for values that are whole.
+    return moved.add_(colour + (0.5 if mode == "nearest" else 2.0**-8)).to(torch.uint8)
 
 
 def apply_op(

@@ -95,7 +95,12 @@ def class_tree(root: Path, classes: list[str], parts: dict[str, int], suffix: st
         for name in classes:
             for i in range(count):
                 seed += 1
-                write_jpeg(root / part / name / f"{name}_{i}{suffix}", seed, width=40 + 7 * (seed % 5), height=50 - 3 * (seed % 4))
+                write_jpeg(
+                    root / part / name / f"{name}_{i}{suffix}",
+                    seed,
+                    width=40 + 7 * (seed % 5),
+                    height=50 - 3 * (seed % 4),
+                )
     return root
 
 

@@ -22,7 +22,7 @@ def small100(monkeypatch):
 
 
 def same_images(split, blob: bytes, key: str) -> None:
-    content = pickle.loads(blob, encoding="latin1")
+    content = pickle.loads(blob, encoding="latin1")  # noqa: S301 - written by this test
     assert torch.equal(split.images, torch.from_numpy(content["data"].reshape(-1, 3, 32, 32)))
     assert split.labels.tolist() == content[key]
 
@@ -55,7 +55,7 @@ def test_cifar10(tmp_path, monkeypatch, packed):
     source = cifar10.cifar10(str(tmp_path), allow_partial=True)
     assert len(source.train) == 50
     assert len(source.test) == 10
-    expected = [pickle.loads(files[f"data_batch_{i}"], encoding="latin1")["data"] for i in range(1, 6)]
+    expected = [pickle.loads(files[f"data_batch_{i}"], encoding="latin1")["data"] for i in range(1, 6)]  # noqa: S301
     assert torch.equal(source.train.images.flatten(1), torch.from_numpy(np.concatenate(expected)))
 
 
@@ -74,7 +74,9 @@ def test_constants_are_torchvisions():
     for module, reference in ((cifar100, tvd.CIFAR100), (cifar10, tvd.CIFAR10)):
         archive = module.ARCHIVE
         assert (archive.url, archive.md5, archive.folder) == (reference.url, reference.tgz_md5, reference.base_folder)
-        expected = dict([*reference.train_list, *reference.test_list, [reference.meta["filename"], reference.meta["md5"]]])
+        expected = dict(
+            [*reference.train_list, *reference.test_list, [reference.meta["filename"], reference.meta["md5"]]]
+        )
         assert archive.files == expected
 
 
@@ -92,7 +94,9 @@ class Bomb:
 def test_wrong_md5_is_found_before_unpickling(tmp_path, small100, monkeypatch):
     files, packed = small100
     write_folder(tmp_path, "cifar-100-python", {**files, "test": files["test"] + b"x"})
-    monkeypatch.setattr(cifar_files, "_unpickle", lambda blob, where: pytest.fail("unpickled") if blob[-1:] == b"x" else {})
+    monkeypatch.setattr(
+        cifar_files, "_unpickle", lambda blob, where: pytest.fail("unpickled") if blob[-1:] == b"x" else {}
+    )
     with pytest.raises(DataError, match=r"cifar-100-python/test: md5 is .* instead of .*download"):
         cifar100.cifar100(str(tmp_path))
     other = tmp_path / "other"
