@@ -22,6 +22,7 @@ from kdbench.data.crops import box_draws, enlarge, flip_some, pad_crop, random_b
 from kdbench.data.decode import RandomCut
 from kdbench.data.mixing import mix_pairs, mixing_draws, soft_labels
 from kdbench.data.resample import crop_resize
+from kdbench.data.rows import to_bytes
 from kdbench.data.source import IMAGENET_STATISTICS, Standard, Statistics
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
@@ -137,7 +138,7 @@ class Augment:
                 result = (enlarge if self.size > images.shape[-1] else resize)(small, self.size)
         if policy:
             fill = tuple(float(min(255, round(255 * mean))) for mean in self.statistics[0])
-            result = result if result.dtype == torch.uint8 else result.add_(0.5).to(torch.uint8)
+            result = result if result.dtype == torch.uint8 else to_bytes(result.add_(0.5))
             result = apply_policy(policy, result, streams, fill).float().div_(255.0)  # type: ignore[arg-type]
         elif self.color_jitter > 0:
             result = jitter(result, *jitter_draws(streams("jitter"), self.color_jitter))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdbench.data.augment_ops import blend, grey
+from kdbench.data.rows import put_rows, take_rows
 from kdbench.random import CounterRNG
 
 _ORDERS = tuple(permutations(range(3)))
@@ -37,12 +38,12 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
             chosen = torch.nonzero(order[:, slot] == kind).flatten()
             if len(chosen) == 0:
                 continue
-            group, factor = images[chosen], factors[chosen, kind]
+            group, factor = take_rows(images, chosen), factors[chosen, kind]
             if kind == 0:
                 group.mul_(factor.view(-1, 1, 1, 1))
             elif kind == 1:
                 blend(group, grey(group).mean(dim=(1, 2, 3), keepdim=True), factor)
             else:
                 blend(group, grey(group), factor)
-            images[chosen] = group.clamp_(0.0, 1.0)
+            put_rows(images, chosen, group.clamp_(0.0, 1.0))
     return images

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy
 
 from kdbench.data.augment_ops import apply_op
+from kdbench.data.rows import put_rows, take_rows
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
 
@@ -188,6 +189,7 @@ class CifarPolicy:
         return 255.0 - level * 255.0 if name == "Solarize" else level
 
 
+@lru_cache(maxsize=8)
 def make_policy(text: str) -> Policy | None:
     """The policy of ``AUGMENT.AUTO``: nothing, ``rand-...`` or ``cifar``.
 
@@ -221,5 +223,5 @@ def apply_policy(policy: Policy, images: Tensor, streams: Streams, fill: tuple[f
             name = policy.names[number]
             chosen = torch.nonzero((layer.op == number) & layer.applied).flatten()
             argument = policy.argument(name, layer, chosen, images.shape[-1])
-            images[chosen] = apply_op(name, images[chosen], argument, colour, policy.mode)
+            put_rows(images, chosen, apply_op(name, take_rows(images, chosen), argument, colour, policy.mode))
     return images

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.data.resample import crop_resize
+from kdbench.data.rows import put_rows, take_rows
 from kdbench.random import CounterRNG
 
 _TRIES = 10  # areas and aspect ratios that torchvision tries before it falls back to the centre
@@ -63,8 +64,9 @@ def pad_crop(images: Tensor, pad: int, offsets: Tensor, flipped: Tensor | None =
 
 
 def flip_some(images: Tensor, flipped: Tensor) -> Tensor:
-    """Mirror the samples where ``flipped`` (B,) is true."""
-    return torch.where(flipped[:, None, None, None], images.flip(-1), images)
+    """A copy in which the samples where ``flipped`` (B,) is true are mirrored."""
+    chosen = torch.nonzero(flipped).flatten()
+    return put_rows(images.clone(), chosen, take_rows(images, chosen).flip(-1))
 
 
 def box_draws(rng: CounterRNG) -> Tensor:

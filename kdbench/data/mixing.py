@@ -75,20 +75,15 @@ def mix_pairs(images: Tensor, labels: Tensor, share: Tensor, box: Tensor) -> tup
     """
     pairs = len(images) // 2
     first, second = images[: 2 * pairs : 2], images[1 : 2 * pairs : 2]
-    empty = (box[:, 1] <= box[:, 0]) | (box[:, 3] <= box[:, 2])
-    blended = torch.nonzero(empty.to(images.device) & (share < 1.0)).flatten()
-    if len(blended):
-        own = share[blended].to(images.dtype).view(-1, 1, 1, 1)
-        a, b = first[blended], second[blended]
-        difference = (a - b).mul_(1.0 - own)
-        first[blended] = a.sub_(difference)
-        second[blended] = b.add_(difference)
-    for pair, (top, bottom, left, right) in enumerate(box.tolist()):
+    for a, b, own_share, (top, bottom, left, right) in zip(first, second, share.tolist(), box.tolist()):
         if bottom > top and right > left:
-            a, b = (side[pair, :, top:bottom, left:right] for side in (first, second))
-            kept = a.clone()
-            a.copy_(b)
-            b.copy_(kept)
+            kept = a[:, top:bottom, left:right].clone()
+            a[:, top:bottom, left:right] = b[:, top:bottom, left:right]
+            b[:, top:bottom, left:right] = kept
+        elif own_share < 1.0:
+            difference = (a - b).mul_(1.0 - own_share)
+            a.sub_(difference)
+            b.add_(difference)
     own = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
     own[: 2 * pairs] = share.to(labels.device).repeat_interleave(2)
     partner = torch.arange(len(labels), device=labels.device)
