@@ -8,7 +8,7 @@ import logging
 import os
 import pickle
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.utils import download_url
+from torchvision.datasets.utils import calculate_md5, download_url
 
 from kdbench.data.source import MemorySplit
 from kdbench.errors import DataError
@@ -53,18 +53,16 @@ def read_archive(archive: Archive, root: str | Path, *, download: bool) -> dict[
     """
     root = Path(root)
     folder, packed = root / archive.folder, root / archive.file
-    if not folder.is_dir():
-        if not packed.is_file():
-            _download(archive, root, allowed=download)
-        blobs = _unpack(archive, packed)
-    else:
-        blobs = {name: _read(folder / name, archive) for name in archive.files}
+    if not folder.is_dir() and not packed.is_file():
+        _download(archive, root, allowed=download)
     contents = {}
-    for name, md5 in archive.files.items():
-        where = folder / name if folder.is_dir() else f"{packed}:{name}"
-        blob = blobs.pop(name)
-        _check_md5(blob, md5, where, archive)
+    # One file after the other, so that the archive is never in memory as a whole.
+    for name, where, blob in _extracted(archive, folder) if folder.is_dir() else _packed(archive, packed):
+        _check_md5(hashlib.md5(blob, usedforsecurity=False).hexdigest(), archive.files[name], where, archive)
         contents[name] = _unpickle(blob, where)
+    missing = sorted(set(archive.files) - set(contents))
+    if missing:
+        raise DataError(f"{packed}: no complete archive ({missing[0]} is missing); download {archive.url} again")
     return contents
 
 
@@ -98,31 +96,30 @@ def class_names(meta: dict[str, Any], key: str, labels: Tensor, where: str) -> l
     return [str(name) for name in names]
 
 
-def _read(path: Path, archive: Archive) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; extract {archive.file} ({archive.url}) again") from None
+def _extracted(archive: Archive, folder: Path) -> Iterator[tuple[str, str, bytes]]:
+    for name in archive.files:
+        try:
+            yield name, str(folder / name), (folder / name).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{folder / name}: {error.strerror}; extract {archive.file} ({archive.url}) again"
+            ) from None
 
 
-def _unpack(archive: Archive, path: Path) -> dict[str, bytes]:
-    blob = _read(path, archive)
-    _check_md5(blob, archive.md5, path, archive)
-    blobs = {}
+def _packed(archive: Archive, path: Path) -> Iterator[tuple[str, str, bytes]]:
     try:
-        with tarfile.open(fileobj=io.BytesIO(blob)) as tar:
-            for name in archive.files:
-                member = tar.extractfile(f"{archive.folder}/{name}")
-                if member is None:
-                    raise KeyError(name)
-                blobs[name] = member.read()
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+        _check_md5(calculate_md5(path), archive.md5, path, archive)
+        with tarfile.open(path) as tar:
+            for member in tar:
+                folder, _, name = member.name.partition("/")
+                content = tar.extractfile(member) if folder == archive.folder and name in archive.files else None
+                if content is not None:
+                    yield name, f"{path}:{name}", content.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{path}: no complete archive ({error}); download {archive.url} again") from None
-    return blobs
 
 
-def _check_md5(blob: bytes, expected: str, where: str | Path, archive: Archive) -> None:
-    found = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+def _check_md5(found: str, expected: str, where: str | Path, archive: Archive) -> None:
     if found != expected:
         raise DataError(f"{where}: md5 is {found} instead of {expected}; remove it and download {archive.url} again")
 

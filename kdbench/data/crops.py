@@ -24,11 +24,11 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 def enlarge(images: Tensor, size: int) -> Tensor:
     """What :func:`resize` does, to rounding, as two matrix products: several times faster for small images."""
-    batch, _, height, width = images.shape
+    height, width = images.shape[-2:]
     if size in (0, width):
         return images
-    box = torch.tensor([[0.0, 0.0, height, width]], dtype=torch.float64, device=images.device)
-    return crop_resize(images, box.expand(batch, -1), size, torch.zeros(batch, dtype=torch.bool, device=images.device))
+    whole = torch.tensor([[0.0, 0.0, height, width]], dtype=torch.float64, device=images.device)
+    return crop_resize(images, whole, size, torch.zeros(1, dtype=torch.bool, device=images.device))
 
 
 def pad_crop(images: Tensor, pad: int, offsets: Tensor, flipped: Tensor | None = None) -> Tensor:

@@ -76,6 +76,8 @@ class TrainLoader:
         self.augment, self.repeat, self.device = augment, repeat, torch.device(device)
         self.rank, self.world, self.workers = rank, world, workers
         self.total = len(split) * repeat
+        # On a CPU a worker does all; with a GPU it reads and decodes, and the batch is augmented on the device.
+        self._early = self.device.type == "cpu"
         if augment.mixes and batch_size % 2:
             raise ConfigError(f"AUGMENT.MIXUP and AUGMENT.CUTMIX need an even SOLVER.BATCH_SIZE, got {batch_size}")
         if self.total % batch_size == 1 and self.total > 1:
@@ -98,21 +100,19 @@ class TrainLoader:
     def epoch(self, epoch: int) -> Iterator[LoadedBatch]:
         """The batches of an epoch (counted from 1)."""
         order = self.order(epoch)
-        # On a CPU a worker does all; with a GPU it reads and decodes, and the batch is augmented on the device.
-        early = self.device.type == "cpu"
 
         def prepare(steps: list[int]) -> _Chunk:
             rows = [self._share(step) for step in steps]
             draw = torch.cat([order[first:last] for first, last in rows])
             chunk = _Chunk(draw, rows, self._read(draw, epoch))
-            if early:
+            if self._early:
                 chunk.batches = self._finish(chunk, epoch)
             elif self.device.type == "cuda":
                 chunk.images = chunk.images.pin_memory()
             return chunk
 
         for chunk in ahead(prepare, self._chunks(), self.workers):
-            yield from chunk.batches if early else self._finish(chunk, epoch)
+            yield from chunk.batches if self._early else self._finish(chunk, epoch)
 
     def load(self, draw: Tensor, epoch: int, start: int = 0) -> LoadedBatch:
         """One batch of given draws; the first stands at position ``start`` of the epoch's order (only mixing asks)."""

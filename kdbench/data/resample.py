@@ -49,9 +49,9 @@ def axis_weights(start: Tensor, length: Tensor, size_in: int, size_out: int, cub
 def crop_resize(images: Tensor, boxes: Tensor, size: int, cubic: Tensor, flipped: Tensor | None = None) -> Tensor:
     """Args:
         images: (B, C, H, W) float.
-        boxes: (B, 4) float64: top, left, height, width in whole pixels.
+        boxes: (B, 4) float64: top, left, height, width in whole pixels; or (1, 4), the same for all.
         size: side of the result.
-        cubic: (B,) bool, bicubic instead of bilinear.
+        cubic: (B,) or (1,) bool, bicubic instead of bilinear.
         flipped: (B,) bool, mirror the result from left to right; mirrored weights cost nothing.
 
     Returns:
@@ -64,6 +64,8 @@ def crop_resize(images: Tensor, boxes: Tensor, size: int, cubic: Tensor, flipped
     if flipped is not None:
         columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
     # The narrow product first: it is shared by the rows of all channels.
-    wide = torch.bmm(images.reshape(batch, channels * height_in, width_in), columns.transpose(1, 2))
-    rows = rows[:, None].expand(-1, channels, -1, -1).reshape(batch * channels, size, height_in)
+    wide = torch.bmm(
+        images.reshape(batch, channels * height_in, width_in), columns.transpose(1, 2).expand(batch, -1, -1)
+    )
+    rows = rows[:, None].expand(batch, channels, -1, -1).reshape(batch * channels, size, height_in)
     return torch.bmm(rows, wide.view(batch * channels, height_in, size)).view(batch, channels, size, size)

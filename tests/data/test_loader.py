@@ -109,6 +109,13 @@ def test_threads_of_the_main_process_change_no_pixel():
     assert found[0] == found[1]
 
 
+def test_augmenting_in_the_consumer_changes_no_pixel(files):
+    for split in (memory(), files):
+        late = loader(split, AUGMENTS["rich"], workers=2)
+        late._early = False  # as with a GPU
+        assert hashes(late) == hashes(loader(split, AUGMENTS["rich"]))
+
+
 def test_seeds_and_repeats():
     split, augment = memory(), AUGMENTS["pad"]
     first = list(loader(split, augment, repeat=2).epoch(1))
