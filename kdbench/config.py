@@ -44,7 +44,7 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 
 
 @dataclass
-class _Setting:
+class Setting:
     """A value that a user gave, and where."""
 
     key: str
@@ -56,7 +56,7 @@ class _Setting:
 class _Problems:
     lines: list[str] = field(default_factory=list)
 
-    def add(self, setting: _Setting, message: str) -> None:
+    def add(self, setting: Setting, message: str) -> None:
         self.lines.append(f"{setting.source}: {setting.key}: {message}")
 
     def raise_if_any(self) -> None:
@@ -79,17 +79,12 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] | Mappi
         ConfigError: anything that is wrong, all of it in one message.
         UnknownNameError: the method does not exist.
     """
-    settings = [] if path is None else list(_flatten(read_yaml(Path(path)), str(path)))
-    settings += _parse_overrides(overrides)
+    settings = [] if path is None else list(flatten(read_yaml(Path(path)), str(path)))
+    settings += parse_overrides(overrides)
     return build_config(settings)
 
 
-def merge_config(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> CfgNode:
-    """Like :func:`load_config`, from nested mappings with the name of their source, later ones winning."""
-    return build_config([s for source, tree in layers for s in _flatten(tree, source)])
-
-
-def build_config(settings: Sequence[_Setting]) -> CfgNode:
+def build_config(settings: Sequence[Setting]) -> CfgNode:
     """Check settings against the tree and freeze the result; see :func:`load_config`."""
     from kdbench.distillers.base import distillers
 
@@ -104,6 +99,7 @@ def build_config(settings: Sequence[_Setting]) -> CfgNode:
     _check_values(tree, settings, problems)
     problems.raise_if_any()
     used = {name.upper() for name in methods}
+    tree["DISTILLER"]["TYPE"] = "+".join(distillers.get(name).name for name in methods)
     return _freeze({key: value for key, value in tree.items() if key not in nodes or key in used})
 
 
@@ -155,18 +151,24 @@ def merge_trees(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
     return result
 
 
-def _flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Iterable[_Setting]:
+def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Iterable[Setting]:
+    """Leaves of a tree as settings; a key may itself be dotted (``SOLVER.LR: 0.1``)."""
     for key, value in tree.items():
         full = f"{prefix}{key}"
         if isinstance(value, Mapping) and not full.endswith(".OPTIONS"):
-            yield from _flatten(value, source, f"{full}.")
+            yield from flatten(value, source, f"{full}.")
         else:
-            yield _Setting(full, value, source)
+            yield Setting(full, value, source)
 
 
-def _parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[_Setting]:
+def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[Setting]:
+    """Settings from a mapping, or from words of a command line.
+
+    Raises:
+        ConfigError: a word without a value.
+    """
     if isinstance(overrides, Mapping):
-        return [_Setting(key, value, "override") for key, value in overrides.items()]
+        return [Setting(key, value, "override") for key, value in overrides.items()]
     settings, tokens = [], list(overrides)
     while tokens:
         token = tokens.pop(0)
@@ -175,7 +177,7 @@ def _parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[_Sett
             if not tokens:
                 raise ConfigError(f"override {token!r} has no value; write KEY=VALUE or KEY VALUE")
             text = tokens.pop(0)
-        settings.append(_Setting(key, _Text(text), "override"))
+        settings.append(Setting(key, _Text(text), "override"))
     return settings
 
 
@@ -183,7 +185,7 @@ class _Text(str):
     """A value from the command line, to be read according to the type of its key."""
 
 
-def _method_names(settings: Sequence[_Setting]) -> list[str]:
+def _method_names(settings: Sequence[Setting]) -> list[str]:
     from kdbench.distillers.base import distillers
 
     kind = str(next((s.value for s in reversed(settings) if s.key == "DISTILLER.TYPE"), "NONE"))
@@ -194,7 +196,7 @@ def _method_names(settings: Sequence[_Setting]) -> list[str]:
     return [distillers.canonical(name) for name in names]
 
 
-def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[_Setting]) -> None:
+def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[Setting]) -> None:
     from kdbench.distillers.base import distillers
 
     preset = next((str(s.value) for s in reversed(settings) if s.key == "DISTILLER.PRESET"), "")
@@ -210,7 +212,7 @@ def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[_Settin
         tree[method.upper()] = merge_trees(tree.get(method.upper(), {}), distillers.get(method).presets.get(preset, {}))
 
 
-def _apply(tree: Tree, setting: _Setting, problems: _Problems) -> None:
+def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
     parts = setting.key.split(".")
     if parts[0] in FOREIGN_METHODS:
         return
@@ -241,7 +243,7 @@ def _decode(text: str) -> Any:
     except (ValueError, SyntaxError):
         pass
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - derives from SafeLoader
+        return yaml.load(text, _StrictLoader)
     except yaml.YAMLError:
         return str(text)
 
@@ -307,14 +309,12 @@ def _lookup(tree: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def _check_values(tree: Tree, settings: Sequence[_Setting], problems: _Problems) -> None:
+def _check_values(tree: Tree, settings: Sequence[Setting], problems: _Problems) -> None:
     source = {s.key: s for s in settings}
     for key, choices in CHOICES.items():
         value = _lookup(tree, key)
         if value not in choices:
-            problems.add(
-                source[key], f"{value!r} is none of {', '.join(choices)}{did_you_mean(str(value), choices)}"
-            )
+            problems.add(source[key], f"{value!r} is none of {', '.join(choices)}{did_you_mean(str(value), choices)}")
     for key, (low, high) in RANGES.items():
         value = _lookup(tree, key)
         if not low <= value <= high:

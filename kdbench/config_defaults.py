@@ -50,7 +50,15 @@ def defaults() -> Tree:
             "MIXUP_SWITCH": 0.5,  # probability of cutmix where both are on
             "CROP_PCT": 0.875,  # evaluation of image files: the centre of a resize to size / CROP_PCT
         },
-        "DISTILLER": {"TYPE": "NONE", "TEACHER": "", "STUDENT": "resnet20", "PRESET": ""},
+        "DISTILLER": {
+            "TYPE": "NONE",
+            "TEACHER": "",
+            "STUDENT": "resnet20",
+            "PRESET": "",
+            # of a composition ("CRD+KD"): factors of the parts' terms and of their cross entropies; () = 1 each
+            "PART_WEIGHTS": (),
+            "PART_CE_WEIGHTS": (),
+        },
         "TEACHER": {**network, "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
         "STUDENT": dict(network),
         "SOLVER": {

@@ -1,0 +1,1 @@
+"""The command line: argument parsing only; every verb calls one library function."""

@@ -77,7 +77,8 @@ class Distiller(nn.Module):
     named, weighted loss terms from :meth:`losses`. The engine acts on the declarations and never on a method's name.
 
     Class attributes:
-        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``.
+        teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. Where these or the flags below depend
+            on the configuration, an instance replaces them; the engine therefore reads them from the instance.
         defaults: hyperparameters; they become the configuration node of the method's name.
         presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
         reference: paper, venue, year, and the original implementation that was compared.
@@ -90,19 +91,19 @@ class Distiller(nn.Module):
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
     """
 
-    teacher_needs: ClassVar[set[str]] = {"logits"}
-    student_needs: ClassVar[set[str]] = {"logits"}
+    teacher_needs: set[str] = {"logits"}
+    student_needs: set[str] = {"logits"}
     defaults: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    reference: ClassVar[str] = ""
-    verified: ClassVar[str] = "unverified"
-    uses_teacher: ClassVar[bool] = True
-    needs_networks: ClassVar[bool] = False
-    needs_labels: ClassVar[bool] = False
-    grad_teacher: ClassVar[bool] = False
-    min_batch: ClassVar[int] = 1
-    batch_coupled: ClassVar[bool] = False
-    name: ClassVar[str] = ""
+    reference: str = ""
+    verified: str = "unverified"
+    uses_teacher: bool = True
+    needs_networks: bool = False
+    needs_labels: bool = False
+    grad_teacher: bool = False
+    min_batch: int = 1
+    batch_coupled: bool = False
+    name: str = ""
 
     def __init__(
         self, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo, *, seed: int = 0
@@ -129,17 +130,15 @@ class Distiller(nn.Module):
         return self._teacher_spec
 
     @classmethod
-    def refuses(
-        cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo
-    ) -> str | None:
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
         """Why the method is undefined for this pair, or None; subclasses add their own reasons after ``super()``'s."""
         for role, spec, needs in (("student", student, cls.student_needs), ("teacher", teacher, cls.teacher_needs)):
             missing = sorted(needs - spec.provides) if spec is not None else []
             if missing:
                 return f"the {role} {spec.name or spec.family} gives no {', '.join(missing)}"  # type: ignore[union-attr]
-        if teacher is not None and cls.uses_teacher and "logits" in cls.teacher_needs:
-            if teacher.num_classes != student.num_classes:
-                return f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}"
+        compares_logits = teacher is not None and cls.uses_teacher and "logits" in cls.teacher_needs
+        if compares_logits and teacher is not None and teacher.num_classes != student.num_classes:
+            return f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}"
         return None
 
     def setup(self) -> None:
@@ -180,7 +179,9 @@ class Distiller(nn.Module):
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
         """The run's criterion, mean over the batch; logits (B, K)."""
-        return F.cross_entropy(logits.float() if logits.dtype in _HALF else logits, batch.target, label_smoothing=batch.smoothing)
+        return F.cross_entropy(
+            logits.float() if logits.dtype in _HALF else logits, batch.target, label_smoothing=batch.smoothing
+        )
 
     def warmup(self, batch: Batch, epochs: float) -> float:
         """``min(epoch / epochs, 1)`` with epochs counted from 1, so that epoch ``epochs`` is at full strength; 1 for 0."""

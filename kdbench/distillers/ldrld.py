@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -58,29 +59,40 @@ def ldrld_loss(
     s, t = student_logits / temperature, teacher_logits / temperature
     top = (student_logits if rank_by == "student" else teacher_logits).detach().topk(k, dim=1).indices
     s_top, t_top = s.gather(1, top), t.gather(1, top)
-    i, j = torch.triu_indices(k, k, offset=1, device=s.device)
-    gap, rank_sum = (j - i).to(s.dtype), (i + j + 2).to(s.dtype)
-    weight = irw_scale / (irw_offset + gap) * torch.exp(-decay * rank_sum)
-    if k == 2:  # the k-tuple is then a pair as well, and gets the pair's weight
-        group_weight = weight[0]
-    else:
-        group_weight = s.new_tensor(1.0)
-    s_gap, t_gap = s_top[:, i] - s_top[:, j], t_top[:, i] - t_top[:, j]
-    s_first, t_first = F.logsigmoid(s_gap), F.logsigmoid(t_gap)
-    pair = t_first.exp() * (t_first - s_first) + (t_first - t_gap).exp() * (t_first - t_gap - s_first + s_gap)
+    weight = _pair_weights(k, decay, irw_scale, irw_offset).to(s)
+    # A tuple of length 2 is a pair as well, and then gets the pair's weight.
+    group_weight = weight[0, 1] if k == 2 else 1.0
+    pair = _pairs(s_top, t_top) * weight
     group = kl_rows(t_top.log_softmax(1), s_top.log_softmax(1))
     tuples = k * (k - 1) // 2 + 1
-    ldrld = temperature**2 * ((pair * weight).sum(1) + group_weight * group).mean() / tuples
+    ldrld = temperature**2 * (pair.sum((1, 2)) + group_weight * group).mean() / tuples
     rntk = temperature**2 * _remaining(s, t, top).mean()
     return with_terms(alpha * ldrld + beta * rntk, {"ldrld": ldrld, "rntk": rntk}, return_terms)
 
 
+@functools.cache
+def _pair_weights(k: int, decay: float, scale: float, offset: float) -> Tensor:
+    """(k, k) float64: weight of ranks i < j (counted from 1) above the diagonal, 0 elsewhere."""
+    rank = torch.arange(1, k + 1, dtype=torch.float64)
+    first, second = rank[:, None], rank[None, :]
+    return (scale / (offset + (second - first).abs()) * torch.exp(-decay * (first + second))).triu(1)
+
+
+def _pairs(s_top: Tensor, t_top: Tensor) -> Tensor:
+    """(B, k, k): KL between the distributions restricted to classes i and j: a cross entropy of sigmoids minus an entropy
+    (the teacher's part has no gradient, so that little is left to differentiate)."""
+    s_gap, t_gap = s_top[:, :, None] - s_top[:, None, :], t_top[:, :, None] - t_top[:, None, :]
+    log_p = F.logsigmoid(t_gap)
+    log_q = log_p - t_gap
+    q = log_q.exp()
+    return log_p.exp() * log_p + q * log_q - F.logsigmoid(s_gap) + q * s_gap
+
+
 def _remaining(s: Tensor, t: Tensor, top: Tensor) -> Tensor:
     """KL over the classes outside ``top``, of each row."""
-    mask = torch.zeros_like(s, dtype=torch.bool).scatter_(1, top, True)
-    log_s = s - s.masked_fill(mask, -torch.inf).logsumexp(1, keepdim=True)
-    log_t = t - t.masked_fill(mask, -torch.inf).logsumexp(1, keepdim=True)
-    return (log_t.masked_fill(mask, -torch.inf).exp() * (log_t - log_s)).sum(1)
+    log_s = s - s.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
+    log_t = t - t.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
+    return (log_t.exp().scatter(1, top, 0.0) * (log_t - log_s)).sum(1)
 
 
 def _check(k: int, num_classes: int, rank_by: str) -> None:

@@ -70,15 +70,11 @@ class FeatureModel(nn.Module):
         self.spec = self._probe(name, family, num_classes)
 
     def _register_statistics(self, statistics: Statistics) -> None:
-        mean, std = (torch.tensor(list(map(float, values))).view(1, 3, 1, 1) for values in statistics)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-        self._identity = bool((mean == 0).all() and (std == 1).all())
-
-    @property
-    def statistics(self) -> Statistics:
-        """``(mean, std)`` of the input, as plain numbers."""
-        return tuple(self.mean.flatten().tolist()), tuple(self.std.flatten().tolist())
+        mean, std = (tuple(map(float, values)) for values in statistics)
+        self.statistics: Statistics = (mean, std)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self._identity = (mean, std) == IDENTITY
 
     def prepare(self, images: Tensor) -> Tensor:
         """Resize and normalise: (B, 3, H, W) in [0, 1] -> the backbone's own input."""

@@ -5,6 +5,7 @@ Their defaults train in seconds on one core; width, depth and patch are options.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,9 +57,9 @@ class SmallCNN(StagedBackbone):
         return x if pre_logits else self.fc(x)
 
 
-def small_cnn(num_classes: int, **options: Any) -> nn.Module:
+def small_cnn(num_classes: int, widths: Sequence[int] = (8, 16, 32), drop_rate: float = 0.0) -> nn.Module:
     """A three-stage CNN, 8-16-32 channels."""
-    return SmallCNN(num_classes, **{**options, "widths": tuple(options.get("widths", (8, 16, 32)))})
+    return SmallCNN(num_classes, tuple(widths), drop_rate)
 
 
 def small_vit(

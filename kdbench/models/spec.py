@@ -8,7 +8,17 @@ from dataclasses import dataclass, fields, replace
 from torch import Tensor
 
 #: Everything that a method can ask of a network. ``logits`` and ``penultimate`` are always there.
-OUTPUT_KINDS = ("logits", "penultimate", "stages", "prefix", "cams", "region_maps", "pre_activation")
+OUTPUT_KINDS = (
+    "logits",
+    "penultimate",
+    "stages",
+    "prefix",
+    "cams",
+    "region_maps",
+    "region_logits",
+    "pre_activation",
+    "bn_affine",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class ModelSpec:
         provides: the output kinds that this network can give.
         token_features: stages are token sequences laid out on their grid (ViT, Swin, Mixer), not convolution maps.
         params: number of parameters.
+        stem: shape of what the first stage receives; None where the network cannot be run stage by stage
+            (``begin``, ``run_stage``, ``to_map``, ``from_map``, ``finish``).
         head: how the classifier reads the last features: ``gap`` (mean over places, then linear), ``token``
             (a class token), ``other``.
     """
@@ -51,6 +63,7 @@ class ModelSpec:
     token_features: bool = False
     params: int = 0
     head: str = "other"
+    stem: StageSpec | None = None
 
 
 @dataclass
@@ -62,9 +75,13 @@ class ModelOutput:
         penultimate: (B, D), pooled, the classifier's input.
         stages: one (B, C, H, W) map a stage, shallow to deep.
         prefix: one (B, P, C) tensor of class and register tokens a stage (P may be 0).
-        cams: (B, K, H, W), the classifier applied at each place of the last map.
+        cams: (B, K, H, W), the classifier applied at each place of the last map, without its bias.
         region_maps: (B, C, H, W), the map whose pooled regions the classifier reads.
+        region_logits: (B, K, 21), the classifier (with bias) on the regions of
+            :func:`kdbench.models.regions.sdd_pool` at scales 1, 2, 4.
         pre_activation: like ``stages``, before the last activation.
+        bn_affine: one (2, C) tensor a stage of ``pre_activation``: weight and bias of the batch normalisation in front
+            of that activation. Constant: no batch dimension.
     """
 
     logits: Tensor
@@ -73,7 +90,9 @@ class ModelOutput:
     prefix: tuple[Tensor, ...] | None = None
     cams: Tensor | None = None
     region_maps: Tensor | None = None
+    region_logits: Tensor | None = None
     pre_activation: tuple[Tensor, ...] | None = None
+    bn_affine: tuple[Tensor, ...] | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ModelOutput:
         """A copy with ``fn`` applied to every tensor."""

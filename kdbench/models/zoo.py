@@ -10,6 +10,7 @@ from torch import nn
 
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models import small
+from kdbench.models.cifar import CIFAR_MODELS
 from kdbench.models.features import IDENTITY, FeatureModel, Statistics, classifier_keys
 from kdbench.models.registry import ModelEntry, models, register_model
 from kdbench.random import forked_seed
@@ -17,6 +18,9 @@ from kdbench.random import forked_seed
 register_model("small_cnn", family="cnn", input_size=8)(small.small_cnn)
 register_model("small_vit", family="vit", input_size=8, any_size=False, size_option="img_size")(small.small_vit)
 register_model("small_mixer", family="mlp", input_size=8, any_size=False, size_option="img_size")(small.small_mixer)
+
+for _name, _build_cifar in CIFAR_MODELS.items():
+    register_model(_name, family="cnn", about=f"mdistiller's {_name} for 32x32 images")(_build_cifar)
 
 NORMS: dict[str, Statistics] = {
     "none": IDENTITY,

@@ -1,1 +1,1 @@
-"""Measurements of speed, as ratios within one process."""
+"""Speed as a ratio against a second thing in the same process; ``tools/bench.py`` prints it."""

@@ -1,0 +1,125 @@
+"""Run tasks in worker processes of one machine: each worker's threads pinned, each failure isolated."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kdbench.errors import KdbenchError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: its value, or the reason why there is none."""
+
+    value: Any = None
+    error: str = ""
+
+
+def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
+    """Call, and turn an exception into an outcome: one line for a user's error, the traceback's end for a bug."""
+    try:
+        return Outcome(fn(*args))
+    except KdbenchError as error:
+        return Outcome(error=f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - a cell must not take the grid down
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return Outcome(error=f"{type(error).__name__}: {error} ({os.path.basename(frame.filename)}:{frame.lineno})")
+
+
+class LocalPool:
+    """``jobs`` worker processes. Each slot is a pool of its own, so that a worker that dies (out of memory, a kill) costs one
+    task and no more.
+
+    Two processes with default threads do less than half the work of one on two cores: ``threads`` is set for each.
+    """
+
+    def __init__(self, jobs: int, threads: int) -> None:
+        self.jobs, self.threads = jobs, threads
+        self._context = multiprocessing.get_context("spawn")
+        self._pools: list[ProcessPoolExecutor] = []
+        self._busy: dict[Future[Outcome], tuple[int, Any]] = {}
+        self._free: list[int] = []
+
+    def __enter__(self) -> LocalPool:
+        self._pools = [self._new_pool() for _ in range(self.jobs)]
+        self._free = list(range(self.jobs))
+        return self
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        for pool in self._pools:
+            if kind is not None:
+                for process in list(getattr(pool, "_processes", {}).values()):
+                    process.terminate()
+            pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_pin, initargs=(self.threads,))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker is idle."""
+        return bool(self._free)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task is under way."""
+        return bool(self._busy)
+
+    def start(self, key: Any, fn: Callable[..., Any], *args: Any) -> None:
+        """Hand a task to an idle worker."""
+        slot = self._free.pop()
+        with _threads_in_environment(self.threads):
+            future = self._pools[slot].submit(guarded, fn, args)
+        self._busy[future] = (slot, key)
+
+    def finished(self) -> Iterator[tuple[Any, Outcome]]:
+        """Wait for at least one task; yields (key, outcome) of those that are done."""
+        done, _ = wait(self._busy, return_when=FIRST_COMPLETED)
+        for future in done:
+            slot, key = self._busy.pop(future)
+            try:
+                outcome = future.result()
+            except BrokenProcessPool:
+                self._pools[slot].shutdown(wait=False)
+                self._pools[slot] = self._new_pool()
+                outcome = Outcome(error="the worker process died (killed, or out of memory)")
+            self._free.append(slot)
+            yield key, outcome
+
+
+def default_jobs() -> tuple[int, int]:
+    """(jobs, threads of each): a process per GPU where there are some, else one single-threaded process per core."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = torch.cuda.device_count()
+    return (gpus, max(1, cores // gpus)) if gpus else (cores, 1)
+
+
+def _pin(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def _threads_in_environment(threads: int) -> Iterator[None]:
+    """OpenMP reads its environment when a worker starts, which is at its first task."""
+    old = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(old, str(threads)))
+    try:
+        yield
+    finally:
+        for key, value in old.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

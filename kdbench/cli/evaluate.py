@@ -1,0 +1,32 @@
+"""``kdbench eval``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kdbench.cli.options import add_config_arguments, config_from
+from kdbench.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("--run", default=None, metavar="FOLDER", help="a run folder: its configuration and its student")
+    parser.add_argument("--weights", default="", metavar="FILE", help="weights instead of STUDENT.WEIGHTS")
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print one line."""
+    if args.run is not None:
+        folder = Path(args.run)
+        if not (folder / "config.yaml").is_file():
+            raise ConfigError(f"--run {args.run}: no config.yaml there; a run folder holds one")
+        args.cfg = str(folder / "config.yaml")
+        args.weights = args.weights or str(folder / "student.safetensors")
+    from kdbench.engine.run import evaluate
+
+    cfg = config_from(args)
+    result = evaluate(cfg, args.weights)
+    print(f"top-1 {result.top1:.2f}  top-5 {result.top5:.2f}  loss {result.loss:.4f}  ({result.images} images)")
+    return 0

@@ -1,0 +1,114 @@
+"""``kdbench list``."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from kdbench.errors import KdbenchError, did_you_mean
+
+_KINDS = ("methods", "models", "datasets")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("kind", nargs="?", default="methods", help="methods (default), models or datasets")
+    parser.add_argument("pattern", nargs="?", default="*", help="shell wildcard, for instance 'resnet*' or 'timm:vit*'")
+    parser.add_argument("--detail", action="store_true", help="more columns")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a list; exit code 1 where nothing fits the pattern."""
+    if args.kind not in _KINDS:
+        raise KdbenchError(
+            f"kdbench list shows {', '.join(_KINDS)}, not {args.kind!r}{did_you_mean(args.kind, _KINDS)}"
+        )
+    rows = {"methods": _methods, "models": _models, "datasets": _datasets}[args.kind](args)
+    rows = [row for row in rows if fnmatch.fnmatch(str(row["name"]).lower(), args.pattern.lower())]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    elif not rows:
+        print(f"no {args.kind} fit {args.pattern!r}")
+    else:
+        _print(rows, wide=args.detail)
+    return 0 if rows else 1
+
+
+def _plugins(args: argparse.Namespace, group: str) -> bool:
+    return bool(args.imports) or bool(entry_points(group=group))
+
+
+def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if _plugins(args, "kdbench.distillers"):
+        from kdbench.distillers.base import distillers
+
+        classes = [distillers.get(name) for name in distillers.names()]
+        found = [(c.name, vars_of(c), " ".join((c.__doc__ or "").split("\n\n")[0].split())) for c in classes]
+    else:
+        from kdbench.static_index import declared
+
+        found = [(d.name, d.attributes, d.summary) for d in declared("distillers", "register_distiller")]
+    rows = []
+    for name, attributes, summary in found:
+        row: dict[str, Any] = {"name": name, "verified": attributes.get("verified", "unverified")}
+        if args.detail or args.json:
+            row["teacher gives"] = ", ".join(sorted(attributes.get("teacher_needs", {"logits"}))) or "-"
+            row["student gives"] = ", ".join(sorted(attributes.get("student_needs", {"logits"})))
+            row["reference"] = attributes.get("reference", "")
+            row["presets"] = ", ".join(attributes.get("presets", {}))
+        row["about"] = summary
+        rows.append(row)
+    return rows
+
+
+def vars_of(cls: type) -> dict[str, Any]:
+    """A method's declarations as a dictionary."""
+    names = ("verified", "teacher_needs", "student_needs", "reference", "presets")
+    return {name: getattr(cls, name) for name in names if hasattr(cls, name)}
+
+
+def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if args.pattern.startswith("timm:"):
+        from kdbench.models.catalog import describe
+        from kdbench.models.zoo import list_models
+
+        names = list_models(args.pattern)
+        return [describe(name) for name in names] if args.detail else [{"name": name} for name in names]
+    from kdbench.models.catalog import build_catalog, read_catalog
+
+    rows = build_catalog() if _plugins(args, "kdbench.models") else read_catalog()
+    shown = []
+    for row in rows:
+        size = f"{row['input']}" + ("+" if row["any_size"] else "")
+        short = {"name": row["name"], "family": row["family"], "params": f"{row['params'] / 1e6:.2f} M", "input": size}
+        short |= {"penultimate": row["penultimate"], "stages": " ".join(row["stages"])}
+        if args.detail or args.json:
+            short |= {"tag": row["tag"], "about": row["about"]}
+        shown.append(short)
+    return shown
+
+
+def _datasets(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if _plugins(args, "kdbench.datasets"):
+        from kdbench.data.source import datasets
+
+        return [{"name": n, "about": (datasets.get(n).__doc__ or "").split("\n\n")[0]} for n in datasets.names()]
+    from kdbench.static_index import declared
+
+    return [{"name": d.name, "about": d.summary} for d in declared("data", "register_dataset")]
+
+
+def _print(rows: Sequence[dict[str, Any]], *, wide: bool) -> None:
+    """Aligned columns; the last one is cut at the terminal's width unless ``wide``."""
+    columns = list(rows[0])
+    widths = {c: max(len(c), *(len(str(row[c])) for row in rows)) for c in columns}
+    limit = 10**6 if wide else shutil.get_terminal_size((100, 24)).columns
+    for row in [{c: c for c in columns}, *rows]:
+        line = "  ".join(str(row[c]).ljust(widths[c]) for c in columns).rstrip()
+        print(line if len(line) <= limit else line[: limit - 1] + "…")

@@ -1,0 +1,138 @@
+"""``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from kdbench.errors import KdbenchError, did_you_mean
+
+#: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("kdbench.cli.train", "train one student, alone or under a teacher"),
+    "eval": ("kdbench.cli.evaluate", "accuracy of trained weights"),
+    "grid": ("kdbench.cli.grid", "run a grid of methods x pairs x seeds"),
+    "table": ("kdbench.cli.table", "render results as Markdown, CSV and a picture"),
+    "list": ("kdbench.cli.listing", "methods, models, data sets"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one-line errors and a suggestion for a misspelt verb or option."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{message} (see {self.prog} --help)")
+
+
+class _UsageError(KdbenchError):
+    """Wrong words on the command line."""
+
+
+def build_parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the given verbs filled in."""
+    parser = _Parser(prog="kdbench", description="Knowledge distillation methods, compared under equal conditions.")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
+    for verb, (module, text) in VERBS.items():
+        command = commands.add_parser(verb, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+        if verb in verbs:
+            common(command)
+            importlib.import_module(module).add_arguments(command)
+    return parser
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    """Options of every verb."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module or a .py file that registers more",
+    )
+    parser.add_argument("--quiet", action="store_true", help="warnings only")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for an error of the user's, 130 for an interrupt."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in words if not word.startswith("-")), "")
+    try:
+        if verb and verb not in VERBS:
+            raise _UsageError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}; there are {', '.join(VERBS)}")
+        args = _parse(build_parser([verb]), words)
+        if args.version:
+            import kdbench
+
+            print(f"kdbench {kdbench.__version__}")
+            return 0
+        if not args.verb:
+            build_parser([]).print_help()
+            return 0
+        _start_logging(args.quiet)
+        import_plugins(args.imports)
+        run: Callable[[argparse.Namespace], int] = importlib.import_module(VERBS[verb][0]).run
+        return run(args)
+    except KdbenchError as error:
+        print(f"kdbench: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # `kdbench list | head`: the reader has gone, and flushing at exit must not complain about it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("kdbench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+
+
+def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse; overrides may stand anywhere among the options, which argparse alone does not allow."""
+    args, rest = parser.parse_known_args(words)
+    wrong = [word for word in rest if word.startswith("-")]
+    if wrong or (rest and not hasattr(args, "opts")):
+        raise _UsageError(f"unknown argument {(wrong or rest)[0]!r} (see kdbench {args.verb or ''} --help)")
+    if rest:
+        args.opts = [*args.opts, *rest]
+    return args
+
+
+def import_plugins(names: Sequence[str]) -> None:
+    """Import modules, or Python files, that register methods, models or data sets.
+
+    Raises:
+        KdbenchError: one cannot be imported.
+    """
+    for name in names:
+        try:
+            if name.endswith(".py"):
+                _import_file(name)
+            else:
+                sys.path.insert(0, os.getcwd())
+                importlib.import_module(name)
+        except (ImportError, OSError, SyntaxError) as error:
+            raise KdbenchError(f"--import {name}: {error}") from None
+
+
+def _import_file(path: str) -> None:
+    import importlib.util
+
+    name = "kdbench_plugin_" + os.path.splitext(os.path.basename(path))[0]
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+def _start_logging(quiet: bool) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("kdbench").setLevel(logging.WARNING if quiet else logging.INFO)

@@ -1,0 +1,41 @@
+"""``--cfg FILE``, the shorthands, and the tail of overrides, as in mdistiller."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from kdbench.errors import ConfigError
+
+_SHORTHANDS = {
+    "distiller": "DISTILLER.TYPE",
+    "teacher": "DISTILLER.TEACHER",
+    "student": "DISTILLER.STUDENT",
+    "seed": "EXPERIMENT.SEED",
+}
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that make a configuration."""
+    parser.add_argument("--cfg", default=None, metavar="FILE", help="configuration file (YAML)")
+    for name, key in _SHORTHANDS.items():
+        parser.add_argument(f"--{name}", default=None, help=f"the same as {key}=...")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides: KEY=VALUE or KEY VALUE")
+
+
+def config_from(args: argparse.Namespace) -> Any:
+    """The configuration that the arguments describe.
+
+    Raises:
+        ConfigError: it is wrong, or nothing was given.
+    """
+    from kdbench.config import load_config
+
+    overrides = list(args.opts)
+    for name, key in _SHORTHANDS.items():
+        value = getattr(args, name)
+        if value is not None:
+            overrides += [key, value]
+    if args.cfg is None and not overrides:
+        raise ConfigError("nothing to do: give --cfg FILE, or overrides KEY=VALUE")
+    return load_config(args.cfg, overrides)

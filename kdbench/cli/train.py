@@ -1,0 +1,26 @@
+"""``kdbench train``."""
+
+from __future__ import annotations
+
+import argparse
+
+from kdbench.cli.options import add_config_arguments, config_from
+from kdbench.cli.progress import training_progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and print one line."""
+    from kdbench.engine.run import train
+
+    cfg = config_from(args)
+    with training_progress(cfg.SOLVER.EPOCHS, enabled=not args.quiet) as progress:
+        result = train(cfg, progress=progress)
+    print(
+        f"{result.method}: top-1 {result.top1_last:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})  {result.folder}"
+    )
+    return 0

@@ -1,0 +1,202 @@
+"""``train`` and ``evaluate``: one run from a configuration to a folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdbench.data.build import build_data
+from kdbench.data.source import DataSource
+from kdbench.distillers.create import uses_teacher
+from kdbench.engine.build import build_distiller, build_network, build_teacher, check_gate, image_size
+from kdbench.engine.evaluation import Score, score
+from kdbench.engine.run_folder import RunFolder, identity, run_name, write_atomically
+from kdbench.engine.runtime import Runtime, environment, start_runtime
+from kdbench.engine.trainer import Progress, Trainer, make_loader
+from kdbench.errors import ConfigError
+from kdbench.models.checkpoints import file_sha256, save_student
+from kdbench.models.features import FeatureModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outcome of a run; ``result.json`` holds the same.
+
+    Accuracies are percent on the test split. ``best`` is the best epoch's by test accuracy: it is optimistic and is never
+    mixed with ``last`` in a table. ``selected`` is the test accuracy at the best validation epoch, where a validation
+    part was held out, else None.
+    """
+
+    run_id: str
+    method: str
+    teacher: str
+    student: str
+    dataset: str
+    seed: int
+    top1_last: float
+    top5_last: float
+    top1_best: float
+    top5_best: float
+    best_epoch: int
+    epochs: int
+    top1_selected: float | None
+    teacher_top1: float | None
+    student_params: int
+    extra_params: int
+    seconds: float
+    teacher_sha256: str
+    data_fingerprint: str
+    environment: dict[str, Any]
+    folder: str = ""
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> RunResult:
+        """Read a finished run."""
+        return cls(**{**folder.read_result(), "folder": str(folder.path)})
+
+
+def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
+    """Train the configured student, or continue, or do nothing if that run is done.
+
+    Args:
+        cfg: from :func:`kdbench.load_config`.
+        progress: ``fn(epoch, step, steps)`` after every step.
+
+    Returns:
+        The result, as ``result.json`` holds it.
+
+    Raises:
+        KdbenchError: whatever makes the run impossible, before anything is written.
+    """
+    if not cfg.DISTILLER.STUDENT:
+        raise ConfigError("DISTILLER.STUDENT is empty: name a student")
+    runtime = start_runtime(cfg)
+    data = build_data(cfg)
+    folder, hashes = locate(cfg, data)
+    if folder.done:
+        log.info("%s is done already", folder.path.name)
+        return RunResult.read(folder)
+    student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
+    teacher = build_teacher(cfg, data) if uses_teacher(cfg.DISTILLER.TYPE) else None
+    distiller = build_distiller(cfg, student, teacher, data)
+    distiller.check_batch(make_loader(cfg, data, runtime).smallest)
+    teacher_top1 = _gate(cfg, data, teacher, runtime)
+    if runtime.is_main:
+        folder.create(cfg)
+    runtime.barrier()
+    started = time.perf_counter()
+    trainer = Trainer(cfg, data, student, distiller, teacher, folder, runtime, progress)
+    history = trainer.run()
+    result = _result(cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, runtime)
+    if runtime.is_main:
+        _finish(folder, student, {**result, "seconds": round(time.perf_counter() - started, 3)}, cfg)
+    runtime.barrier()
+    return RunResult.read(folder)
+
+
+def evaluate(cfg: CfgNode, weights: str = "") -> Score:
+    """Accuracy of the configured student with ``weights`` (or ``STUDENT.WEIGHTS``) on the test split.
+
+    Raises:
+        ConfigError: no weights are named.
+    """
+    if weights:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.STUDENT.WEIGHTS = weights
+        cfg.freeze()
+    if not cfg.STUDENT.WEIGHTS:
+        raise ConfigError("STUDENT.WEIGHTS is empty: name the weights to evaluate")
+    runtime = start_runtime(cfg)
+    data = build_data(cfg)
+    student = build_network(cfg, "STUDENT", data).to(runtime.device)
+    size = image_size(cfg, data)
+    return score(student, data.test, batch_size=cfg.DATASET.TEST.BATCH_SIZE, runtime=runtime, size=size)
+
+
+def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
+    """The run's folder and the hashes that stand for its inputs."""
+    hashes = {
+        "teacher_sha256": _weights_hash(cfg.TEACHER.WEIGHTS) if uses_teacher(cfg.DISTILLER.TYPE) else "",
+        "student_sha256": _weights_hash(cfg.STUDENT.WEIGHTS),
+        "data": data.fingerprint(),
+    }
+    prefix = Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME
+    return RunFolder(prefix / run_name(cfg, identity(cfg, **hashes))), hashes
+
+
+def _weights_hash(weights: str) -> str:
+    return weights if weights in ("", "pretrained") else file_sha256(weights)
+
+
+def _gate(cfg: CfgNode, data: DataSource, teacher: FeatureModel | None, runtime: Runtime) -> float | None:
+    if teacher is None:
+        return None
+    teacher.to(runtime.device)
+    size = image_size(cfg, data)
+    top1 = score(teacher, data.test, batch_size=cfg.DATASET.TEST.BATCH_SIZE, runtime=runtime, size=size).top1
+    log.info("teacher %s: top-1 %.2f", cfg.DISTILLER.TEACHER, top1)
+    check_gate(cfg, data, top1)
+    return top1
+
+
+def _result(
+    cfg: CfgNode,
+    folder: RunFolder,
+    history: list[dict[str, Any]],
+    student: FeatureModel,
+    extra: int,
+    teacher_top1: float | None,
+    hashes: dict[str, str],
+    runtime: Runtime,
+) -> dict[str, Any]:
+    last, best = history[-1], max(history, key=lambda line: line["top1"])
+    selected = max(history, key=lambda line: line["val_top1"])["top1"] if "val_top1" in last else None
+    return asdict(
+        RunResult(
+            run_id=folder.path.name,
+            method=cfg.DISTILLER.TYPE,
+            teacher=cfg.DISTILLER.TEACHER,
+            student=cfg.DISTILLER.STUDENT,
+            dataset=cfg.DATASET.TYPE,
+            seed=cfg.EXPERIMENT.SEED,
+            top1_last=last["top1"],
+            top5_last=last["top5"],
+            top1_best=best["top1"],
+            top5_best=best["top5"],
+            best_epoch=best["epoch"],
+            epochs=cfg.SOLVER.EPOCHS,
+            top1_selected=selected,
+            teacher_top1=teacher_top1,
+            student_params=student.spec.params,
+            extra_params=extra,
+            seconds=0.0,
+            teacher_sha256=hashes["teacher_sha256"],
+            data_fingerprint=hashes["data"],
+            environment=environment(runtime),
+        )
+    )
+
+
+def _finish(folder: RunFolder, student: FeatureModel, result: dict[str, Any], cfg: CfgNode) -> None:
+    """Export the bare student, then write the result: its presence means 'done'."""
+    metadata = {
+        "name": student.spec.name,
+        "num_classes": student.spec.num_classes,
+        "statistics": student.statistics,
+        "input_size": list(student.spec.input_size),
+        "dataset": cfg.DATASET.TYPE,
+        "method": cfg.DISTILLER.TYPE,
+        "top1": result["top1_last"],
+    }
+    save_student(folder.student, student.backbone, metadata)
+    result.pop("folder")
+    write_atomically(folder.result, json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,275 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from yacs.config import CfgNode
+
+from kdbench.data.augment import Augment
+from kdbench.data.loader import LoadedBatch, TrainLoader
+from kdbench.data.source import DataSource
+from kdbench.distillers.base import Batch, Distiller
+from kdbench.engine.build import TrainStep, image_size
+from kdbench.engine.checkpoint import load_checkpoint, save_checkpoint
+from kdbench.engine.evaluation import score
+from kdbench.engine.optim import Schedule, build_optimizer
+from kdbench.engine.run_folder import RunFolder, file_size
+from kdbench.engine.runtime import Runtime
+from kdbench.errors import NonFiniteLossError
+from kdbench.models.features import FeatureModel
+from kdbench.random import derive_seed
+
+log = logging.getLogger(__name__)
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+#: ``fn(epoch, step, steps)`` after every step, for progress bars
+Progress = Callable[[int, int, int], None]
+
+
+class Trainer:
+    """Trains one student with one method.
+
+    Everything random is a function of (seed, epoch, step or sample), so a run that was killed goes on from its last epoch
+    and ends in the same bits as one that was not.
+
+    Args:
+        cfg: configuration.
+        data: data set.
+        student: trained in place.
+        distiller: the method.
+        teacher: frozen, in evaluation mode; None where the method needs none.
+        folder: where files go; created by the caller.
+        runtime: device and processes.
+        progress: called after every step.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data: DataSource,
+        student: FeatureModel,
+        distiller: Distiller,
+        teacher: FeatureModel | None,
+        folder: RunFolder,
+        runtime: Runtime,
+        progress: Progress | None = None,
+    ) -> None:
+        self.cfg, self.data, self.folder, self.runtime, self.progress = cfg, data, folder, runtime, progress
+        device = runtime.device
+        self.student, self.distiller = student.to(device), distiller.to(device)
+        self.teacher = teacher.to(device) if teacher is not None and distiller.uses_teacher else None
+        if cfg.SOLVER.CHANNELS_LAST:
+            self.student.to(memory_format=torch.channels_last)
+            if self.teacher is not None:
+                self.teacher.to(memory_format=torch.channels_last)
+        self.module = TrainStep(self.student, self.distiller)
+        self.optimizer = build_optimizer(cfg, self.module)
+        self.loader = make_loader(cfg, data, runtime)
+        self.schedule = Schedule(cfg, self.optimizer, len(self.loader))
+        fp16_gpu = cfg.SOLVER.AMP == "fp16" and device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=fp16_gpu)
+        self.step_module: nn.Module = self.module
+        if runtime.world > 1:
+            self.step_module = DistributedDataParallel(self.module, find_unused_parameters=True)
+        if cfg.SOLVER.COMPILE:
+            self.step_module.compile()
+        self.trained = [p for p in self.module.parameters() if p.requires_grad]
+        self.history: list[dict[str, Any]] = []
+        self.first_epoch = 1
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train to the last epoch; returns the evaluations, oldest first."""
+        self.resume()
+        epochs = self.cfg.SOLVER.EPOCHS
+        with self._tensorboard() as board:
+            for epoch in range(self.first_epoch, epochs + 1):
+                terms, timing = self.train_epoch(epoch, board)
+                if epoch % self.cfg.SOLVER.EVAL_EVERY == 0 or epoch == epochs:
+                    self._record(self.evaluate(epoch, terms), timing, board)
+                self.save(epoch)
+        return self.history
+
+    def train_epoch(self, epoch: int, board: Any = None) -> tuple[dict[str, float], dict[str, float]]:
+        """One pass; returns the mean of each loss term, and timings."""
+        self.module.train()
+        if self.teacher is not None:
+            self.teacher.eval()
+        steps, images = len(self.loader), 0
+        sums: dict[str, Tensor] = {}
+        started = mark = time.perf_counter()
+        waited = 0.0
+        for step, loaded in enumerate(self.loader.epoch(epoch)):
+            waited += time.perf_counter() - mark
+            self.schedule.set(epoch, step)
+            terms = self.train_step(self._batch(loaded, epoch, step), step)
+            images += len(loaded.draw)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.double() * len(loaded.draw)
+            self._log_step(board, epoch, step, terms)
+            if self.progress is not None:
+                self.progress(epoch, step + 1, steps)
+            mark = time.perf_counter()
+        seconds = time.perf_counter() - started
+        means = self._means(sums, images)
+        rate = images * self.runtime.world / max(seconds, 1e-9)
+        return means, {"epoch": epoch, "seconds": seconds, "data_seconds": waited, "images_per_second": rate}
+
+    def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Forward, backward, update; returns the detached loss terms.
+
+        Raises:
+            NonFiniteLossError: a term is NaN or infinite; nothing was updated.
+        """
+        # A student's own dropout: a function of the step, not of what ran before it.
+        torch.manual_seed(derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank))
+        with self._autocast():
+            terms = self.step_module(self.teacher_outputs(batch), batch)
+        loss = torch.stack([term.float() if term.dtype in _DTYPES.values() else term for term in terms.values()]).sum()
+        if not bool(torch.isfinite(loss)):
+            bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["their sum"]
+            raise NonFiniteLossError(
+                f"loss term {', '.join(bad)} of {self.distiller.name} became {float(loss.detach())} "
+                f"in epoch {batch.epoch}, step {step + 1}; "
+                "lower SOLVER.LR or the term's weight, or set SOLVER.CLIP_GRAD"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.cfg.SOLVER.CLIP_GRAD > 0:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.SOLVER.CLIP_GRAD)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return {name: term.detach() for name, term in terms.items()}
+
+    def teacher_outputs(self, batch: Batch) -> Any:
+        """What the method asked for of the teacher: its outputs, the network itself, or None."""
+        if self.teacher is None or self.distiller.needs_networks:
+            return self.teacher
+        with torch.no_grad():
+            return self.teacher(batch.images, need=self.distiller.teacher_needs)
+
+    def evaluate(self, epoch: int, terms: dict[str, float]) -> dict[str, Any]:
+        """Scores of the student after ``epoch``, as one line of ``metrics.jsonl``; no clock in it."""
+        size, batch = image_size(self.cfg, self.data), self.cfg.DATASET.TEST.BATCH_SIZE
+        result = score(self.student, self.data.test, batch_size=batch, runtime=self.runtime, size=size)
+        line: dict[str, Any] = {"epoch": epoch, "top1": result.top1, "top5": result.top5, "test_loss": result.loss}
+        if self.data.val is not None:
+            val = score(self.student, self.data.val, batch_size=batch, runtime=self.runtime, size=size)
+            line |= {"val_top1": val.top1, "val_top5": val.top5}
+        return line | {"lr": self.optimizer.param_groups[0]["lr"], "train": terms}
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, if there is one: cut what was logged after it."""
+        state = load_checkpoint(self.folder.checkpoint)
+        if state is None:
+            for file in (self.folder.metrics, self.folder.timing):
+                self.folder.truncate(file, 0)
+            return
+        self.student.backbone.load_state_dict(state["student"])
+        self.distiller.load_state_dict(state["distiller"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history, self.first_epoch = state["history"], state["epoch"] + 1
+        if self.runtime.is_main:
+            self.folder.truncate(self.folder.metrics, state["metrics_bytes"])
+            self.folder.truncate(self.folder.timing, state["timing_bytes"])
+        log.info("resuming %s after epoch %d", self.folder.path.name, state["epoch"])
+
+    def save(self, epoch: int) -> None:
+        """Write the checkpoint of a finished epoch; the teacher is never in it."""
+        if self.runtime.is_main:
+            state = {
+                "epoch": epoch,
+                "student": self.student.backbone.state_dict(),
+                "distiller": self.distiller.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "history": self.history,
+                "metrics_bytes": file_size(self.folder.metrics),
+                "timing_bytes": file_size(self.folder.timing),
+            }
+            save_checkpoint(self.folder.checkpoint, state)
+        self.runtime.barrier()
+
+    def _batch(self, loaded: LoadedBatch, epoch: int, step: int) -> Batch:
+        progress = (epoch - 1 + step / len(self.loader)) / self.cfg.SOLVER.EPOCHS
+        images = loaded.images
+        if self.cfg.SOLVER.CHANNELS_LAST:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return Batch(
+            images,
+            loaded.labels,
+            loaded.index,
+            loaded.draw,
+            epoch=epoch,
+            progress=progress,
+            seed=self.cfg.EXPERIMENT.SEED,
+            smoothing=self.cfg.SOLVER.LABEL_SMOOTHING,
+        )
+
+    def _autocast(self) -> Any:
+        dtype = _DTYPES.get(self.cfg.SOLVER.AMP)
+        if dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.runtime.device.type, dtype=dtype)
+
+    def _means(self, sums: dict[str, Any], images: int) -> dict[str, float]:
+        names = sorted(sums)
+        stacked = torch.stack(
+            [sums[name] for name in names] + [torch.tensor(float(images), dtype=torch.float64).to(self.runtime.device)]
+        )
+        stacked = self.runtime.sum(stacked).cpu()
+        return {name: float(value / stacked[-1]) for name, value in zip(names, stacked)}
+
+    def _record(self, line: dict[str, Any], timing: dict[str, Any], board: Any) -> None:
+        self.history.append(line)
+        if not self.runtime.is_main:
+            return
+        if self.runtime.device.type == "cuda":
+            timing["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(self.runtime.device)
+        self.folder.append(self.folder.metrics, line)
+        self.folder.append(self.folder.timing, timing)
+        log.info("epoch %d: top-1 %.2f, top-5 %.2f", line["epoch"], line["top1"], line["top5"])
+        if board is not None:
+            for name in ("top1", "top5", "test_loss", "lr"):
+                board.add_scalar(f"eval/{name}", line[name], line["epoch"])
+
+    @contextlib.contextmanager
+    def _tensorboard(self) -> Iterator[Any]:
+        if not (self.cfg.LOG.TENSORBOARD and self.runtime.is_main):
+            yield None
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.folder.path / "tensorboard")) as writer:
+            yield writer
+
+    def _log_step(self, board: Any, epoch: int, step: int, terms: dict[str, Tensor]) -> None:
+        count = (epoch - 1) * len(self.loader) + step
+        if board is None or count % self.cfg.LOG.TENSORBOARD_FREQ:
+            return
+        for name, value in terms.items():
+            board.add_scalar(f"train/{name}", float(value), count)
+
+
+def make_loader(cfg: CfgNode, data: DataSource, runtime: Runtime) -> TrainLoader:
+    """The training loader of a configuration."""
+    seed = cfg.EXPERIMENT.SEED
+    return TrainLoader(
+        data.train,
+        batch_size=cfg.SOLVER.BATCH_SIZE,
+        seed=seed,
+        aug_seed=seed if cfg.DATASET.AUG_SEED < 0 else cfg.DATASET.AUG_SEED,
+        augment=Augment.from_config(cfg, data.standard, cfg.DATASET.IMAGE_SIZE),
+        repeat=cfg.DATASET.REPEAT,
+        device=runtime.device,
+        rank=runtime.rank,
+        world=runtime.world,
+    )

@@ -1,0 +1,50 @@
+"""The catalogue of registered models: ``catalog.json``, made from the specs by ``python -m kdbench.models.catalog``.
+
+``kdbench list models`` reads it instead of building networks; a test holds it against the specs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+CATALOG = Path(__file__).with_name("catalog.json")
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Family, parameters (100 classes), input, penultimate width and stages of a model, from its spec on the meta device."""
+    import torch
+
+    from kdbench.models.zoo import create_model, find_entry
+
+    entry = find_entry(name)
+    with torch.device("meta"):
+        spec = create_model(name, num_classes=100).spec
+    return {
+        "name": entry.name,
+        "family": spec.family,
+        "params": spec.params,
+        "input": spec.input_size[0],
+        "any_size": entry.any_size,
+        "penultimate": spec.penultimate,
+        "stages": [f"{s.channels}x{s.grid[0]}x{s.grid[1]}" for s in spec.stages],
+        "tag": entry.tag,
+        "about": entry.about,
+    }
+
+
+def build_catalog() -> list[dict[str, Any]]:
+    """The description of every registered model."""
+    from kdbench.models.registry import models
+
+    return [describe(name) for name in models.names()]
+
+
+def read_catalog() -> list[dict[str, Any]]:
+    """The catalogue as checked in."""
+    return json.loads(CATALOG.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    CATALOG.write_text(json.dumps(build_catalog(), indent=1) + "\n", encoding="utf-8")
