@@ -18,12 +18,20 @@ def build_data(cfg: CfgNode) -> DataSource:
         DataError: it is missing or damaged, or an option does not exist.
     """
     node = cfg.DATASET
-    build = datasets.get(node.TYPE)
+    # The folder of 'folder:<path>' takes the place of DATASET.ROOT.
+    kind, colon, path = node.TYPE.partition(":")
+    if colon and kind.lower() == "folder":
+        kind, root = "folder", path
+    else:
+        kind, root = node.TYPE, node.ROOT
+    build = datasets.get(kind)
     known = inspect.signature(build).parameters
     for option in node.OPTIONS:
         if option not in known:
-            raise DataError(f"DATASET.OPTIONS: data set {node.TYPE!r} has no option {option!r}{did_you_mean(option, known)}")
-    source = build(node.ROOT, **dict(node.OPTIONS))
+            raise DataError(
+                f"DATASET.OPTIONS: data set {node.TYPE!r} has no option {option!r}{did_you_mean(option, known)}"
+            )
+    source = build(root, **dict(node.OPTIONS))
     if node.VAL_FRACTION > 0:
         source = source.hold_out(node.VAL_FRACTION)
     if node.PER_CLASS > 0:

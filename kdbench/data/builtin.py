@@ -16,8 +16,8 @@ _DIGITS_TEST = 500
 def digits(root: str = "") -> DataSource:
     """scikit-learn's handwritten digits (Alpaydin and Kaynak; part of the UCI set): 1,797 grey 8x8 images, 10 classes.
 
-    The intensities 0..16 are scaled to 0..255 and repeated over three channels. The split is fixed: of each class the same
-    share is test (Philox order of the position in the file), 1,297 images for training and 500 for testing.
+    The intensities 0..16 are scaled to 0..255 and repeated over three channels. The split is fixed: of each class the
+    same share is test (Philox order of the position in the file), 1,297 images for training and 500 for testing.
     """
     from sklearn.datasets import load_digits
 

@@ -15,10 +15,15 @@ from kdbench.random import CounterRNG
 from kdbench.registry import Registry
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Split(Protocol):
-    """One split: labelled images, fetched by position."""
+    """One split: labelled images, fetched by position.
+
+    A split whose images lie in files has besides ``fetch_cut(positions, cut)``; see
+    :class:`kdbench.data.files.FileSplit`.
+    """
 
     labels: Tensor  # (N,) int64
     image_size: int  # side of a fetched image
@@ -56,15 +61,15 @@ class MemorySplit:
         return len(self.labels)
 
     def fetch(self, positions: Tensor) -> Tensor:
-        return self.images[positions]
+        return self.images.index_select(0, positions)
 
     def subset(self, positions: Tensor) -> MemorySplit:
         return MemorySplit(self.images[positions], self.labels[positions])
 
     def digest(self) -> str:
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().numpy().tobytes())
-        digest.update(self.labels.contiguous().numpy().tobytes())
+        digest.update(self.images.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -152,7 +157,8 @@ def _ranked(labels: Tensor, seed: int, stream: str) -> Tensor:
 
 
 def per_class_subset(labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """Sorted positions of ``per_class`` samples of each class: those with the smallest Philox value of (seed, position).
+    """Sorted positions of ``per_class`` samples of each class: those with the smallest Philox value of (seed,
+    position).
 
     Raises:
         DataError: a class has fewer samples.
