@@ -5,7 +5,15 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "dev": ["pytest>=7", "pytest-xdist>=3", "hypothesis>=6", "ruff>=0.4", "mypy>=1.8", "types-PyYAML", "types-tabulate"],
+    "dev": [
+        "pytest>=7",
+        "pytest-xdist>=3",
+        "hypothesis>=6",
+        "ruff>=0.4",
+        "mypy>=1.8",
+        "types-PyYAML",
+        "types-tabulate",
+    ],
     "ray": ["ray[default]>=2.9"],
     "slurm": ["submitit>=1.5"],
     "onnx": ["onnx>=1.15", "onnxscript>=0.1"],

@@ -243,7 +243,7 @@ def _decode(text: str) -> Any:
     except (ValueError, SyntaxError):
         pass
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - derives from SafeLoader
+        return yaml.load(text, _StrictLoader)
     except yaml.YAMLError:
         return str(text)
 
@@ -314,9 +314,7 @@ def _check_values(tree: Tree, settings: Sequence[Setting], problems: _Problems) 
     for key, choices in CHOICES.items():
         value = _lookup(tree, key)
         if value not in choices:
-            problems.add(
-                source[key], f"{value!r} is none of {', '.join(choices)}{did_you_mean(str(value), choices)}"
-            )
+            problems.add(source[key], f"{value!r} is none of {', '.join(choices)}{did_you_mean(str(value), choices)}")
     for key, (low, high) in RANGES.items():
         value = _lookup(tree, key)
         if not low <= value <= high:

@@ -43,7 +43,15 @@ def defaults() -> Tree:
             "RRC_RATIO": (0.75, 4 / 3),
             "INTERPOLATION": "bilinear",  # bilinear | bicubic | random
         },
-        "DISTILLER": {"TYPE": "NONE", "TEACHER": "", "STUDENT": "resnet20", "PRESET": ""},
+        "DISTILLER": {
+            "TYPE": "NONE",
+            "TEACHER": "",
+            "STUDENT": "resnet20",
+            "PRESET": "",
+            # of a composition ("CRD+KD"): factors of the parts' terms and of their cross entropies; () = 1 each
+            "PART_WEIGHTS": (),
+            "PART_CE_WEIGHTS": (),
+        },
         "TEACHER": {**network, "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
         "STUDENT": dict(network),
         "SOLVER": {

@@ -29,7 +29,7 @@ def _collect() -> dict[str, Any]:
 
 
 globals().update(_collect())
-__all__ = sorted(_collect())  # noqa: PLE0605
+__all__ = sorted(_collect())
 
 
 def __getattr__(name: str) -> Any:

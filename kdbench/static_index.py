@@ -59,7 +59,13 @@ def _attributes(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> dict[st
         if isinstance(base, ast.Name) and base.id in classes:
             values |= _attributes(classes[base.id], classes)
     for item in node.body:
-        target = item.targets[0] if isinstance(item, ast.Assign) else item.target if isinstance(item, ast.AnnAssign) else None
+        target = (
+            item.targets[0]
+            if isinstance(item, ast.Assign)
+            else item.target
+            if isinstance(item, ast.AnnAssign)
+            else None
+        )
         value = getattr(item, "value", None)
         if isinstance(target, ast.Name) and value is not None:
             try:

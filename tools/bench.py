@@ -15,10 +15,16 @@ def main() -> None:
     known = [m.name for m in pkgutil.iter_modules(speed.__path__) if m.name != "timing"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=known)
-    parser.add_argument("--rounds", type=int, default=0, help="rounds of interleaved timing (default: the measurement's own)")
+    parser.add_argument(
+        "--rounds", type=int, default=0, help="rounds of interleaved timing (default: the measurement's own)"
+    )
     args = parser.parse_args()
     extra = {"rounds": args.rounds} if args.rounds else {}
-    print(tabulate(importlib.import_module(f"kdbench.bench.speed.{args.what}").run(**extra), headers="keys", tablefmt="pipe"))
+    print(
+        tabulate(
+            importlib.import_module(f"kdbench.bench.speed.{args.what}").run(**extra), headers="keys", tablefmt="pipe"
+        )
+    )
 
 
 if __name__ == "__main__":

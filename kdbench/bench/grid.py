@@ -115,7 +115,9 @@ def _placed(cfg: CfgNode, prefix: str, name: str) -> CfgNode:
 class _Runner:
     """Hands out tasks as their teachers become available and collects what comes back."""
 
-    def __init__(self, grid: Grid, tasks: list[Task], announce: Callable[[str], None], imports: tuple[str, ...]) -> None:
+    def __init__(
+        self, grid: Grid, tasks: list[Task], announce: Callable[[str], None], imports: tuple[str, ...]
+    ) -> None:
         self.grid, self.announce, self.imports = grid, announce, imports
         self.waiting = list(enumerate(tasks))
         self.tasks = tasks
@@ -169,9 +171,22 @@ class _Runner:
         for number, task in enumerate(self.tasks):
             for cell in task.cells:
                 result = self.by_task.get(number)
-                entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher, "student": cell.student}
-                cells.append({**entry, "run": result.run_id if result else None, "error": self.failed.get(task.label, "")})
-        head = {"name": self.grid.name, "pairs": self.grid.pairs, "methods": self.grid.methods, "baseline": self.grid.baseline}
+                entry = {
+                    "pair": cell.pair,
+                    "method": cell.method,
+                    "seed": cell.seed,
+                    "teacher": cell.teacher,
+                    "student": cell.student,
+                }
+                cells.append(
+                    {**entry, "run": result.run_id if result else None, "error": self.failed.get(task.label, "")}
+                )
+        head = {
+            "name": self.grid.name,
+            "pairs": self.grid.pairs,
+            "methods": self.grid.methods,
+            "baseline": self.grid.baseline,
+        }
         return {**head, "cells": cells}
 
 

@@ -115,7 +115,9 @@ def load_grid(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (
     for cell in cells:
         key = (cell.pair, cell.method, cell.seed)
         if key in seen:
-            raise ConfigError(f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give a LABEL")
+            raise ConfigError(
+                f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give a LABEL"
+            )
         seen.add(key)
     labels = [method["LABEL"] for method in methods]
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
@@ -128,7 +130,9 @@ def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]
         layers = [(str(node["CFG"]), read_yaml(path.parent / node["CFG"])), (str(path), node.get("SET", {}))]
         cfg = _build(layers, last)
         if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
-            raise ConfigError(f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE")
+            raise ConfigError(
+                f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE"
+            )
         return Teacher(name, cfg=cfg)
     if "MODEL" not in node or "WEIGHTS" not in node:
         raise ConfigError(f"{path}: TEACHERS.{name} needs CFG, or MODEL and WEIGHTS")
@@ -146,7 +150,12 @@ def _method(path: Path, entry: Any) -> dict[str, Any]:
 
 
 def _cell(
-    path: Path, tree: Mapping[str, Any], pair: Mapping[str, Any], method: Mapping[str, Any], seed: int, last: list[Setting]
+    path: Path,
+    tree: Mapping[str, Any],
+    pair: Mapping[str, Any],
+    method: Mapping[str, Any],
+    seed: int,
+    last: list[Setting],
 ) -> Cell:
     alone = method["TYPE"].upper() in NO_TEACHER
     label = pair.get("LABEL", f"{pair['TEACHER']} -> {pair['STUDENT']}")

@@ -14,9 +14,10 @@ from kdbench.errors import KdbenchError
 log = logging.getLogger(__name__)
 #: columns of a run that are read from ``result.json``; the folder's path comes on top
 COLUMNS = (
-    "run_id method teacher student dataset seed top1_last top5_last top1_best top5_best best_epoch epochs top1_selected "
-    "teacher_top1 student_params extra_params seconds teacher_sha256 data_fingerprint"
-).split()
+    *("run_id", "method", "teacher", "student", "dataset", "seed"),
+    *("top1_last", "top5_last", "top1_best", "top5_best", "best_epoch", "epochs", "top1_selected"),
+    *("teacher_top1", "student_params", "extra_params", "seconds", "teacher_sha256", "data_fingerprint"),
+)
 SELECT = {"last": "top1_last", "best": "top1_best", "selected": "top1_selected"}
 
 
@@ -63,7 +64,13 @@ def _derive_labels(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
         rows.append(frame_with_pair(alone, pd.Series(f"{teacher} -> {student}", index=alone.index)))
     labelled = pd.concat(rows) if rows else frame_with_pair(frame, frame.student)
     methods = list(dict.fromkeys(labelled.label))
-    return labelled, {"name": "", "pairs": list(dict.fromkeys(labelled.pair)), "methods": methods, "baseline": "KD", "cells": []}
+    return labelled, {
+        "name": "",
+        "pairs": list(dict.fromkeys(labelled.pair)),
+        "methods": methods,
+        "baseline": "KD",
+        "cells": [],
+    }
 
 
 def frame_with_pair(frame: pd.DataFrame, pair: pd.Series) -> pd.DataFrame:

@@ -84,7 +84,12 @@ class Table:
         for pair in self.pairs:
             for method in self.methods:
                 entry = self.entries.get((pair, method))
-                row: dict[str, Any] = {"pair": pair, "method": method, "select": self.select, "teacher_top1": self.teachers.get(pair)}
+                row: dict[str, Any] = {
+                    "pair": pair,
+                    "method": method,
+                    "select": self.select,
+                    "teacher_top1": self.teachers.get(pair),
+                }
                 if entry is not None:
                     row |= {"mean": round(entry.mean, 4), "sd": entry.sd, "n": entry.n}
                     row |= {f"gain_over_{self.baseline}": entry.gain, "gain_sd": entry.gain_sd, "gain_n": entry.gain_n}
@@ -139,10 +144,15 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "")
             "render the folder of one grid"
         )
     values = {
-        key: {int(s): float(v) for s, v in zip(part.seed, part[column])} for key, part in found.groupby(["pair", "label"], sort=False)
+        key: {int(s): float(v) for s, v in zip(part.seed, part[column])}
+        for key, part in found.groupby(["pair", "label"], sort=False)
     }
     entries = {(p, m): _entry(v, values.get((p, baseline)), m == baseline) for (p, m), v in values.items()}
-    teachers = {str(p): float(part.teacher_top1.dropna().iloc[0]) for p, part in found.groupby("pair") if part.teacher_top1.notna().any()}
+    teachers = {
+        str(p): float(part.teacher_top1.dropna().iloc[0])
+        for p, part in found.groupby("pair")
+        if part.teacher_top1.notna().any()
+    }
     return Table(record["pairs"], record["methods"], entries, teachers, select, baseline)  # type: ignore[arg-type]
 
 

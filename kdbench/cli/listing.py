@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a list; exit code 1 where nothing fits the pattern."""
     if args.kind not in _KINDS:
-        raise KdbenchError(f"kdbench list shows {', '.join(_KINDS)}, not {args.kind!r}{did_you_mean(args.kind, _KINDS)}")
+        raise KdbenchError(
+            f"kdbench list shows {', '.join(_KINDS)}, not {args.kind!r}{did_you_mean(args.kind, _KINDS)}"
+        )
     rows = {"methods": _methods, "models": _models, "datasets": _datasets}[args.kind](args)
     rows = [row for row in rows if fnmatch.fnmatch(str(row["name"]).lower(), args.pattern.lower())]
     if args.json:

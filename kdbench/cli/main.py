@@ -49,7 +49,12 @@ def build_parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
 def common(parser: argparse.ArgumentParser) -> None:
     """Options of every verb."""
     parser.add_argument(
-        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="import a module or a .py file that registers more"
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module or a .py file that registers more",
     )
     parser.add_argument("--quiet", action="store_true", help="warnings only")
 

@@ -11,7 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", help="a grid's folder, or any folder above finished runs")
     parser.add_argument("--select", default="last", help="last (default), best, or selected (by validation accuracy)")
     parser.add_argument("--baseline", default="", help="method to which gains refer (default: the grid's, or KD)")
-    parser.add_argument("--out", default="", metavar="FOLDER", help="also write table.md, table.csv and table.png there")
+    parser.add_argument(
+        "--out", default="", metavar="FOLDER", help="also write table.md, table.csv and table.png there"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,5 +20,7 @@ def run(args: argparse.Namespace) -> int:
     cfg = config_from(args)
     with training_progress(cfg.SOLVER.EPOCHS, enabled=not args.quiet) as progress:
         result = train(cfg, progress=progress)
-    print(f"{result.method}: top-1 {result.top1_last:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})  {result.folder}")
+    print(
+        f"{result.method}: top-1 {result.top1_last:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})  {result.folder}"
+    )
     return 0

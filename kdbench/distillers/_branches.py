@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class ConvBranch(nn.Module):
             self.body: nn.Module = nn.Conv2d(channels, width, 1)
         else:
             widths = [channels * 2**j for j in range(deeper)] + [width]
-            self.body = nn.Sequential(*(SepConv(a, b) for a, b in zip(widths, widths[1:])))
+            self.body = nn.Sequential(*(SepConv(a, b) for a, b in pairwise(widths)))
 
     def forward(self, stage: Tensor, prefix: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, D)."""
@@ -92,7 +93,9 @@ class TokenBranch(nn.Module):
         self.has_prefix = stage.prefix_tokens > 0
         equal = not self.has_prefix or stage.channels == width
         self.widen_prefix = nn.Identity() if equal else nn.Linear(stage.channels, width)
-        self.blocks = nn.Sequential(*(Block(width, _HEADS, mlp_ratio=4.0, qkv_bias=False) for _ in range(max(deeper, 1))))
+        self.blocks = nn.Sequential(
+            *(Block(width, _HEADS, mlp_ratio=4.0, qkv_bias=False) for _ in range(max(deeper, 1)))
+        )
 
     def forward(self, stage: Tensor, prefix: Tensor | None = None) -> Tensor:
         """(B, C, h, w) and (B, P, C) -> (B, D)."""

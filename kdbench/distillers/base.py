@@ -130,17 +130,15 @@ class Distiller(nn.Module):
         return self._teacher_spec
 
     @classmethod
-    def refuses(
-        cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo
-    ) -> str | None:
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
         """Why the method is undefined for this pair, or None; subclasses add their own reasons after ``super()``'s."""
         for role, spec, needs in (("student", student, cls.student_needs), ("teacher", teacher, cls.teacher_needs)):
             missing = sorted(needs - spec.provides) if spec is not None else []
             if missing:
                 return f"the {role} {spec.name or spec.family} gives no {', '.join(missing)}"  # type: ignore[union-attr]
-        if teacher is not None and cls.uses_teacher and "logits" in cls.teacher_needs:
-            if teacher.num_classes != student.num_classes:
-                return f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}"
+        compares_logits = teacher is not None and cls.uses_teacher and "logits" in cls.teacher_needs
+        if compares_logits and teacher is not None and teacher.num_classes != student.num_classes:
+            return f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}"
         return None
 
     def setup(self) -> None:
@@ -181,7 +179,9 @@ class Distiller(nn.Module):
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
         """The run's criterion, mean over the batch; logits (B, K)."""
-        return F.cross_entropy(logits.float() if logits.dtype in _HALF else logits, batch.target, label_smoothing=batch.smoothing)
+        return F.cross_entropy(
+            logits.float() if logits.dtype in _HALF else logits, batch.target, label_smoothing=batch.smoothing
+        )
 
     def warmup(self, batch: Batch, epochs: float) -> float:
         """``min(epoch / epochs, 1)`` with epochs counted from 1, so that epoch ``epochs`` is at full strength; 1 for 0."""

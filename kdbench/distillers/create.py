@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from yacs.config import CfgNode
 
 from kdbench.distillers.base import DataInfo, Distiller, distillers
+from kdbench.distillers.compose import compose
+from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ def create_distiller(
     """Build a method for a pair.
 
     Args:
-        name: registered name.
+        name: registered name, or several joined by ``+``: their terms are added on one student.
         student, teacher: networks, or their specs (a teacher's where its outputs are cached); None without a teacher.
         cfg: a configuration from :func:`kdbench.load_config`; the method's hyperparameters are its node of that name.
         data: the training set, as far as the method may know it; without it, the student's classes.
@@ -34,12 +37,41 @@ def create_distiller(
         IncompatibleError: it is undefined for this pair.
         ConfigError: a hyperparameter is out of range.
     """
-    cls = distillers.get(name)
-    specs = [network if network is None or isinstance(network, ModelSpec) else network.spec for network in (student, teacher)]
+    specs = [
+        network if network is None or isinstance(network, ModelSpec) else network.spec for network in (student, teacher)
+    ]
     assert specs[0] is not None
-    node = cfg.get(cls.name.upper(), CfgNode()) if cfg is not None else CfgNode()
-    seed = cfg.EXPERIMENT.SEED if cfg is not None and "EXPERIMENT" in cfg else 0
-    return cls(specs[0], specs[1], node, data or DataInfo(specs[0].num_classes), seed=seed)
+    info = data or DataInfo(specs[0].num_classes)
+    seed = cfg.EXPERIMENT.SEED if "EXPERIMENT" in cfg else 0
+    classes = method_classes(name)
+    nodes = {cls.name: cfg.get(cls.name.upper(), CfgNode()) for cls in classes}
+    if len(classes) == 1:
+        return classes[0](specs[0], specs[1], nodes[classes[0].name], info, seed=seed)
+    weights = [_weights(cfg, key, classes) for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS")]
+    return compose(list(nodes), specs[0], specs[1], nodes, info, weights=weights[0], ce_weights=weights[1], seed=seed)
+
+
+def method_classes(name: str) -> list[type[Distiller]]:
+    """The class of a method, or those of a composition (``"CRD+KD"``), in order.
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    return [distillers.get(part.strip()) for part in name.split("+")]
+
+
+def uses_teacher(name: str) -> bool:
+    """Whether a method, or any part of a composition, learns from a teacher."""
+    return any(cls.uses_teacher for cls in method_classes(name))
+
+
+def _weights(cfg: CfgNode, key: str, classes: Sequence[type[Distiller]]) -> dict[str, float] | None:
+    values = cfg.DISTILLER[key] if "DISTILLER" in cfg else ()
+    if not values:
+        return None
+    if len(values) != len(classes):
+        raise ConfigError(f"DISTILLER.{key}: expects {len(classes)} numbers, one a method, got {values}")
+    return {cls.name: float(value) for cls, value in zip(classes, values)}
 
 
 def list_distillers(pattern: str = "*") -> list[str]:

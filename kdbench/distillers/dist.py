@@ -74,9 +74,7 @@ class DIST(Distiller):
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg
-        loss = dist_loss(
-            student.logits, teacher.logits, beta=cfg.BETA, gamma=cfg.GAMMA, temperature=cfg.TEMPERATURE
-        )
+        loss = dist_loss(student.logits, teacher.logits, beta=cfg.BETA, gamma=cfg.GAMMA, temperature=cfg.TEMPERATURE)
         return {
             "ce": cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "dist": cfg.LOSS.KD_WEIGHT * loss,

@@ -12,7 +12,9 @@ from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput
 
 
-def dkd_rows(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def dkd_rows(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
     """TCKD and NCKD of each row, T^2 included: (..., K), (..., K), (...) -> (...), (...)."""
     mask = torch.zeros_like(student_logits, dtype=torch.bool).scatter_(-1, target.unsqueeze(-1), True)
     s_target, s_rest, s_others = _split(student_logits / temperature, target, mask)
@@ -77,9 +79,7 @@ class DKD(Distiller):
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg
-        loss = dkd_loss(
-            student.logits, teacher.logits, batch.labels, alpha=cfg.ALPHA, beta=cfg.BETA, temperature=cfg.T
-        )
+        loss = dkd_loss(student.logits, teacher.logits, batch.labels, alpha=cfg.ALPHA, beta=cfg.BETA, temperature=cfg.T)
         return {
             "ce": cfg.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "dkd": self.warmup(batch, cfg.WARMUP) * loss,

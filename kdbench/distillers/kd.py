@@ -32,7 +32,9 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: floa
 class KD(Distiller):
     """Knowledge Distillation (Hinton, Vinyals and Dean, 2015): cross entropy plus the KL divergence of softened logits."""
 
-    reference = "Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. NeurIPS workshop 2014, arXiv 1503.02531"
+    reference = (
+        "Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. NeurIPS workshop 2014, arXiv 1503.02531"
+    )
     verified = "mdistiller@a08d46f, RepDistiller@b84f547"
     defaults = {"TEMPERATURE": 4.0, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}}
     presets = {

@@ -96,7 +96,9 @@ class OFA(Distiller):
         self.stages = stage_numbers("OFA.STAGES", self.cfg.STAGES, count)
         eps = tuple(float(e) for e in self.cfg.EPS)
         if len(eps) not in (1, len(self.stages) + 1):
-            raise ConfigError(f"OFA.EPS: expects 1 or {len(self.stages) + 1} values (a stage each, then the logits), got {eps}")
+            raise ConfigError(
+                f"OFA.EPS: expects 1 or {len(self.stages) + 1} values (a stage each, then the logits), got {eps}"
+            )
         self.eps = eps * (len(self.stages) + 1) if len(eps) == 1 else eps
         if self.cfg.VARIANT not in ("official", "paper"):
             raise ConfigError(f"OFA.VARIANT: {self.cfg.VARIANT!r} is none of official, paper")

@@ -56,7 +56,9 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
     return teacher
 
 
-def build_distiller(cfg: CfgNode, student: FeatureModel, teacher: FeatureModel | ModelSpec | None, data: DataSource) -> Distiller:
+def build_distiller(
+    cfg: CfgNode, student: FeatureModel, teacher: FeatureModel | ModelSpec | None, data: DataSource
+) -> Distiller:
     """The configured method for this pair and data set."""
     info = DataInfo(data.num_classes, len(data.train), data.train.labels)
     return create_distiller(cfg.DISTILLER.TYPE, student, teacher, cfg, data=info)

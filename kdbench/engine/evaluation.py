@@ -42,7 +42,11 @@ def score(model: FeatureModel, split: Split, *, batch_size: int, runtime: Runtim
         logits = model(images).logits.float()
         hits = logits.topk(top, dim=1).indices == labels[:, None]
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.stack((hits[:, 0].sum(), hits.sum(), loss, hits.new_tensor(len(labels), dtype=torch.float32))).cpu().double()
+        sums += (
+            torch.stack((hits[:, 0].sum(), hits.sum(), loss, hits.new_tensor(len(labels), dtype=torch.float32)))
+            .cpu()
+            .double()
+        )
     model.train(training)
     if runtime.device.type == "cuda":
         sums = runtime.sum(sums.to(runtime.device)).cpu()

@@ -54,7 +54,7 @@ class Schedule:
             decay_rate=node.LR_DECAY_RATE,
             min_lr=node.MIN_LR,
             warmup_lr=node.WARMUP_LR,
-            warmup_epochs=warmup if self.per_step else int(round(warmup)),
+            warmup_epochs=warmup if self.per_step else round(warmup),
             step_on_epochs=not self.per_step,
             updates_per_epoch=steps,
         )

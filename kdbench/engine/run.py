@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from kdbench.data.build import build_data
 from kdbench.data.source import DataSource
-from kdbench.distillers.base import distillers
+from kdbench.distillers.create import uses_teacher
 from kdbench.engine.build import build_distiller, build_network, build_teacher, check_gate, image_size
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.run_folder import RunFolder, identity, run_name, write_atomically
@@ -85,7 +85,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
         log.info("%s is done already", folder.path.name)
         return RunResult.read(folder)
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
-    teacher = build_teacher(cfg, data) if distillers.get(cfg.DISTILLER.TYPE).uses_teacher else None
+    teacher = build_teacher(cfg, data) if uses_teacher(cfg.DISTILLER.TYPE) else None
     distiller = build_distiller(cfg, student, teacher, data)
     distiller.check_batch(make_loader(cfg, data, runtime).smallest)
     teacher_top1 = _gate(cfg, data, teacher, runtime)
@@ -124,9 +124,8 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
 
 def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
     """The run's folder and the hashes that stand for its inputs."""
-    uses_teacher = distillers.get(cfg.DISTILLER.TYPE).uses_teacher
     hashes = {
-        "teacher_sha256": _weights_hash(cfg.TEACHER.WEIGHTS) if uses_teacher else "",
+        "teacher_sha256": _weights_hash(cfg.TEACHER.WEIGHTS) if uses_teacher(cfg.DISTILLER.TYPE) else "",
         "student_sha256": _weights_hash(cfg.STUDENT.WEIGHTS),
         "data": data.fingerprint(),
     }

@@ -98,7 +98,9 @@ def _git_commit() -> str:
     if not (root / ".git").exists():
         return ""
     try:
-        commit = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        commit = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
         dirty = subprocess.run(["git", "-C", str(root), "diff", "--quiet", "HEAD"], capture_output=True, check=False)
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -101,7 +101,8 @@ class Trainer:
         self.module.train()
         if self.teacher is not None:
             self.teacher.eval()
-        steps, sums, images = len(self.loader), {}, 0
+        steps, images = len(self.loader), 0
+        sums: dict[str, Tensor] = {}
         started = mark = time.perf_counter()
         waited = 0.0
         for step, loaded in enumerate(self.loader.epoch(epoch)):
@@ -134,7 +135,8 @@ class Trainer:
         if not bool(torch.isfinite(loss)):
             bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["their sum"]
             raise NonFiniteLossError(
-                f"loss term {', '.join(bad)} of {self.distiller.name} became {float(loss.detach())} in epoch {batch.epoch}, step {step + 1}; "
+                f"loss term {', '.join(bad)} of {self.distiller.name} became {float(loss.detach())} "
+                f"in epoch {batch.epoch}, step {step + 1}; "
                 "lower SOLVER.LR or the term's weight, or set SOLVER.CLIP_GRAD"
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -220,7 +222,9 @@ class Trainer:
 
     def _means(self, sums: dict[str, Any], images: int) -> dict[str, float]:
         names = sorted(sums)
-        stacked = torch.stack([sums[name] for name in names] + [torch.tensor(float(images), dtype=torch.float64).to(self.runtime.device)])
+        stacked = torch.stack(
+            [sums[name] for name in names] + [torch.tensor(float(images), dtype=torch.float64).to(self.runtime.device)]
+        )
         stacked = self.runtime.sum(stacked).cpu()
         return {name: float(value / stacked[-1]) for name, value in zip(names, stacked)}
 

@@ -100,7 +100,7 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
     header = {"format": "pt", METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in module.state_dict().items()}
     # serialised in memory: safetensors creates its files readable for their owner alone, whatever the umask says
-    data = save(tensors, metadata=header)
+    data = _sorted_header(save(tensors, metadata=header))
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +114,15 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """The same safetensors file with the keys of its JSON header sorted: the library writes the metadata in an order that
+    changes from call to call, and equal runs shall give equal files."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[8 + length :]
 
 
 def _unreadable(path: Path, error: OSError) -> ModelError:

@@ -12,11 +12,7 @@ from kdbench.errors import ModelError, UnknownNameError
 from kdbench.models.features import Statistics
 from kdbench.models.registry import ModelEntry
 
-_VIT = (
-    "vision_transformer beit cait coat crossvit davit deit eva focalnet gcvit hiera levit maxxvit mvitv2 nest pit pvt_v2 "
-    "swin_transformer tnt tresnet twins vision_transformer_hybrid vision_transformer_relpos vision_transformer_sam visformer "
-    "vitamin volo xcit naflexvit swiftformer rdnet efficientvit_msra mobilevit shvit tiny_vit"
-).split()
+_VIT = ["vision_transformer", "beit", "cait", "coat", "crossvit", "davit", "deit", "eva", "focalnet", "gcvit", "hiera", "levit", "maxxvit", "mvitv2", "nest", "pit", "pvt_v2", "swin_transformer", "tnt", "tresnet", "twins", "vision_transformer_hybrid", "vision_transformer_relpos", "vision_transformer_sam", "visformer", "vitamin", "volo", "xcit", "naflexvit", "swiftformer", "rdnet", "efficientvit_msra", "mobilevit", "shvit", "tiny_vit"]
 _MLP = ("mlp_mixer", "sequencer")
 _HYBRID = ("fastvit", "coatnet", "edgenext", "efficientformer", "efficientformer_v2", "efficientvit_mit", "repvit", "metaformer")
 
@@ -65,7 +61,6 @@ def load_pretrained(backbone: nn.Module, entry: ModelEntry, num_classes: int) ->
     Raises:
         ModelError: the name has no published weights, or they cannot be fetched.
     """
-    import timm
     from timm.models._builder import load_pretrained as fetch
 
     config: Any = getattr(backbone, "pretrained_cfg", None)

@@ -72,7 +72,9 @@ class GoldenCase:
         np.testing.assert_allclose(loss.detach().numpy(), self.expected["loss"], **TOLERANCE)
         for name, value in terms.items():
             if f"term_{name}" in self.expected:
-                np.testing.assert_allclose(value.detach().numpy(), self.expected[f"term_{name}"], err_msg=name, **TOLERANCE)
+                np.testing.assert_allclose(
+                    value.detach().numpy(), self.expected[f"term_{name}"], err_msg=name, **TOLERANCE
+                )
         self.check_gradients(loss, skip)
         return terms
 

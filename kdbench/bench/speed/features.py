@@ -9,7 +9,13 @@ import torch
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
 from kdbench.models.zoo import create_model
 
-MODELS = ("timm:resnet18", "timm:vit_small_patch16_224", "timm:mixer_s16_224", "timm:swin_tiny_patch4_window7_224", "timm:mobilenetv2_100")
+MODELS = (
+    "timm:resnet18",
+    "timm:vit_small_patch16_224",
+    "timm:mixer_s16_224",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:mobilenetv2_100",
+)
 
 
 def run(names: tuple[str, ...] = MODELS, batch: int = 4, rounds: int = 15) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ from kdbench import functional
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
 
 
-def run(batch: int = 128, classes: tuple[int, ...] = (100, 1000), rounds: int = 21, threads: int = 1) -> list[dict[str, Any]]:
+def run(
+    batch: int = 128, classes: tuple[int, ...] = (100, 1000), rounds: int = 21, threads: int = 1
+) -> list[dict[str, Any]]:
     """Rows ``loss, K, ms, x KL``."""
     torch.set_num_threads(threads)
     rows = []
@@ -31,9 +33,16 @@ def run(batch: int = 128, classes: tuple[int, ...] = (100, 1000), rounds: int = 
             return F.kl_div(F.log_softmax(s / 4, 1), F.softmax(t / 4, 1), reduction="batchmean") * 16
 
         losses = _logit_losses(student, teacher, target)
-        seconds = interleave({"KL": backward(kl), **{n: backward(fn) for n, fn in losses.items()}}, rounds=rounds, inner=5)
+        seconds = interleave(
+            {"KL": backward(kl), **{n: backward(fn) for n, fn in losses.items()}}, rounds=rounds, inner=5
+        )
         rows += [
-            {"loss": name, "K": k, "ms": round(milliseconds(seconds, name), 3), "x KL": round(ratio(seconds, name, "KL"), 2)}
+            {
+                "loss": name,
+                "K": k,
+                "ms": round(milliseconds(seconds, name), 3),
+                "x KL": round(ratio(seconds, name, "KL"), 2),
+            }
             for name in seconds
         ]
     return rows

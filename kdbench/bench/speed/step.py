@@ -57,8 +57,13 @@ def run(
             t_model(images)
         vanilla()
 
-    candidates: dict[str, Callable[[], object]] = {"floor": floor, "student only": vanilla, **{name: maker(name) for name in methods}}
+    candidates: dict[str, Callable[[], object]] = {
+        "floor": floor,
+        "student only": vanilla,
+        **{name: maker(name) for name in methods},
+    }
     seconds = interleave(candidates, rounds=rounds)
     return [
-        {"step": name, "ms": round(milliseconds(seconds, name), 1), "x floor": round(ratio(seconds, name, "floor"), 3)} for name in seconds
+        {"step": name, "ms": round(milliseconds(seconds, name), 1), "x floor": round(ratio(seconds, name, "floor"), 3)}
+        for name in seconds
     ]

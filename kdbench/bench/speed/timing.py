@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 
 
-def interleave(candidates: dict[str, Callable[[], object]], *, rounds: int = 15, inner: int = 1) -> dict[str, list[float]]:
+def interleave(
+    candidates: dict[str, Callable[[], object]], *, rounds: int = 15, inner: int = 1
+) -> dict[str, list[float]]:
     """Seconds of each candidate in each round, after one warm-up call of all; the order turns by one every round."""
     names = list(candidates)
     for name in names:

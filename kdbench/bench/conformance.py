@@ -1,0 +1,130 @@
+"""What every method must do on every pair of families: the checks behind the conformance table.
+
+``check_pair("KD", "vit", "cnn")`` builds both small networks and the method, takes one step, and returns ``"runs"`` or the
+reason for which the method refuses the pair; anything else that happens is an AssertionError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.config import load_config
+from kdbench.distillers.base import Batch, DataInfo, Distiller
+from kdbench.distillers.create import create_distiller, uses_teacher
+from kdbench.errors import IncompatibleError
+from kdbench.models.features import FeatureModel
+from kdbench.models.zoo import create_model
+from kdbench.random import forked_seed
+
+#: one small network a family; ``token`` is a ViT that classifies by its class token
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "cnn": ("small_cnn", {}),
+    "vit": ("small_vit", {}),
+    "token": ("small_vit", {"class_token": True}),
+    "mlp": ("small_mixer", {}),
+}
+_CLASSES, _BATCH, _SAMPLES = 10, 8, 40
+
+
+def check_pair(
+    method: str,
+    teacher: str,
+    student: str,
+    *,
+    models: dict[str, tuple[str, dict[str, Any]]] | None = None,
+    batch: int = _BATCH,
+) -> str:
+    """One step of ``method`` from a teacher family to a student family.
+
+    Checks: every term is finite; each term that is not constant gives the student, or a module of the method, a gradient
+    of its own; a gradient reaches the student; none reaches the teacher, whose parameters and buffers stay byte-identical;
+    the method's parameters are counted and are not part of the student that is exported.
+
+    Args:
+        method: registered name.
+        teacher, student: keys of ``models``.
+        models: name and options of a network by key; default: the small ones of :data:`FAMILIES`.
+        batch: samples.
+
+    Returns:
+        ``"runs"``, or the reason of the refusal.
+
+    Raises:
+        AssertionError: a check failed.
+    """
+    zoo = models or FAMILIES
+    s_model, t_model = (
+        _network(zoo[student], seed=1).train(),
+        _network(zoo[teacher], seed=2).eval().requires_grad_(False),
+    )
+    cfg = load_config(overrides={"DISTILLER.TYPE": method})
+    labels = torch.arange(_SAMPLES) % _CLASSES
+    source = t_model if uses_teacher(method) else None
+    try:
+        distiller = create_distiller(method, s_model, source, cfg, data=DataInfo(_CLASSES, _SAMPLES, labels))
+    except IncompatibleError as error:
+        return str(error)
+    distiller.train()
+    before = fingerprint(t_model)
+    data = _batch(s_model, labels, batch)
+    terms = _step(distiller, s_model, source, data)
+    assert terms, f"{method} returned no loss terms"
+    for name, value in terms.items():
+        assert value.dim() == 0, f"{method}: term {name} has shape {tuple(value.shape)}"
+        assert torch.isfinite(value), f"{method}: term {name} is {float(value)}"
+        _check_gradient(method, name, value, s_model, distiller)
+    torch.stack(list(terms.values())).sum().backward()
+    reached = sum(float(p.grad.abs().sum()) for p in s_model.parameters() if p.grad is not None)
+    assert reached > 0, f"{method}: no gradient reaches the student"
+    assert all(p.grad is None for p in t_model.parameters()), f"{method}: a gradient reaches the teacher's weights"
+    assert fingerprint(t_model) == before, f"{method}: the teacher was changed"
+    own = {id(p) for p in distiller.parameters()}
+    assert not own & {id(p) for p in s_model.parameters()}, f"{method}: owns parameters of the student"
+    assert distiller.extra_parameters() == sum(p.numel() for p in distiller.parameters() if p.requires_grad)
+    return "runs"
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash of every parameter and buffer, byte by byte."""
+    digest = hashlib.sha256()
+    for name, value in sorted([*module.named_parameters(), *module.named_buffers()], key=lambda item: item[0]):
+        digest.update(name.encode() + value.detach().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _network(entry: tuple[str, dict[str, Any]], seed: int) -> FeatureModel:
+    name, options = entry
+    model = create_model(name, num_classes=_CLASSES, seed=seed, **options)
+    with forked_seed("conformance", seed):
+        for classifier in (m for m in model.modules() if isinstance(m, nn.Linear) and not bool(m.weight.any())):
+            # a Mixer's classifier starts at zero; with two of them nothing would tell teacher and student apart
+            nn.init.normal_(classifier.weight, std=0.1)
+    return model
+
+
+def _batch(student: FeatureModel, labels: Tensor, size: int) -> Batch:
+    generator = torch.Generator().manual_seed(3)
+    index = torch.arange(size)
+    images = torch.rand(size, 3, *student.input_size, generator=generator)
+    return Batch(images, labels[index], index, index, epoch=1, progress=0.5, seed=1)
+
+
+def _step(distiller: Distiller, student: FeatureModel, teacher: FeatureModel | None, batch: Batch) -> dict[str, Tensor]:
+    torch.manual_seed(4)
+    if teacher is None or distiller.needs_networks:
+        return distiller(student, teacher, batch)
+    with torch.no_grad():
+        outputs = teacher(batch.images, need=distiller.teacher_needs)
+    return distiller(student, outputs, batch)
+
+
+def _check_gradient(method: str, name: str, value: Tensor, student: nn.Module, distiller: nn.Module) -> None:
+    wanted = [p for module in (student, distiller) for p in module.parameters() if p.requires_grad]
+    assert value.requires_grad, f"{method}: term {name} depends on nothing that is trained"
+    gradients = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
+    reached = any(g is not None and bool((g != 0).any()) for g in gradients)
+    assert reached or float(value.detach()) == 0.0, f"{method}: term {name} = {float(value.detach())} trains nothing"

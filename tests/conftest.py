@@ -1,0 +1,30 @@
+"""Common to all tests: one thread a process, so that forked workers and pytest-xdist do not fight over two cores."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits_teacher(tmp_path_factory):
+    """Weights of a quickly trained small Mixer (about 90% top-1)."""
+    import kdbench
+
+    folder = tmp_path_factory.mktemp("teacher")
+    cfg = kdbench.load_config(
+        "configs/digits/teacher_mixer.yaml",
+        {"LOG.PREFIX": str(folder), "SOLVER.EPOCHS": 8, "SOLVER.WARMUP_EPOCHS": 2, "SOLVER.EVAL_EVERY": 8},
+    )
+    return os.path.join(kdbench.train(cfg).folder, "student.safetensors")

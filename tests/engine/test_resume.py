@@ -1,0 +1,121 @@
+"""A run that is killed in mid-epoch and started again ends in the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import kdbench
+from kdbench import list_distillers
+from kdbench.errors import IncompatibleError
+
+SETTINGS = {
+    "DATASET.TYPE": "fake",
+    "DATASET.OPTIONS": {"size": 8, "train": 96, "test": 32},
+    "DISTILLER.STUDENT": "small_cnn",
+    "STUDENT.OPTIONS.drop_rate": 0.3,
+    "AUGMENT.CROP": "pad",
+    "AUGMENT.PAD": 1,
+    "SOLVER.EPOCHS": 3,
+    "SOLVER.BATCH_SIZE": 16,
+    "SOLVER.SCHEDULE": "cosine",
+    "SOLVER.LR": 0.01,
+    "SOLVER.MOMENTUM": 0.9,
+    "DATASET.NUM_WORKERS": 0,
+}
+STEPS = 18
+
+
+def configure(folder: Path, method: str, **extra):
+    teacher = {} if method == "Vanilla" else {"DISTILLER.TEACHER": "small_cnn", "TEACHER.OPTIONS.widths": [12, 16, 24]}
+    settings = {**SETTINGS, "LOG.PREFIX": str(folder), "DISTILLER.TYPE": method, **teacher, **extra}
+    return kdbench.load_config(overrides=settings)
+
+
+def run_killed(folder: Path, method: str, at: int, extra: dict) -> None:
+    """Train in a child that kills itself, without warning, at global step ``at``."""
+
+    def child() -> None:
+        def progress(epoch: int, step: int, steps: int) -> None:
+            if (epoch - 1) * steps + step == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        kdbench.train(configure(folder, method, **extra), progress=progress)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def assert_same(one: Path, two: Path) -> None:
+    for name in ("metrics.jsonl", "student.safetensors"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (one, two)]
+    for part in ("student", "distiller", "optimizer", "scaler"):
+        compare(states[0][part], states[1][part], part)
+
+
+def compare(a, b, where: str) -> None:
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert a.numpy().tobytes() == b.numpy().tobytes(), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            compare(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b)):
+            compare(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def check(tmp_path: Path, method: str, **extra) -> None:
+    whole = kdbench.train(configure(tmp_path / "whole", method, **extra))
+    at = random.Random(f"{method}{sorted(extra)}").sample(range(2, STEPS), 2)
+    for step in sorted(at):
+        run_killed(tmp_path / "killed", method, step, extra)
+    again = kdbench.train(configure(tmp_path / "killed", method, **extra))
+    assert again.run_id == whole.run_id
+    assert_same(Path(whole.folder), Path(again.folder))
+
+
+@pytest.mark.parametrize("method", list_distillers())
+def test_killed_run_equals_undisturbed_run(tmp_path, method):
+    try:
+        check(tmp_path, method)
+    except IncompatibleError as error:
+        pytest.skip(str(error))
+
+
+def test_with_bfloat16_autocast(tmp_path):
+    check(tmp_path, "HCD", **{"SOLVER.AMP": "bf16"})
+
+
+def test_with_adamw_and_validation(tmp_path):
+    check(tmp_path, "OFA", **{"SOLVER.TYPE": "ADAMW", "DATASET.VAL_FRACTION": 0.25})
+
+
+def test_finished_run_is_not_run_again(tmp_path):
+    first = kdbench.train(configure(tmp_path, "KD"))
+    marks = []
+    second = kdbench.train(configure(tmp_path, "KD"), progress=lambda *a: marks.append(a))
+    assert second == first
+    assert not marks
+
+
+def test_damaged_checkpoint_is_named(tmp_path):
+    run_killed(tmp_path, "KD", 8, {})
+    file = next(tmp_path.rglob("checkpoint.pt"))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(kdbench.KdbenchError, match=r"checkpoint\.pt is damaged; delete it"):
+        kdbench.train(configure(tmp_path, "KD"))
