@@ -15,15 +15,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
-from kdbench.models.probe import HeadKind, probe_head, run_shapes
+from kdbench.models import layout, places
+from kdbench.models.classifier import classifier_names
+from kdbench.models.families import find_plan
+from kdbench.models.inside import RunsByStages
+from kdbench.models.plan import Plan
+from kdbench.models.probe import HeadKind, Shapes, probe_head, run_shapes
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
 from kdbench.models.stages import FINAL, choose_stages
 
 Statistics = tuple[Sequence[float], Sequence[float]]
 IDENTITY: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+_AT_PLACES = {"cams", "region_maps", "region_logits"}
 
 
-class FeatureModel(nn.Module):
+class FeatureModel(RunsByStages, nn.Module):
     """A backbone with its input statistics, its input size and its choice of stages.
 
     ``model(images, need={"stages"})`` takes images in [0, 1], resizes and normalises them as *this* network wants, and
@@ -62,11 +68,14 @@ class FeatureModel(nn.Module):
         self.input_size = input_size
         self._register_statistics(statistics)
         self._stage_indices = choose_stages(backbone, name, stages)
-        # Not every class of timm knows the keyword, and a ViT without prefix tokens returns no tuple for it.
-        signature = inspect.signature(backbone.forward_intermediates).parameters if self._stage_indices else {}
+        self._plan = find_plan(backbone, self._stage_indices)
         prefix_tokens = int(getattr(backbone, "num_prefix_tokens", 0) or 0)
-        self._prefix_tokens = prefix_tokens if "return_prefix_tokens" in signature else 0
-        self._classifier_names = tuple(_classifier_names(backbone))
+        # Not every class of timm knows the keyword, and a ViT without prefix tokens returns no tuple for it.
+        interface: Any = getattr(backbone, "forward_intermediates", None)
+        signature = inspect.signature(interface).parameters if self._stage_indices else {}
+        self._asks_prefix = bool(prefix_tokens) and self._plan is None and "return_prefix_tokens" in signature
+        self._prefix_tokens = self._plan.prefix_tokens if self._plan else prefix_tokens if self._asks_prefix else 0
+        self._classifier_names = tuple(classifier_names(backbone))
         self.spec = self._probe(name, family, num_classes)
 
     def _register_statistics(self, statistics: Statistics) -> None:
@@ -99,28 +108,63 @@ class FeatureModel(nn.Module):
         if missing:
             raise ModelError(f"{self.spec.name} gives no {', '.join(sorted(missing))}")
         x = self.prepare(images)
-        maps: tuple[Tensor, ...] | None = None
-        prefix: tuple[Tensor, ...] | None = None
-        if wanted & {"stages", "prefix"}:
-            features, maps, prefix = self._features_and_stages(x, "prefix" in wanted)
-        else:
+        maps: dict[str, tuple[Any, ...]] = {}
+        if not wanted & {"stages", "prefix", "pre_activation"}:
             features = self.backbone.forward_features(x)  # type: ignore[operator]
+        elif self._plan is not None:
+            features, maps = self._walk(self._plan, x, "pre_activation" in wanted)
+        else:
+            features, maps = self._intermediates(x, "prefix" in wanted)
         penultimate, logits = self._classify(features)
-        return ModelOutput(logits, penultimate, stages=maps if "stages" in wanted else None, prefix=prefix)
+        if "bn_affine" in wanted and self._plan is not None:
+            maps["bn_affine"] = self._plan.affine(self.backbone)
+        if "prefix" in wanted:
+            maps["prefix"] = tuple(
+                p if p is not None else _no_tokens(m) for p, m in zip(maps["prefix"], maps["stages"])
+            )
+        output = ModelOutput(logits, penultimate)
+        for kind in wanted & maps.keys():
+            setattr(output, kind, maps[kind])
+        return self._at_places(output, features, wanted) if wanted & _AT_PLACES else output
 
-    def _features_and_stages(self, x: Tensor, want_prefix: bool) -> tuple[Tensor, tuple[Tensor, ...], Any]:
+    def _walk(self, plan: Plan, x: Tensor, preact: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
+        x, pairs, before = plan.begin(self.backbone, x), [], []
+        for i, stage in enumerate(self.spec.stages):
+            if preact:
+                x, early = plan.run_with_preact(self.backbone, i, x)
+                before.append(early)
+            else:
+                x = plan.run(self.backbone, i, x)
+            pairs.append(layout.to_map(x, plan.layout, stage.grid, plan.prefix_tokens))
+        maps = {"stages": tuple(p[0] for p in pairs), "prefix": tuple(p[1] for p in pairs)}
+        return plan.rest(self.backbone, x), maps | {"pre_activation": tuple(before)}
+
+    def _intermediates(self, x: Tensor, want_prefix: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
         own = [i for i in self._stage_indices if i != FINAL]
-        extra = {"return_prefix_tokens": True} if want_prefix and self._prefix_tokens else {}
+        extra = {"return_prefix_tokens": True} if want_prefix and self._asks_prefix else {}
         features, found = self.backbone.forward_intermediates(x, indices=own, **extra)  # type: ignore[operator]
         pairs = [item if isinstance(item, (tuple, list)) else (item, None) for item in found]
-        by_index = {index: pair for index, pair in zip(sorted(set(own)), pairs)}
-        by_index[FINAL] = (features, None)
+        by_index = dict(zip(sorted(set(own)), pairs))
+        if FINAL in self._stage_indices:
+            by_index[FINAL] = (self._feature_map(features), None)
         chosen = [by_index[i] for i in self._stage_indices]
-        maps = tuple(item[0] for item in chosen)
-        if not want_prefix:
-            return features, maps, None
-        none = [m.new_zeros(m.shape[0], 0, m.shape[1]) for m in maps]
-        return features, maps, tuple(item[1] if item[1] is not None else empty for item, empty in zip(chosen, none))
+        return features, {"stages": tuple(p[0] for p in chosen), "prefix": tuple(p[1] for p in chosen)}
+
+    def _feature_map(self, features: Tensor) -> Tensor:
+        return layout.to_map(features, self._layout, self._final_grid or (0, 0), self._final_prefix)[0]
+
+    def _at_places(self, output: ModelOutput, features: Tensor, wanted: set[str]) -> ModelOutput:
+        last = self._feature_map(features)
+        classifier: Any = self._plain_classifier()
+        if "region_maps" in wanted:
+            output.region_maps = last
+        if "cams" in wanted:
+            output.cams = places.cams(last, classifier)
+        if "region_logits" in wanted and self._head_kind is HeadKind.GAP:
+            output.region_logits = places.region_logits(last, classifier)
+        elif "region_logits" in wanted:
+            output.region_logits = places.region_logits_by_head(last, self.backbone, self._layout, self._final_prefix)
+        return output
 
     def _classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
         penultimate = self.backbone.forward_head(features, pre_logits=True)  # type: ignore[operator]
@@ -138,15 +182,19 @@ class FeatureModel(nn.Module):
 
     def _probe(self, name: str, family: str, num_classes: int) -> ModelSpec:
         indices = [i for i in self._stage_indices if i != FINAL]
-        shapes = run_shapes(self.backbone, self.input_size, indices, name)
-        self._head_kind = probe_head(self.backbone, shapes, self._classifier_names)
-        by_index = dict(zip(sorted(set(indices)), shapes.maps))
-        by_index[FINAL] = shapes.features
-        stages = tuple(
-            StageSpec(by_index[i][1], (by_index[i][2], by_index[i][3]), self._prefix_tokens, str(i))
-            for i in self._stage_indices
-        )
-        provides = {"logits", "penultimate"} | ({"stages", "prefix"} if stages else set())
+        begin = self._plan.begin if self._plan else None
+        shapes = run_shapes(self.backbone, self.input_size, indices, name, begin)
+        self._layout = layout.layout_of(shapes.features, str(getattr(self.backbone, "output_fmt", "")))
+        tokens = self._layout == layout.NLC
+        self._final_prefix = int(getattr(self.backbone, "num_prefix_tokens", 0) or 0) if tokens else 0
+        self._final_grid = self._grid(shapes.features, shapes)
+        self._head_kind = probe_head(self.backbone, shapes, self._classifier_names, self._layout, self._final_prefix)
+        by_index = {i: (m[1], (m[2], m[3])) for i, m in zip(sorted(set(indices)), shapes.maps)}
+        if FINAL in self._stage_indices:
+            if self._final_grid is None:
+                raise ModelError(f"{name}: its final features are no map, so STAGES cannot end in {FINAL}")
+            by_index[FINAL] = (shapes.features[1 if self._layout == layout.NCHW else -1], self._final_grid)
+        stages = tuple(StageSpec(*by_index[i], self._prefix_tokens, str(i)) for i in self._stage_indices)
         return ModelSpec(
             name=name,
             family=family,
@@ -154,28 +202,36 @@ class FeatureModel(nn.Module):
             penultimate=shapes.penultimate[1],
             input_size=self.input_size,
             stages=stages,
-            provides=frozenset(provides),
-            token_features=len(shapes.features) == 3 or bool(self._prefix_tokens) or _channels_last(shapes.features),
+            pre_activation=stages if self._plan is not None and self._plan.preact is not None else (),
+            provides=self._provides(),
+            token_features=self._layout != layout.NCHW or bool(self._prefix_tokens),
             params=sum(p.numel() for p in self.backbone.parameters()),
             head=self._head_kind.value,
+            stem=self._stem(shapes),
         )
 
+    def _provides(self) -> frozenset[str]:
+        found = {"logits", "penultimate"} | ({"stages", "prefix"} if self._stage_indices else set())
+        if self._plan is not None and self._plan.preact is not None:
+            found |= {"pre_activation"} | ({"bn_affine"} if self._plan.norms else set())
+        # Tokens may come in any order where the network is not known.
+        ordered = self._final_grid is not None and (self._layout != layout.NLC or self._plan is not None)
+        if ordered and self._head_kind is HeadKind.GAP and isinstance(self._plain_classifier(), nn.Linear):
+            found |= _AT_PLACES
+        elif ordered and self._head_kind is HeadKind.POOL:
+            found |= _AT_PLACES - {"cams"}
+        return frozenset(found)
 
-def _channels_last(shape: Sequence[int]) -> bool:
-    return len(shape) == 4 and shape[1] == shape[2] != shape[3]
+    def _grid(self, shape: Sequence[int], shapes: Shapes) -> tuple[int, int] | None:
+        known = (shapes.maps[-1][2], shapes.maps[-1][3]) if shapes.maps else None
+        return layout.grid_of(shape, self._layout, self._final_prefix, known) if len(shape) in (3, 4) else None
+
+    def _stem(self, shapes: Shapes) -> StageSpec | None:
+        if self._plan is None or (grid := self._grid(shapes.stem, shapes)) is None:
+            return None
+        channels = shapes.stem[1 if self._plan.layout == layout.NCHW else -1]
+        return StageSpec(channels, grid, self._plan.prefix_tokens, "stem")
 
 
-def _classifier_names(backbone: nn.Module) -> list[str]:
-    """Module names of the classifier(s): timm's distilled models have two."""
-    getter = getattr(backbone, "get_classifier", None)
-    if getter is None:
-        return []
-    found = getter()
-    wanted = list(found) if isinstance(found, (tuple, list)) else [found]
-    names = {id(module): name for name, module in backbone.named_modules() if name}
-    return [names[id(module)] for module in wanted if id(module) in names]
-
-
-def classifier_keys(backbone: nn.Module) -> list[str]:
-    """State-dict keys of the classifier(s), for loading a backbone under a head of another width."""
-    return [f"{n}.{key}" for n in _classifier_names(backbone) for key in backbone.get_submodule(n).state_dict()]
+def _no_tokens(feature_map: Tensor) -> Tensor:
+    return feature_map.new_zeros(feature_map.shape[0], 0, feature_map.shape[1])

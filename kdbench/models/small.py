@@ -31,7 +31,9 @@ class SmallCNN(StagedBackbone):
             stride = 1 if i == 0 else 2
             self.stages.append(
                 nn.Sequential(
-                    nn.Conv2d(previous, width, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+                    nn.Conv2d(previous, width, 3, stride=stride, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
                 )
             )
             previous = width
@@ -45,9 +47,9 @@ class SmallCNN(StagedBackbone):
         return x
 
     def stage_with_preact(self, i: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        conv, norm, activation = self.stages[i]  # type: ignore[misc]
-        before = norm(conv(x))
-        return activation(before), before
+        stage: Any = self.stages[i]
+        before = stage[1](stage[0](x))
+        return stage[2](before), before
 
     def bn_before_relu(self, i: int) -> nn.BatchNorm2d | None:
         return self.stages[i][1]  # type: ignore[index, return-value]
@@ -63,7 +65,13 @@ def small_cnn(num_classes: int, widths: Sequence[int] = (8, 16, 32), drop_rate: 
 
 
 def small_vit(
-    num_classes: int, img_size: int = 8, patch_size: int = 2, dim: int = 64, depth: int = 3, heads: int = 4, **options: Any
+    num_classes: int,
+    img_size: int = 8,
+    patch_size: int = 2,
+    dim: int = 64,
+    depth: int = 3,
+    heads: int = 4,
+    **options: Any,
 ) -> nn.Module:
     """timm's VisionTransformer at ``dim`` width, mean pooling (``class_token=True`` for a class token)."""
     from timm.models.vision_transformer import VisionTransformer

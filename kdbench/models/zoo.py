@@ -11,7 +11,8 @@ from torch import nn
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models import small
 from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.features import IDENTITY, FeatureModel, Statistics, classifier_keys
+from kdbench.models.classifier import classifier_keys
+from kdbench.models.features import IDENTITY, FeatureModel, Statistics
 from kdbench.models.registry import ModelEntry, models, register_model
 from kdbench.random import forked_seed
 

@@ -1,0 +1,21 @@
+"""Which of a backbone's modules are its classifier."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def classifier_names(backbone: nn.Module) -> list[str]:
+    """Module names of the classifier(s): timm's distilled models have two."""
+    getter = getattr(backbone, "get_classifier", None)
+    if getter is None:
+        return []
+    found = getter()
+    wanted = list(found) if isinstance(found, (tuple, list)) else [found]
+    names = {id(module): name for name, module in backbone.named_modules() if name}
+    return [names[id(module)] for module in wanted if id(module) in names]
+
+
+def classifier_keys(backbone: nn.Module) -> list[str]:
+    """State-dict keys of the classifier(s), for loading a backbone under a head of another width."""
+    return [f"{n}.{key}" for n in classifier_names(backbone) for key in backbone.get_submodule(n).state_dict()]
