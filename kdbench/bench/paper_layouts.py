@@ -92,7 +92,7 @@ def _pairs_by_methods(
         *(("Logit-based", m) for m in _LOGIT),
         ("Logit-based", "Δ"),
     )
-    rows = []
+    rows: list[tuple[Slot, ...]] = []
     for teacher, student in pairs:
         cells = [Key(number, dataset, teacher, student, m) for m in ("Teacher", "Scratch", *methods)]
         rows.append((teacher, student, *cells, Gain(cells[-1])))
@@ -130,7 +130,7 @@ def _table3() -> Layout:
             *(("Logits", m) for m in logit),
             ("Logits", "Δ"),
         )
-        rows = []
+        rows: list[tuple[Slot, ...]] = []
         for metric, text in (("top1", "Top-1"), ("top5", "Top-5")):
             cells = [Key(3, _IMAGENET, teacher, student, m, metric) for m in ("Teacher", "Scratch", *feature, *logit)]
             rows.append((text, *cells, Gain(cells[-1])))
@@ -146,7 +146,7 @@ def _fine_grained(number: int, teachers: tuple[str, ...]) -> Layout:
     places = [(d, s) for d in (_CUB, _AIRCRAFT) for s in ("VGG8", "ResNet20", "MobileNetV2", "ShuffleNetV2")]
     metrics = (("top1", "Top-1"), ("top5", "Top-5"))
     columns = (("", "Teacher"), ("", "Method"), *((d, f"{s} {text}") for d, s in places for _, text in metrics))
-    rows = [
+    rows: list[tuple[Slot, ...]] = [
         (t, m, *(Key(number, d, t, s, m, metric) for d, s in places for metric, _ in metrics))
         for t in teachers
         for m in ("Teacher", "Scratch", "KD", "DKD", "WTTM", "RKKD", "LDRLD", "HCD")
@@ -166,7 +166,7 @@ def _table6() -> Layout:
     place = Key(1, _CIFAR, "Swin-T", "ResNet18", "Teacher")
     cells = [Key(6, _CIFAR, "Swin-T", "ResNet18", f"HCD(n={n})") for n in counts]
     times = [Key(6, c.dataset, c.teacher, c.student, c.method, "seconds_per_epoch") for c in cells]
-    rows = (
+    rows: tuple[tuple[Slot, ...], ...] = (
         ("T: Swin-T", place, *("" for _ in counts)),
         ("S: ResNet18", place.of("Scratch"), *cells),
         ("Time (s/epoch)", "-", *times),
