@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from kdbench.errors import KdbenchError
 
@@ -32,6 +32,28 @@ def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
     except Exception as error:  # noqa: BLE001 - a cell must not take the grid down
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return Outcome(error=f"{type(error).__name__}: {error} ({os.path.basename(frame.filename)}:{frame.lineno})")
+
+
+class Pool(Protocol):
+    """What carries out tasks: processes here, or an existing engine."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None: ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another task."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task is under way."""
+
+    def start(self, key: Any, fn: Callable[..., Any], *args: Any) -> None:
+        """Hand over a task."""
+
+    def finished(self, timeout: float | None = None) -> Iterator[tuple[Any, Outcome]]:
+        """Wait for at least one task, or ``timeout`` seconds; yields (key, outcome) of those that are done."""
 
 
 class LocalPool:
@@ -80,9 +102,9 @@ class LocalPool:
             future = self._pools[slot].submit(guarded, fn, args)
         self._busy[future] = (slot, key)
 
-    def finished(self) -> Iterator[tuple[Any, Outcome]]:
-        """Wait for at least one task; yields (key, outcome) of those that are done."""
-        done, _ = wait(self._busy, return_when=FIRST_COMPLETED)
+    def finished(self, timeout: float | None = None) -> Iterator[tuple[Any, Outcome]]:
+        """Wait for at least one task, or ``timeout`` seconds; yields (key, outcome) of those that are done."""
+        done, _ = wait(self._busy, timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done:
             slot, key = self._busy.pop(future)
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import pandas as pd
 
 from kdbench.bench.paper import Key, paper_dataset, paper_method, paper_network
 from kdbench.bench.recipe import Declared, differences, recipe_of_run
-from kdbench.bench.results import GRID_FILE, check_select, load_results, timing_of
+from kdbench.bench.results import check_select, load_results, timing_of
+from kdbench.bench.state import GRID_FILE, read_grid_record
 from kdbench.errors import KdbenchError
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _grid_labels(folder: Path) -> dict[str, set[str]]:
     labels: dict[str, set[str]] = {}
     for file in sorted(folder.rglob(GRID_FILE)):
         try:
-            for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            for cell in (read_grid_record(file.parent) or {"cells": []})["cells"]:
                 if cell["run"]:
                     labels.setdefault(cell["run"], set()).add(cell["method"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -109,7 +109,7 @@ def load_grid(
     """
     path, last = Path(path), parse_overrides(overrides)
     tree = read_yaml(path)
-    _check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "METHODS", "SEEDS"))
+    _check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
     teachers = {name: _teacher(path, name, node, last, weights) for name, node in tree.get("TEACHERS", {}).items()}
     labels: list[str] = []
     recipe = read_yaml(path.parent / tree["CFG"]) if "CFG" in tree else {}
@@ -119,6 +119,8 @@ def load_grid(
         if entry["TEACHER"] not in teachers:
             near = did_you_mean(str(entry["TEACHER"]), teachers)
             raise ConfigError(f"{path}: PAIRS names the teacher {entry['TEACHER']!r}, which is not in TEACHERS{near}")
+        if "METHODS" not in entry and "METHODS" not in tree:
+            raise ConfigError(f"{path}: METHODS is missing")
         methods = [_method(path, method) for method in _list(path, entry if "METHODS" in entry else tree, "METHODS")]
         labels += [method["LABEL"] for method in methods]
         for method in methods:

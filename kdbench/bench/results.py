@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.bench.state import GRID_FILE, read_grid_record
 from kdbench.errors import KdbenchError, did_you_mean
 
 log = logging.getLogger(__name__)
-GRID_FILE = "grid.json"
 #: columns of a run that are read from ``result.json``; the folder's path comes on top
 COLUMNS = (
     *("run_id", "method", "teacher", "student", "dataset", "seed"),
@@ -104,14 +104,16 @@ def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]
         KdbenchError: there is no such folder, or its ``grid.json`` is damaged.
     """
     frame = load_results(folder)
-    file = Path(folder) / GRID_FILE
-    if file.is_file():
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        record = read_grid_record(folder)
+        if record is not None:
             cells = pd.DataFrame(record["cells"])
             cells = cells.rename(columns={"method": "label", "run": "run_id"})[["pair", "label", "run_id"]]
-        except (ValueError, KeyError, TypeError):
-            raise KdbenchError(f"{file} is damaged: run the grid's command again, which writes it anew") from None
+    except (ValueError, KeyError):
+        raise KdbenchError(
+            f"{Path(folder) / GRID_FILE} is damaged: run the grid's command again, which writes it anew"
+        ) from None
+    if record is not None:
         merged = cells.merge(frame, on="run_id", how="left")
         merged.attrs |= frame.attrs
         return merged, record
