@@ -55,7 +55,7 @@ class Layout:
     panels: tuple[Panel, ...]
     notes: tuple[str, ...] = field(default=())
 
-    def keys(self) -> list[Key]:
+    def figures(self) -> list[Key]:
         """Every figure that stands in it, in order of print."""
         return [
             slot if isinstance(slot, Key) else slot.key
