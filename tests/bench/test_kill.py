@@ -16,12 +16,12 @@ import yaml
 from kdbench.bench.results import load_results
 from kdbench.bench.table import build_table
 
-EPOCHS = 40
+EPOCHS = 20
 
 
 def twelve_cells(folder):
     fake = {
-        "DATASET": {"TYPE": "fake", "OPTIONS": {"size": 8, "train": 256, "test": 64}, "NUM_WORKERS": 0},
+        "DATASET": {"TYPE": "fake", "OPTIONS": {"size": 8, "train": 128, "test": 64}, "NUM_WORKERS": 0},
         "SOLVER": {"EPOCHS": EPOCHS, "BATCH_SIZE": 16, "LR": 0.01},
         "AUGMENT": {"CROP": "none", "FLIP": 0},
     }
@@ -59,26 +59,36 @@ def command(file, prefix):
     ]
 
 
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def epochs(folder):
+    return sum(len(f.read_bytes().splitlines()) for f in folder.rglob("metrics.jsonl"))
+
+
 @pytest.mark.slow
 def test_ten_kills(tmp_path):
     file = twelve_cells(tmp_path)
     assert subprocess.run(command(file, tmp_path / "calm"), capture_output=True).returncode == 0
     moments = random.Random(5)
     finished: dict = {}
+    kills = 0
     for _ in range(10):
-        process = subprocess.Popen(
-            command(file, tmp_path / "killed"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        time.sleep(moments.uniform(1.0, 16.0))
+        process = subprocess.Popen(command(file, tmp_path / "killed"), start_new_session=True, **QUIET)
+        goal = epochs(tmp_path / "killed") + moments.randint(
+            1, 25
+        )  # epochs, so that a slow machine is hit at work, too
+        while process.poll() is None and epochs(tmp_path / "killed") < goal:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
         process.wait()
         now = {f: f.stat().st_mtime_ns for f in (tmp_path / "killed").rglob("result.json")}
         assert {f: now[f] for f in finished} == finished, "a finished run was run again"
         finished = now
+    assert kills == 10
     last = subprocess.run(command(file, tmp_path / "killed"), capture_output=True, text=True)
     assert last.returncode == 0, last.stdout + last.stderr
     frame = load_results(tmp_path / "killed")
