@@ -133,7 +133,7 @@ def run_small(cfg: CfgNode, imports: tuple[str, ...] = ()) -> tuple[float, float
         Seconds in all, images per second (of all epochs but the first), bytes of the run's folder.
     """
     if imports:
-        from kdbench.cli.main import import_plugins
+        from kdbench.plugins import import_plugins
 
         import_plugins(imports)
     started = time.perf_counter()

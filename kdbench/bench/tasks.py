@@ -78,7 +78,7 @@ def run_task(
     if cwd:
         os.chdir(cwd)  # a worker of a cluster starts elsewhere
     if imports:
-        from kdbench.cli.main import import_plugins
+        from kdbench.plugins import import_plugins
 
         import_plugins(imports)
     started = time.perf_counter()

@@ -16,7 +16,7 @@ FOUNDATIONS = {"errors", "registry", "config", "config_defaults", "random", "sta
 #: `config` reads the methods' defaults when a configuration is built, not when it is imported
 FORBIDDEN = {"models": {"data", "distillers"}, "data": {"distillers"}, "distillers": {"data"}}
 #: inside a function: look-ups that would otherwise turn the layers round
-ALLOWED = {("config.py", "distillers"), ("bench/grid.py", "cli"), ("functional.py", "distillers")}
+ALLOWED = {("config.py", "distillers"), ("functional.py", "distillers")}
 
 
 def imported(file: Path) -> set[str]:
