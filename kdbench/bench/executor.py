@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from kdbench.errors import KdbenchError
 
@@ -34,22 +34,46 @@ def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
         return Outcome(error=f"{type(error).__name__}: {error} ({os.path.basename(frame.filename)}:{frame.lineno})")
 
 
+class Pool(Protocol):
+    """What carries out tasks: processes here, or an existing engine."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None: ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another task."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task is under way."""
+
+    def start(self, key: Any, fn: Callable[..., Any], *args: Any) -> None:
+        """Hand over a task."""
+
+    def finished(self, timeout: float | None = None) -> Iterator[tuple[Any, Outcome]]:
+        """Wait for at least one task, or ``timeout`` seconds; yields (key, outcome) of those that are done."""
+
+
 class LocalPool:
     """``jobs`` worker processes. Each slot is a pool of its own, so that a worker that dies (out of memory, a kill) costs one
     task and no more.
 
-    Two processes with default threads do less than half the work of one on two cores: ``threads`` is set for each.
+    Two processes with default threads do less than half the work of one on two cores: ``threads`` is set for each. Each
+    sees one of ``gpus`` (default: those of this machine), in turn.
     """
 
-    def __init__(self, jobs: int, threads: int) -> None:
+    def __init__(self, jobs: int, threads: int, gpus: Sequence[str] | None = None) -> None:
         self.jobs, self.threads = jobs, threads
+        self.gpus = visible_gpus() if gpus is None else list(gpus)
         self._context = multiprocessing.get_context("spawn")
         self._pools: list[ProcessPoolExecutor] = []
         self._busy: dict[Future[Outcome], tuple[int, Any]] = {}
         self._free: list[int] = []
 
     def __enter__(self) -> LocalPool:
-        self._pools = [self._new_pool() for _ in range(self.jobs)]
+        self._pools = [self._new_pool(slot) for slot in range(self.jobs)]
         self._free = list(range(self.jobs))
         return self
 
@@ -60,8 +84,9 @@ class LocalPool:
                     process.terminate()
             pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def _new_pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_pin, initargs=(self.threads,))
+    def _new_pool(self, slot: int) -> ProcessPoolExecutor:
+        gpu = self.gpus[slot % len(self.gpus)] if self.gpus else ""
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_pin, initargs=(self.threads, gpu))
 
     @property
     def has_room(self) -> bool:
@@ -80,16 +105,16 @@ class LocalPool:
             future = self._pools[slot].submit(guarded, fn, args)
         self._busy[future] = (slot, key)
 
-    def finished(self) -> Iterator[tuple[Any, Outcome]]:
-        """Wait for at least one task; yields (key, outcome) of those that are done."""
-        done, _ = wait(self._busy, return_when=FIRST_COMPLETED)
+    def finished(self, timeout: float | None = None) -> Iterator[tuple[Any, Outcome]]:
+        """Wait for at least one task, or ``timeout`` seconds; yields (key, outcome) of those that are done."""
+        done, _ = wait(self._busy, timeout=timeout, return_when=FIRST_COMPLETED)
         for future in done:
             slot, key = self._busy.pop(future)
             try:
                 outcome = future.result()
             except BrokenProcessPool:
                 self._pools[slot].shutdown(wait=False)
-                self._pools[slot] = self._new_pool()
+                self._pools[slot] = self._new_pool(slot)
                 outcome = Outcome(error="the worker process died (killed, or out of memory)")
             self._free.append(slot)
             yield key, outcome
@@ -104,7 +129,18 @@ def default_jobs() -> tuple[int, int]:
     return (gpus, max(1, cores // gpus)) if gpus else (cores, 1)
 
 
-def _pin(threads: int) -> None:
+def visible_gpus() -> list[str]:
+    """Names of this machine's GPUs as ``CUDA_VISIBLE_DEVICES`` takes them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(number) for number in range(count)]
+
+
+def _pin(threads: int, gpu: str) -> None:
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA starts in this process
     import torch
 
     torch.set_num_threads(threads)

@@ -9,6 +9,7 @@
       Swin-T: {MODEL: "timm:swin_tiny_patch4_window7_224", WEIGHTS: swin_t.pth}
     PAIRS:
       - {TEACHER: ViT, STUDENT: small_cnn}
+      - {TEACHER: Swin-T, STUDENT: resnet20, METHODS: [KD], SET: {SOLVER.LR: 0.01}}   # methods of its own
     METHODS: [Vanilla, KD, {LABEL: DKD-b2, TYPE: DKD, SET: {DKD.BETA: 2.0}}]
     SEEDS: [1, 2, 3]
     SET: {SOLVER.EPOCHS: 12}            # put over every cell
@@ -28,7 +29,7 @@ from kdbench.errors import ConfigError, did_you_mean
 
 _GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE"}
 _TEACHER_KEYS = {"CFG", "MODEL", "WEIGHTS", "SET"}
-_PAIR_KEYS = {"TEACHER", "STUDENT", "LABEL", "SET"}
+_PAIR_KEYS = {"TEACHER", "STUDENT", "LABEL", "SET", "METHODS"}
 _METHOD_KEYS = {"LABEL", "TYPE", "PRESET", "SET"}
 
 
@@ -41,6 +42,11 @@ class Teacher:
     model: str = ""
     weights: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> str:
+        """Name of its network."""
+        return self.cfg.DISTILLER.STUDENT if self.cfg is not None else self.model
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,16 @@ class Grid:
     baseline: str
 
 
-def load_grid(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Grid:
+def load_grid(
+    path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, seeds: int = 0, weights: bool = True
+) -> Grid:
     """Read a grid file and resolve every cell.
 
     Args:
         path: the YAML file.
         overrides: configuration keys put over every cell and every teacher's run, as in :func:`kdbench.load_config`.
+        seeds: take only the first so many; 0 = all.
+        weights: the teachers' weights files must exist.
 
     Raises:
         ConfigError: an unknown key, a pair without teacher, a cell that stands twice, or a wrong configuration.
@@ -99,18 +109,23 @@ def load_grid(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (
     """
     path, last = Path(path), parse_overrides(overrides)
     tree = read_yaml(path)
-    _check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "METHODS", "SEEDS"))
-    teachers = {name: _teacher(path, name, node, last) for name, node in tree.get("TEACHERS", {}).items()}
-    methods = [_method(path, entry) for entry in _list(path, tree, "METHODS")]
+    _check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
+    teachers = {name: _teacher(path, name, node, last, weights) for name, node in tree.get("TEACHERS", {}).items()}
+    labels: list[str] = []
+    recipe = read_yaml(path.parent / tree["CFG"]) if "CFG" in tree else {}
     cells: list[Cell] = []
     for entry in _list(path, tree, "PAIRS"):
         _check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
         if entry["TEACHER"] not in teachers:
             near = did_you_mean(str(entry["TEACHER"]), teachers)
             raise ConfigError(f"{path}: PAIRS names the teacher {entry['TEACHER']!r}, which is not in TEACHERS{near}")
+        if "METHODS" not in entry and "METHODS" not in tree:
+            raise ConfigError(f"{path}: METHODS is missing")
+        methods = [_method(path, method) for method in _list(path, entry if "METHODS" in entry else tree, "METHODS")]
+        labels += [method["LABEL"] for method in methods]
         for method in methods:
-            for seed in _list(path, tree, "SEEDS"):
-                cells.append(_cell(path, tree, entry, method, seed, last))
+            for seed in _list(path, tree, "SEEDS")[: seeds or None]:
+                cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last))
     seen: set[tuple[str, str, int]] = set()
     for cell in cells:
         key = (cell.pair, cell.method, cell.seed)
@@ -119,12 +134,11 @@ def load_grid(path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (
                 f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give a LABEL"
             )
         seen.add(key)
-    labels = [method["LABEL"] for method in methods]
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
-    return Grid(tree["NAME"], teachers, cells, labels, pairs, tree.get("BASELINE", "KD"))
+    return Grid(tree["NAME"], teachers, cells, list(dict.fromkeys(labels)), pairs, tree.get("BASELINE", "KD"))
 
 
-def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]) -> Teacher:
+def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool) -> Teacher:
     _check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
     if "CFG" in node:
         layers = [(str(node["CFG"]), read_yaml(path.parent / node["CFG"])), (str(path), node.get("SET", {}))]
@@ -137,7 +151,7 @@ def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]
     if "MODEL" not in node or "WEIGHTS" not in node:
         raise ConfigError(f"{path}: TEACHERS.{name} needs CFG, or MODEL and WEIGHTS")
     weights = str(node["WEIGHTS"])
-    if weights != "pretrained" and not (path.parent / weights).is_file() and not Path(weights).is_file():
+    if check and weights != "pretrained" and not (path.parent / weights).is_file() and not Path(weights).is_file():
         raise ConfigError(f"{path}: TEACHERS.{name}.WEIGHTS: there is no file {weights!r}")
     found = str(path.parent / weights) if (path.parent / weights).is_file() else weights
     return Teacher(name, model=node["MODEL"], weights=found, settings=node.get("SET", {}))
@@ -152,6 +166,8 @@ def _method(path: Path, entry: Any) -> dict[str, Any]:
 def _cell(
     path: Path,
     tree: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    teacher: Teacher,
     pair: Mapping[str, Any],
     method: Mapping[str, Any],
     seed: int,
@@ -167,9 +183,11 @@ def _cell(
         "EXPERIMENT.SEED": seed,
         "EXPERIMENT.TAG": method["LABEL"],
     }
-    recipe = read_yaml(path.parent / tree["CFG"]) if "CFG" in tree else {}
+    settings = (
+        {} if alone or teacher.cfg is not None else teacher.settings
+    )  # TEACHER.NORM and the like of given weights
     layers = [(str(tree.get("CFG", path)), recipe)]
-    layers += [(str(path), layer) for layer in (tree.get("SET", {}), pair.get("SET", {}), own, method["SET"])]
+    layers += [(str(path), layer) for layer in (tree.get("SET", {}), settings, pair.get("SET", {}), own, method["SET"])]
     cfg = _build(layers, last)
     return Cell(label, "" if alone else pair["TEACHER"], pair["STUDENT"], method["LABEL"], seed, cfg)
 

@@ -1,30 +1,54 @@
-"""Pictures of a comparison, readable in grey."""
+"""Dots and intervals of a comparison, readable in grey."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from kdbench.bench.table import Table
 
+#: told apart without colour: marker, and grey of the face
+MARKS = [(marker, face) for face in ("black", "white", "0.6") for marker in "osD^vPX<>*"]
+LINES = [(style, shade) for shade in ("black", "0.45", "0.7") for style in ("-", "--", ":", "-.")]
 
-def plot_table(table: Table, path: str | Path) -> None:
-    """A panel a pair: each method's seeds as small circles, its mean as a dot with an interval of one standard deviation;
-    a dashed line marks the baseline's mean."""
+
+def pyplot() -> Any:
+    """matplotlib's pyplot without a display."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    height = 1.0 + 0.36 * len(table.methods)
-    figure, axes = plt.subplots(
-        1,
-        len(table.pairs),
-        figsize=(1.4 + 3.6 * len(table.pairs), height),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, pair in zip(axes[0], table.pairs):
+    return plt
+
+
+def panels(
+    count: int, *, width: float = 4.4, height: float = 3.2, across: int = 3, **options: Any
+) -> tuple[Any, list[Any]]:
+    """A figure of ``count`` axes, at most ``across`` side by side; sizes in inches."""
+    plt = pyplot()
+    columns = max(1, min(across, count))
+    rows = -(-count // columns)
+    size = (width * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    flat = list(axes.flat)
+    for spare in flat[count:]:
+        spare.set_visible(False)
+    return figure, flat[:count]
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a PNG of 150 dots an inch and forget the figure."""
+    figure.savefig(path, dpi=150)
+    pyplot().close(figure)
+
+
+def plot_table(table: Table, path: str | Path) -> None:
+    """A panel a pair: each method's seeds as small circles, its mean as a dot with an interval of one standard deviation;
+    a dashed line marks the baseline's mean."""
+    height = 0.9 + 0.3 * len(table.methods)
+    figure, axes = panels(len(table.pairs), width=4.0, height=height, sharey=True)
+    for axis, pair in zip(axes, table.pairs):
         base = table.entries.get((pair, table.baseline))
         if base is not None:
             axis.axvline(base.mean, color="0.6", linestyle="--", linewidth=1)
@@ -32,20 +56,20 @@ def plot_table(table: Table, path: str | Path) -> None:
             entry = table.entries.get((pair, method))
             if entry is None:
                 continue
-            axis.plot(
-                list(entry.values.values()), [row] * entry.n, "o", color="0.65", markersize=4, markerfacecolor="none"
-            )
+            seeds = list(entry.values.values())
+            axis.plot(seeds, [row] * entry.n, "o", color="0.65", markersize=4, markerfacecolor="none")
             axis.errorbar(
                 entry.mean, row, xerr=entry.sd or 0.0, fmt="o", color="black", markersize=5, capsize=3, linewidth=1.3
             )
         axis.set_title(pair, fontsize=10)
-        axis.set_xlabel(f"top-1 in percent, {table.select} epoch", fontsize=9)
         axis.grid(axis="x", color="0.9")
         axis.set_axisbelow(True)
-    axes[0][0].set_yticks(range(len(table.methods)), table.methods)
-    axes[0][0].invert_yaxis()
+    axes[0].set_yticks(range(len(table.methods)), table.methods)
+    axes[0].invert_yaxis()
     figure.supxlabel(
-        f"dot and bar: mean ± standard deviation; circles: seeds; dashed: {table.baseline}", fontsize=8, color="0.3"
+        f"top-1 in percent, {table.select} epoch. Dot and bar: mean ± standard deviation;\n"
+        f"circles: seeds; dashed: {table.baseline}",
+        fontsize=8,
+        color="0.3",
     )
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(figure, path)

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from kdbench.bench.results import SELECT, load_grid_results
-from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.bench.results import SELECT, check_select, load_grid_results
+from kdbench.errors import KdbenchError
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Table:
         entries: by (pair, method); a cell without results is missing.
         teachers: the teacher's own top-1 by pair.
         select: which accuracy: ``last``, ``best`` (optimistic) or ``selected`` (by validation part).
+        skipped, unfinished: result files that could not be read, and runs without a result.
         baseline: method to which gains refer.
     """
 
@@ -61,6 +62,8 @@ class Table:
     teachers: dict[str, float]
     select: str
     baseline: str
+    skipped: int = 0
+    unfinished: int = 0
 
     def to_markdown(self) -> str:
         """Two lines a pair: accuracies (best bold, second underlined), then paired gains over the baseline."""
@@ -76,7 +79,9 @@ class Table:
             rows.append([pair, "" if teacher is None else f"{teacher:.2f}", *cells])
             rows.append([f"  gain over {self.baseline}", "", *gains])
         body = tabulate(rows, ["teacher -> student", "teacher", *self.methods], tablefmt="pipe", disable_numparse=True)
-        return f"{body}\n\n{self.caption()}\n"
+        left_out = [f"{self.skipped} unreadable or foreign result files were skipped."] if self.skipped else []
+        left_out += [f"{self.unfinished} runs have not finished."] if self.unfinished else []
+        return f"{body}\n\n{' '.join([self.caption(), *left_out])}\n"
 
     def to_frame(self) -> pd.DataFrame:
         """Tidy: one line a cell."""
@@ -125,8 +130,7 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "")
     Raises:
         KdbenchError: no results there, an unknown selection, or seeds that stand twice in a cell.
     """
-    if select not in SELECT:
-        raise KdbenchError(f"--select {select!r} is none of {', '.join(SELECT)}{did_you_mean(select, SELECT)}")
+    check_select(select)
     frame, record = load_grid_results(folder)
     column = SELECT[select]
     found = frame.dropna(subset=[column])
@@ -153,7 +157,8 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "")
         for p, part in found.groupby("pair")
         if part.teacher_top1.notna().any()
     }
-    return Table(record["pairs"], record["methods"], entries, teachers, select, baseline)  # type: ignore[arg-type]
+    left_out = len(frame.attrs["skipped"]), frame.attrs["unfinished"]
+    return Table(record["pairs"], record["methods"], entries, teachers, select, baseline, *left_out)  # type: ignore[arg-type]
 
 
 def _entry(values: dict[int, float], baseline: dict[int, float] | None, is_baseline: bool) -> Entry:

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("action", choices=("ls", "rm"), help="list caches, or remove some")
     parser.add_argument("keys", nargs="*", help="with rm: keys as ls prints them, or 'all'")
-    parser.add_argument("--dir", default="runs/.teacher-cache", help="folder of the caches (default: runs/.teacher-cache)")
+    parser.add_argument(
+        "--dir", default="runs/.teacher-cache", help="folder of the caches (default: runs/.teacher-cache)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,41 +4,141 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from pathlib import Path
 
 from kdbench.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("grid", metavar="GRID.yaml", help="grid file, see configs/grids/")
+    parser.add_argument("grid", metavar="GRID", help="grid file, or the name of one of configs/grids/")
     parser.add_argument("--prefix", default="runs", help="folder above the grid's folder (default: runs)")
-    parser.add_argument("--jobs", type=int, default=0, help="worker processes (default: one per GPU, or per core)")
+    parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: one per GPU, or per core)")
     parser.add_argument("--threads", type=int, default=0, help="threads of each worker")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
+    parser.add_argument(
+        "--probe", action="store_true", help="with --dry-run: measure a run of each kind, print the cost"
+    )
+    parser.add_argument("--smoke", action="store_true", help="two steps of every cell on random data; nothing is kept")
+    parser.add_argument("--batch", type=int, default=2, help="samples of a step of --smoke (default: 2)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="of --smoke: cells whose label holds this text")
+    parser.add_argument("--status", action="store_true", help="print where the grid stands and stop")
+    parser.add_argument("--watch", action="store_true", help="with --status: print it anew every two seconds")
+    parser.add_argument("--retry", action="store_true", help="try runs again that are recorded as failed")
+    parser.add_argument("--executor", default="local", help="local (default), ray or slurm")
+    parser.add_argument("--gpus", type=float, default=-1.0, help="of each run, for ray and slurm")
+    parser.add_argument("--cpus", type=int, default=0, help="of each run, for ray and slurm")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of ray.init or of submitit's executor",
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides put over every cell")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the grid; exit code 1 where a cell failed."""
+    """Run the grid; exit code 1 where a cell failed.
+
+    Raises:
+        ConfigError: arguments out of range, or a grid that is wrong.
+    """
+    if args.jobs < 0 or args.threads < 0 or args.batch < 1:
+        raise ConfigError(
+            f"--jobs, --threads and --batch expect numbers from 0, 0 and 1, got {args.jobs}, {args.threads}, {args.batch}"
+        )
+    if args.status:
+        return _status(args)
+    from kdbench.bench.names import find_grid
+    from kdbench.bench.smoke import smoke
+
+    file = find_grid(args.grid)
+    if args.smoke:
+        started = time.perf_counter()
+        settings = {"batch": args.batch, "jobs": args.jobs, "overrides": args.opts, "only": args.only}
+        found = smoke(file, imports=tuple(args.imports), announce=_say, **settings)
+        seconds = time.perf_counter() - started
+        print(f"{len(found.seconds)} runs passed, {len(found.failed)} failed, {seconds:.0f} s")
+        return 0 if found.ok else 1
+    return _dry_run(file, args) if args.dry_run else _run(file, args)
+
+
+def _run(file: str, args: argparse.Namespace) -> int:
+    from kdbench.bench.engines import make_pool
     from kdbench.bench.grid import run_grid
     from kdbench.bench.plan import load_grid
 
-    if args.jobs < 0 or args.threads < 0:
-        raise ConfigError(f"--jobs and --threads expect numbers from 0, got {args.jobs} and {args.threads}")
-    grid = load_grid(args.grid, args.opts)
-    if args.dry_run:
-        for cell in grid.cells:
-            print(cell.label)
-        print(f"{len(grid.cells)} cells, {len(grid.teachers)} teachers")
-        return 0
-
-    def announce(line: str) -> None:
-        print(line, flush=True)
-
+    grid = load_grid(file, args.opts)
+    pool = make_pool(
+        args.executor,
+        folder=Path(args.prefix) / grid.name,
+        jobs=args.jobs,
+        gpus=args.gpus,
+        cpus=args.cpus,
+        options=args.engine,
+    )
     report = run_grid(
-        grid, prefix=args.prefix, jobs=args.jobs, threads=args.threads, imports=tuple(args.imports), announce=announce
+        grid,
+        prefix=args.prefix if pool is None else str(Path(args.prefix).absolute()),
+        jobs=args.jobs,
+        threads=args.threads,
+        imports=tuple(args.imports),
+        announce=_say,
+        retry=args.retry,
+        pool=pool,
     )
     if report.failed:
-        print(f"{len(report.failed)} runs failed; the same command tries them again", file=sys.stderr)
+        print(f"{len(report.failed)} runs failed; --retry tries them again", file=sys.stderr)
     print(f"results: {report.folder}   table: kdbench table {report.folder}")
     return 0 if report.ok else 1
+
+
+def _dry_run(file: str, args: argparse.Namespace) -> int:
+    from kdbench.bench.estimate import estimate, images_of
+    from kdbench.bench.plan import load_grid
+    from kdbench.bench.tasks import make_tasks
+
+    grid = load_grid(file, args.opts)
+    for cell in grid.cells:
+        print(cell.label)
+    tasks = make_tasks(grid, args.prefix)
+    own = sum(bool(task.trains) for task in tasks)
+    images = sum(images_of(task) for task in tasks)
+    print(f"{len(grid.cells)} cells, {len(grid.teachers)} teachers: {len(tasks)} runs ({own} of teachers)")
+    print(f"{images / 1e6:,.1f} million training images")
+    if not args.probe:
+        print("time and disk are measured with --probe")
+        return 0
+    seconds = size = 0.0
+    for found in estimate(grid, announce=None):
+        known = found.seconds is not None
+        each = f"{found.seconds / 3600:.2f} h" if found.seconds is not None else f"unknown: {found.reason}"
+        print(f"{found.runs:>4} x {found.label}: {each}, {found.size / 1e6:.1f} MB")
+        seconds += found.runs * (found.seconds or 0.0) if known else 0.0
+        size += found.runs * found.size
+    print(f"in all {seconds / 3600:,.1f} hours of one worker of this machine, {size / 1e9:.2f} GB of disk")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.live import Live
+
+    from kdbench.bench.names import folder_of
+    from kdbench.bench.status import grid_status, status_table
+
+    folder = folder_of(args.grid, args.prefix)
+    console = Console()
+    if not (args.watch and console.is_terminal):
+        console.print(status_table(grid_status(folder)))
+        return 0
+    with Live(status_table(grid_status(folder)), console=console) as live:
+        while True:
+            time.sleep(2)
+            live.update(status_table(grid_status(folder)))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -5,32 +5,119 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from kdbench.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("folder", help="a grid's folder, or any folder above finished runs")
-    parser.add_argument("--select", default="last", help="last (default), best, or selected (by validation accuracy)")
-    parser.add_argument("--baseline", default="", help="method to which gains refer (default: the grid's, or KD)")
+    parser.add_argument("folder", nargs="?", default="", help="a grid's folder, or any folder above finished runs")
     parser.add_argument(
-        "--out", default="", metavar="FOLDER", help="also write table.md, table.csv and table.png there"
+        "--select", action="append", help="last (default), best, or selected (by validation accuracy); one for a table"
     )
+    parser.add_argument("--baseline", default="", help="method to which gains refer (default: the grid's, or KD)")
+    parser.add_argument("--paper", default="", metavar="1..7|all", help="a table of the HCD paper")
+    parser.add_argument("--source", default="both", help="of --paper: reported, ours, delta, or both (default)")
+    parser.add_argument("--format", default="md", help="md (default), csv or latex")
+    parser.add_argument("--grid", default="", metavar="GRID.yaml", help="of --paper: declares the cells' recipes")
+    parser.add_argument("--stats", action="store_true", help="intervals, paired differences, ranks, tests")
+    parser.add_argument("--plots", default="", metavar="FOLDER", help="write pictures there")
+    parser.add_argument("--out", default="", metavar="FOLDER", help="also write the table there, in every format")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table, and write it where asked."""
+    """Print the table, and write it where asked.
+
+    Raises:
+        ConfigError: no folder, or arguments that do not go together.
+    """
+    rules = list(dict.fromkeys(args.select or ["last"]))
+    if len(rules) > 1:
+        raise ConfigError(f"--select {' and '.join(rules)}: two selection rules are never mixed in one table")
+    args.select = rules[0]
+    if args.paper:
+        return _paper(args)
+    if not args.folder:
+        raise ConfigError("name a results folder, or a table of the paper with --paper 1..7 --source reported")
+    if args.stats:
+        return _stats(args)
+    return _comparison(args)
+
+
+def _paper(args: argparse.Namespace) -> int:
+    from kdbench.bench.paper_runs import PaperRuns
+    from kdbench.bench.paper_table import build_paper_table
+    from kdbench.bench.render import FORMATS, render
+
+    numbers = range(1, 8) if args.paper == "all" else [_number(args.paper)]
+    if args.stats:
+        raise ConfigError("--stats is of a results folder, without --paper")
+    runs = PaperRuns(args.folder, args.select) if args.folder and args.source != "reported" else None
+    tables = []
+    for number in numbers:
+        table = build_paper_table(number, source=args.source, select=args.select, grid=args.grid, runs=runs)
+        tables.append(table)
+        print(render(table, args.format))
+        if args.out:
+            for form in FORMATS:
+                suffix = "tex" if form == "latex" else form
+                _write(Path(args.out) / f"table{number}.{suffix}", render(table, form))
+    if args.plots:
+        from kdbench.bench.plot_scatter import plot_reported
+
+        file = _folder(args.plots) / "reported_and_ours.png"
+        print(f"written: {file}" if plot_reported(tables, file) else "no cell has a published figure and an own one")
+    return 0
+
+
+def _comparison(args: argparse.Namespace) -> int:
+    from kdbench.bench.plot import plot_table
     from kdbench.bench.table import build_table
 
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
-    text = table.to_markdown()
-    print(text)
+    if args.format not in ("md", "csv"):
+        raise ConfigError(f"--format {args.format!r}: a grid's table is md or csv; latex is for --paper")
+    text, frame = table.to_markdown(), table.to_frame().to_csv(index=False)
+    print(text if args.format == "md" else frame)
     if args.out:
-        from kdbench.bench.plot import plot_table
-        from kdbench.engine.run_folder import write_atomically
-
-        out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "table.md", text)
-        write_atomically(out / "table.csv", table.to_frame().to_csv(index=False))
+        out = _folder(args.out)
+        _write(out / "table.md", text)
+        _write(out / "table.csv", frame)
         plot_table(table, out / "table.png")
         print(f"written: {out / 'table.md'}, table.csv, table.png")
+    if args.plots:
+        from kdbench.bench.plots import plot_all
+
+        for file in plot_all(args.folder, table, _folder(args.plots)):
+            print(f"written: {file}")
     return 0
+
+
+def _stats(args: argparse.Namespace) -> int:
+    from kdbench.bench.stats_report import report
+    from kdbench.bench.table import build_table
+
+    table = build_table(args.folder, select=args.select, baseline=args.baseline)
+    text = report(table)
+    print(text)
+    if args.out:
+        _write(_folder(args.out) / "statistics.md", text)
+    return 0
+
+
+def _number(word: str) -> int:
+    if not word.isdigit():
+        raise ConfigError(f"--paper {word!r}: expects 1 to 7, or all")
+    return int(word)
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(file: Path, text: str) -> None:
+    from kdbench.engine.run_folder import write_atomically
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, text)

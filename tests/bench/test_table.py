@@ -7,9 +7,10 @@ import json
 
 import pandas as pd
 import pytest
+from synthetic_runs import write_run
 
 from kdbench.bench.plot import plot_table
-from kdbench.bench.results import load_results
+from kdbench.bench.results import COLUMNS, load_results
 from kdbench.bench.table import build_table
 from kdbench.errors import KdbenchError
 
@@ -113,3 +114,26 @@ def test_refusals(folder, tmp_path):
 def test_picture(folder, tmp_path):
     plot_table(build_table(folder), tmp_path / "t.png")
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_detail_columns(tmp_path):
+    write_run(tmp_path, method="KD", seed=1, top1=70.0, seconds=(9.0, 1.0, 3.0), name="KD-t-s-s1-0123abcdef")
+    write_run(tmp_path, method="DKD", seed=1, top1=70.0)
+    frame = load_results(tmp_path, detail=True).set_index("method")
+    row = frame.loc["KD"]
+    assert (row.seconds_per_epoch, row.config_hash, row.env_device) == (2.0, "0123abcdef", "cpu")
+    assert row.images_per_second == pytest.approx((100 + 100 / 3) / 2)
+    assert row.data_share == pytest.approx(0.1)
+    assert pd.isna(frame.loc["DKD"].seconds_per_epoch)
+    assert list(load_results(tmp_path).columns) == [*COLUMNS, "folder"]
+
+
+def test_what_was_left_out_is_counted(folder):
+    (folder / "x").mkdir()
+    (folder / "x" / "result.json").write_text("{")
+    (folder / "y").mkdir()
+    (folder / "y" / "config.yaml").write_text("")
+    assert (
+        "1 unreadable or foreign result files were skipped. 1 runs have not finished."
+        in build_table(folder).to_markdown()
+    )

@@ -1,0 +1,77 @@
+"""Pictures are written, and what they show is right: frontier, curves, what can be drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic_runs import write_run
+
+from kdbench.bench.paper_table import build_paper_table
+from kdbench.bench.plot_cost import costs, frontier
+from kdbench.bench.plot_curves import curve, mean_curve
+from kdbench.bench.plot_scatter import plot_reported
+from kdbench.bench.table import build_table
+from kdbench.cli.main import main
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(1)
+    for number, student in enumerate("pq"):
+        for place, method in enumerate(("KD", "DKD", "DIST", "HCD")):
+            for seed in (1, 2):
+                top1 = 70 + place + number + float(rng.normal(0, 0.3))
+                write_run(
+                    tmp_path,
+                    method=method,
+                    seed=seed,
+                    top1=top1,
+                    student=student,
+                    seconds=(9.0, 5.0 - place, 7.0 - place),
+                )
+    return tmp_path
+
+
+def is_png(file):
+    return file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_picture(folder, tmp_path, capsys):
+    assert main(["table", str(folder), "--plots", str(tmp_path / "o")]) == 0
+    files = sorted((tmp_path / "o").iterdir())
+    assert [f.name for f in files] == ["accuracy.png", "cost.png", "curves.png", "ranks.png"]
+    assert all(is_png(f) for f in files)
+
+
+def test_cost_is_the_mean_over_epochs_but_the_first(folder):
+    frame = costs(folder)
+    assert dict(zip(frame.label, frame.seconds))["KD"] == 6.0
+
+
+def test_frontier():
+    points = {"a": (1.0, 70.0), "b": (2.0, 69.0), "c": (2.0, 72.0), "d": (3.0, 72.0), "e": (4.0, 75.0)}
+    assert frontier(points) == ["a", "c", "e"]
+
+
+def test_curves(folder, tmp_path, caplog):
+    assert mean_curve([{1: 10.0, 2: 20.0}, {1: 20.0}]) == ([1], [15.0])
+    assert mean_curve([]) == ([], [])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "metrics.jsonl").write_text("{")
+    assert curve(tmp_path / "bad") == {}
+    assert "metrics.jsonl is unreadable" in caplog.text
+
+
+def test_runs_without_timing_and_metrics(tmp_path):
+    write_run(tmp_path / "r", method="KD", seed=1, top1=70.0)
+    assert costs(tmp_path / "r").seconds.tolist() == [30.0]
+    assert main(["table", str(tmp_path / "r"), "--plots", str(tmp_path / "o")]) == 0
+    assert not (tmp_path / "o" / "ranks.png").exists()
+
+
+def test_published_against_own(tmp_path):
+    assert not plot_reported([build_paper_table(1, source="reported")], tmp_path / "x.png")
+    write_run(tmp_path / "r", method="KD", seed=1, top1=78.0, dataset="cifar100", teacher="Swin-T", student="ResNet18")
+    assert build_table(tmp_path / "r").methods == ["KD"]
+    assert main(["table", str(tmp_path / "r"), "--paper", "1", "--plots", str(tmp_path)]) == 0
+    assert is_png(tmp_path / "reported_and_ours.png")
