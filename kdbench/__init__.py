@@ -15,6 +15,7 @@ _PUBLIC = {
     "create_model": "kdbench.models.zoo",
     "list_models": "kdbench.models.zoo",
     "register_model": "kdbench.models.registry",
+    "wrap_model": "kdbench.models.adapter",
     "FeatureModel": "kdbench.models.features",
     "ModelOutput": "kdbench.models.spec",
     "ModelSpec": "kdbench.models.spec",

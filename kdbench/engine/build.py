@@ -51,6 +51,11 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
     if not cfg.TEACHER.WEIGHTS and data.gate:
         raise ConfigError(f"TEACHER.WEIGHTS is empty: name the weights of teacher {cfg.DISTILLER.TEACHER!r}")
     teacher = build_network(cfg, "TEACHER", data, seed=0)
+    if teacher.fresh_head:
+        raise ConfigError(
+            f"TEACHER.WEIGHTS {cfg.TEACHER.WEIGHTS!r} hold no classifier for {data.num_classes} classes, so teacher "
+            f"{cfg.DISTILLER.TEACHER!r} cannot teach yet: train it with `kdbench teacher` and name the file that it writes"
+        )
     teacher.eval()
     teacher.requires_grad_(False)
     return teacher

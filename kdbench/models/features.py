@@ -51,6 +51,8 @@ class FeatureModel(RunsByStages, nn.Module):
 
     mean: Tensor
     std: Tensor
+    #: weights were loaded, but no classifier was among them: it can learn, and cannot teach
+    fresh_head: bool = False
 
     def __init__(
         self,
