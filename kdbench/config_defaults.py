@@ -42,6 +42,13 @@ def defaults() -> Tree:
             "RRC_SCALE": (0.08, 1.0),
             "RRC_RATIO": (0.75, 4 / 3),
             "INTERPOLATION": "bilinear",  # bilinear | bicubic | random
+            "COLOR_JITTER": 0.0,  # strength of brightness, contrast, saturation; not used where AUTO is set, as in timm
+            "AUTO": "",  # "" | rand-m9-mstd0.5-inc1 and the like (timm's RandAugment) | cifar (AutoAugment)
+            "ERASE": 0.0,  # probability of random erasing
+            "MIXUP": 0.0,  # parameter of the Beta distribution; 0 = off
+            "CUTMIX": 0.0,
+            "MIXUP_SWITCH": 0.5,  # probability of cutmix where both are on
+            "CROP_PCT": 0.875,  # evaluation of image files: the centre of a resize to size / CROP_PCT
         },
         "DISTILLER": {
             "TYPE": "NONE",
@@ -115,6 +122,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATASET.TEST.BATCH_SIZE": (1, 10**6),
     "AUGMENT.PAD": (-1, 512),
     "AUGMENT.FLIP": (-1.0, 1.0),
+    "AUGMENT.COLOR_JITTER": (0.0, 1.0),
+    "AUGMENT.ERASE": (0.0, 1.0),
+    "AUGMENT.MIXUP": (0.0, 1e3),
+    "AUGMENT.CUTMIX": (0.0, 1e3),
+    "AUGMENT.MIXUP_SWITCH": (0.0, 1.0),
+    "AUGMENT.CROP_PCT": (0.01, 1.0),
     "TEACHER.FLOOR": (-1.0, 1.0),
     "SOLVER.BATCH_SIZE": (1, 10**6),
     "SOLVER.EPOCHS": (1, 10**6),

@@ -121,7 +121,7 @@ def test_plain_tree_loads_again():
 
 def _flat(tree, prefix=""):
     for key, value in tree.items():
-        if isinstance(value, dict) and not key == "OPTIONS":
+        if isinstance(value, dict) and key != "OPTIONS":
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -1,0 +1,1 @@
+"""Data sets, replayable augmentation on batches, loaders."""

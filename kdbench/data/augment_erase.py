@@ -1,0 +1,78 @@
+"""Random erasing (Zhong et al., AAAI 2020) as in timm: a rectangle of normal noise a sample, after everything else."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from kdbench.data.source import Statistics
+from kdbench.random import CounterRNG
+
+_TRIES = 10
+_AREA = (0.02, 1.0 / 3.0)
+_ASPECT = (0.3, 1.0 / 0.3)
+_TABLE = 2**20
+
+
+@lru_cache(maxsize=4)
+def _noise(seed: int, device: torch.device) -> Tensor:
+    """(2**20,) standard normal numbers, the same on every device.
+
+    A sample reads a stretch of them from its own offset: as many fresh Philox draws as an erased rectangle has pixels
+    would cost more than the rest of the pipeline together.
+    """
+    index = torch.arange(_TABLE // 64)
+    return CounterRNG(seed, "augment/noise", 0, index).normal(64).flatten().to(device)
+
+
+def erase_boxes(rng: CounterRNG, height: int, width: int, prob: float) -> Tensor:
+    """(B, 4) int64 rectangles (top, left, height, width); height 0 where nothing is erased.
+
+    Up to ten areas (uniform in 2%..1/3 of the image) and aspect ratios (log-uniform in 0.3..1/0.3) are tried, and the
+    first that is smaller than the image is taken, as in timm (random_erasing.py).
+    """
+    u = rng.uniform(2 * _TRIES + 3).double()
+    area = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * u[:, :_TRIES])
+    low, high = math.log(_ASPECT[0]), math.log(_ASPECT[1])
+    aspect = torch.exp(low + (high - low) * u[:, _TRIES : 2 * _TRIES])
+    h, w = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (h < height) & (w < width)
+    first = fits.to(torch.int8).argmax(1, keepdim=True)
+    h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
+    top = (u[:, -3] * (height - h + 1)).floor()
+    left = (u[:, -2] * (width - w + 1)).floor()
+    done = fits.any(1) & (u[:, -1] < prob)
+    return torch.where(done[:, None], torch.stack((top, left, h, w), dim=1), 0.0).long()
+
+
+def erase(images: Tensor, boxes: Tensor, noise: CounterRNG, statistics: Statistics) -> Tensor:
+    """Fill each rectangle with noise, in place.
+
+    timm erases normalised images with N(0, 1); these are not normalised yet, so the noise is ``mean + std * N(0, 1)``
+    of the data and, like timm's, not cut off at the range of an image.
+
+    Args:
+        images: (B, 3, H, W) float in [0, 1].
+        boxes: (B, 4) of :func:`erase_boxes`.
+        noise: where each sample's noise starts.
+        statistics: mean and standard deviation of the data set.
+
+    Returns:
+        ``images``.
+    """
+    table = _noise(noise.seed, images.device)
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in statistics)
+    starts = noise.integers(_TABLE, 1)[:, 0].tolist()
+    for row, (top, left, height, width) in enumerate(boxes.tolist()):
+        if height * width == 0:
+            continue
+        count = 3 * height * width
+        values = table[starts[row] : starts[row] + count]
+        while len(values) < count:
+            values = torch.cat((values, table[: count - len(values)]))
+        patch = images[row, :, top : top + height, left : left + width]
+        torch.addcmul(mean, values.view(3, height, width), std, out=patch)
+    return images

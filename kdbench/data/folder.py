@@ -1,0 +1,39 @@
+"""Any folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdbench.data.files import FileSplit, class_folders, file_source, require_folder
+from kdbench.data.source import DataSource, register_dataset
+from kdbench.errors import DataError
+
+
+@register_dataset("folder")
+def folder(root: str, verify: bool = False, max_broken: int = 0) -> DataSource:
+    """A tree ``train/<class>/<image>`` and ``val/<class>/<image>`` (or ``test/``): ``DATASET.TYPE: folder:<path>``.
+
+    Args:
+        root: the folder.
+        verify: decode every image at the start.
+        max_broken: how many broken images ``verify`` may leave out of a split.
+
+    Raises:
+        DataError: a folder is missing or empty, the parts differ in their classes, or too many images are broken.
+    """
+    top = require_folder(Path(root), "DATASET.TYPE 'folder:<path>' names a folder with train/ and val/ (or test/)")
+    remedy = "expected are train/<class>/<image> and val/<class>/<image> (or test/)"
+    held_out = "val" if (top / "val").is_dir() or not (top / "test").is_dir() else "test"
+    files, labels, classes = class_folders(top / "train", remedy)
+    test_files, test_labels, test_classes = class_folders(top / held_out, remedy)
+    if classes != test_classes:
+        odd = sorted(set(classes) ^ set(test_classes))
+        raise DataError(f"{top}: train and {held_out} differ in their classes, {odd[0]!r} is in one of them only")
+    return file_source(
+        "folder",
+        FileSplit(top / "train", files, labels),
+        FileSplit(top / held_out, test_files, test_labels),
+        classes,
+        verify=verify,
+        max_broken=max_broken,
+    )

@@ -1,0 +1,177 @@
+"""What a data set is: two splits of images and labels, and what is known of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kdbench.errors import DataError
+from kdbench.random import CounterRNG
+from kdbench.registry import Registry
+
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Split(Protocol):
+    """One split: labelled images, fetched by position.
+
+    A split whose images lie in files has besides ``fetch_cut(positions, cut)``; see
+    :class:`kdbench.data.files.FileSplit`.
+    """
+
+    labels: Tensor  # (N,) int64
+    image_size: int  # side of a fetched image
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """(B,) int64 -> (B, 3, H, W) uint8."""
+        ...
+
+    def subset(self, positions: Tensor) -> Split:
+        """The split of these positions, in this order."""
+        ...
+
+    def digest(self) -> str:
+        """Hexadecimal fingerprint of content and order."""
+        ...
+
+
+@dataclass
+class MemorySplit:
+    """A split that lives in memory as one uint8 tensor."""
+
+    images: Tensor  # (N, 3, H, W) uint8
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.dim() != 4 or self.images.shape[1] != 3:
+            raise DataError(f"images must be (N, 3, H, W) uint8, got {tuple(self.images.shape)} {self.images.dtype}")
+        if len(self.images) != len(self.labels):
+            raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
+        self.image_size = int(self.images.shape[-1])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        return self.images.index_select(0, positions)
+
+    def subset(self, positions: Tensor) -> MemorySplit:
+        return MemorySplit(self.images[positions], self.labels[positions])
+
+    def digest(self) -> str:
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        digest.update(self.images.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Standard:
+    """The augmentation that a data set is usually trained with, for ``AUGMENT`` keys left at auto."""
+
+    crop: str = "pad"
+    pad: int = 4
+    flip: float = 0.5
+
+
+@dataclass
+class DataSource:
+    """A data set, ready to be trained on.
+
+    Attributes:
+        name: registered name.
+        train, test: its splits.
+        classes: class names in the order of the labels.
+        statistics: ``(mean, std)`` of the training images in [0, 1].
+        standard: its usual augmentation.
+        val: the part of train that was held out for model selection, or None.
+        gate: a teacher must reach a floor of accuracy here (off for random images).
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: list[str]
+    statistics: Statistics
+    standard: Standard = field(default_factory=Standard)
+    val: Split | None = None
+    gate: bool = True
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.classes)
+
+    @property
+    def image_size(self) -> int:
+        """Side of an image."""
+        return self.train.image_size
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of the training and test images and labels in use."""
+        return hashlib.sha256(f"{self.name} {self.train.digest()} {self.test.digest()}".encode()).hexdigest()
+
+    def hold_out(self, fraction: float) -> DataSource:
+        """Cut a validation split from train: of each class the same fraction, chosen once and for all (no seed)."""
+        keep, held = stratified_split(self.train.labels, fraction, stream="validation")
+        return replace(self, train=self.train.subset(keep), val=self.train.subset(held))
+
+    def few_shot(self, per_class: int, seed: int) -> DataSource:
+        """Keep ``per_class`` training images of each class; see :func:`per_class_subset`."""
+        return replace(self, train=self.train.subset(per_class_subset(self.train.labels, per_class, seed)))
+
+
+datasets: Registry[Callable[..., DataSource]] = Registry(
+    "data set", "kdbench.data", "`kdbench list datasets` shows them all; an image folder is 'folder:<path>'."
+)
+
+
+def register_dataset(name: str) -> Callable[[Callable[..., DataSource]], Callable[..., DataSource]]:
+    """Decorator: register ``fn(root, **options) -> DataSource`` under ``name``; ``root`` is ``DATASET.ROOT``."""
+
+    def decorate(build: Callable[..., DataSource]) -> Callable[..., DataSource]:
+        datasets.add(name, build)
+        return build
+
+    return decorate
+
+
+def _ranked(labels: Tensor, seed: int, stream: str) -> Tensor:
+    """(N,) rank of each sample within its class, in an order that depends on (seed, stream, position) alone."""
+    bits = CounterRNG(seed, f"subset/{stream}", 0, torch.arange(len(labels))).bits(1)[:, 0]
+    order = torch.sort(bits, stable=True).indices
+    order = order[torch.sort(labels[order], stable=True).indices]
+    counts = torch.bincount(labels)
+    starts = torch.cumsum(counts, 0) - counts
+    ranks = torch.empty_like(labels)
+    ranks[order] = torch.arange(len(labels)) - starts[labels[order]]
+    return ranks
+
+
+def per_class_subset(labels: Tensor, per_class: int, seed: int) -> Tensor:
+    """Sorted positions of ``per_class`` samples of each class: those with the smallest Philox value of (seed,
+    position).
+
+    Raises:
+        DataError: a class has fewer samples.
+    """
+    counts = torch.bincount(labels)
+    if int(counts.min()) < per_class:
+        short = int(counts.argmin())
+        raise DataError(f"DATASET.PER_CLASS is {per_class}, but class {short} has {int(counts[short])} training images")
+    return torch.nonzero(_ranked(labels, seed, "few-shot") < per_class).flatten()
+
+
+def stratified_split(labels: Tensor, fraction: float, *, stream: str) -> tuple[Tensor, Tensor]:
+    """Sorted positions (kept, held out): of each class ``round(fraction * count)`` samples are held out."""
+    counts = torch.bincount(labels)
+    held = (counts * fraction).round().long()[labels] > _ranked(labels, 0, stream)
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+import torchvision.datasets as tvd
+from replicas import aircraft as aircraft_replica
+from replicas import class_tree, cub, write_jpeg
+
+from kdbench.config import load_config
+from kdbench.data import aircraft, cub200, folder, imagenet
+from kdbench.data.build import build_data
+from kdbench.errors import DataError, UnknownNameError
+
+WNIDS = ["n01440764", "n01443537", "n02102040", "n02979186"]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return class_tree(tmp_path, ["cat", "dog", "emu"], {"train": 4, "val": 2})
+
+
+@pytest.fixture
+def nets(tmp_path):
+    return class_tree(tmp_path, WNIDS, {"train": 3, "val": 2}, suffix=".JPEG")
+
+
+def test_folder(tree):
+    source = folder.folder(str(tree))
+    assert source.classes == ["cat", "dog", "emu"]
+    assert (len(source.train), len(source.test)) == (12, 6)
+    reference = tvd.ImageFolder(str(tree / "train"))
+    assert [str(tree / "train" / f) for f in source.train.files] == [path for path, _ in reference.samples]
+    assert source.train.labels.tolist() == reference.targets
+    assert source.standard.crop == "rrc"
+    assert source.train.fetch(torch.tensor([3, 0])).shape == (2, 3, 224, 224)
+
+
+def test_folder_through_the_configuration(tree, monkeypatch):
+    cfg = load_config(None, {"DATASET.TYPE": f"folder:{tree}", "DATASET.VAL_FRACTION": 0.25, "DATASET.PER_CLASS": 2})
+    source = build_data(cfg)
+    assert len(source.val) == 3
+    assert torch.bincount(source.train.labels).tolist() == [2, 2, 2]
+    assert not set(source.val.files) & set(source.train.files)
+    plain = load_config(None, {"DATASET.TYPE": "folder", "DATASET.ROOT": str(tree)})
+    assert build_data(plain).classes == source.classes
+    with pytest.raises(DataError, match=r"no option 'verfy' \(did you mean 'verify'"):
+        build_data(load_config(None, {"DATASET.TYPE": f"folder:{tree}", "DATASET.OPTIONS.verfy": True}))
+    with pytest.raises(UnknownNameError):
+        build_data(load_config(None, {"DATASET.TYPE": "fodler:x"}))
+
+
+def test_test_folder_stands_in_for_val(tmp_path):
+    class_tree(tmp_path, ["a", "b"], {"train": 1, "test": 2})
+    assert len(folder.folder(str(tmp_path)).test) == 4
+
+
+def test_subset_and_digest(tree):
+    split = folder.folder(str(tree)).train
+    part = split.subset(torch.tensor([5, 1]))
+    assert part.files == [split.files[5], split.files[1]]
+    assert part.labels.tolist() == split.labels[[5, 1]].tolist()
+    assert torch.equal(part.fetch(torch.tensor([0])), split.fetch(torch.tensor([5])))
+    first = split.digest()
+    assert first == folder.folder(str(tree)).train.digest()
+    assert first != part.digest()
+    path = tree / "train" / split.files[0]
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert split.digest() != first
+    path.unlink()
+    with pytest.raises(DataError, match=r"cat_0.jpg: No such file"):
+        split.digest()
+
+
+def test_the_fingerprint_does_not_depend_on_the_place(tree, tmp_path_factory):
+    other = tmp_path_factory.mktemp("elsewhere") / "copy"
+    tree.rename(other)
+    first = folder.folder(str(other)).fingerprint()
+    other.rename(tree)
+    assert folder.folder(str(tree)).fingerprint() == first
+
+
+def test_folder_errors(tmp_path):
+    with pytest.raises(DataError, match=r"no such folder.*folder:<path>"):
+        folder.folder(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=r"train: no such folder"):
+        folder.folder(str(tmp_path))
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match="holds no class folders"):
+        folder.folder(str(tmp_path))
+    class_tree(tmp_path, ["a", "b"], {"train": 1, "val": 1})
+    (tmp_path / "train" / "empty").mkdir()
+    with pytest.raises(DataError, match=r"train/empty: holds no images"):
+        folder.folder(str(tmp_path))
+    write_jpeg(tmp_path / "train" / "empty" / "x.jpg", 3)
+    with pytest.raises(DataError, match="'empty' is in one of them only"):
+        folder.folder(str(tmp_path))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:200])
+    return path
+
+
+def test_broken_images(tree, caplog):
+    bad = truncate(tree / "train" / "dog" / "dog_1.jpg")
+    source = folder.folder(str(tree))
+    with pytest.raises(DataError, match=r"dog_1\.jpg: cannot be decoded") as caught:
+        source.train.fetch(torch.arange(12))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"1 broken images, the first is dog/dog_1\.jpg"):
+        folder.folder(str(tree), verify=True)
+    with caplog.at_level(logging.WARNING, "kdbench.data"):
+        rest = folder.folder(str(tree), verify=True, max_broken=1)
+    assert str(bad) in caplog.text
+    assert "1 broken images are left out" in caplog.text
+    assert [f for f in source.train.files if f not in rest.train.files] == ["dog/dog_1.jpg"]
+    assert rest.train.fetch(torch.arange(11)).shape[0] == 11
+    truncate(tree / "train" / "dog" / "dog_2.jpg").write_bytes(b"not an image")
+    with pytest.raises(DataError, match="2 broken images"):
+        folder.folder(str(tree), verify=True, max_broken=1)
+
+
+def test_imagenet(nets):
+    source = imagenet.imagenet(str(nets), allow_partial=True)
+    assert source.classes == WNIDS
+    assert (len(source.train), len(source.test)) == (12, 8)
+    with pytest.raises(DataError, match=r"4 classes instead of 1000"):
+        imagenet.imagenet(str(nets))
+
+
+def test_imagenet_classes(nets, monkeypatch):
+    assert imagenet.imagenet(str(nets), classes=2, allow_partial=True).classes == WNIDS[:2]
+    chosen = imagenet.imagenet(str(nets), classes=[WNIDS[3], WNIDS[0]], allow_partial=True)
+    assert chosen.classes == [WNIDS[3], WNIDS[0]]
+    assert chosen.train.files[0].startswith(WNIDS[3])
+    with pytest.raises(DataError, match="4 validation images instead of 100"):
+        imagenet.imagenet(str(nets), classes=2)
+    monkeypatch.setattr(imagenet, "_VAL_PER_CLASS", 2)
+    assert len(imagenet.imagenet(str(nets), classes=2).test) == 4
+    with pytest.raises(DataError, match="holds 4 class folders"):
+        imagenet.imagenet(str(nets), classes=5)
+    with pytest.raises(DataError, match=r"class folder 'n0' is missing \(1 in all\)"):
+        imagenet.imagenet(str(nets), classes=["n0"])
+    for wrong in (True, 1.5, [], ["a", "a"]):
+        with pytest.raises(DataError, match=r"DATASET\.OPTIONS\.classes"):
+            imagenet.imagenet(str(nets), classes=wrong)
+
+
+def test_imagenet_missing(tmp_path):
+    with pytest.raises(DataError, match=r"no such folder; extract ILSVRC2012"):
+        imagenet.imagenet(str(tmp_path / "x"))
+    class_tree(tmp_path, WNIDS, {"train": 1})
+    write_jpeg(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", 1)
+    with pytest.raises(DataError, match=r"val: class folder .* is missing"):
+        imagenet.imagenet(str(tmp_path))
+
+
+def test_cub(tmp_path):
+    top = cub(tmp_path)
+    source = cub200.cub200(str(tmp_path), allow_partial=True)
+    assert source.classes == ["001.Bird_0", "002.Bird_1", "003.Bird_2"]
+    assert source.train.files == [f"{c}/Bird_{i}.jpg" for c in source.classes for i in (0, 2)]
+    assert source.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert source.train.fetch(torch.tensor([1])).shape == (1, 3, 224, 224)
+    with pytest.raises(DataError, match="3 classes instead of 200"):
+        cub200.cub200(str(tmp_path))
+    (top / "images.txt").write_text("1\n")
+    with pytest.raises(DataError, match=r"images\.txt:1: '1' does not have 2 fields"):
+        cub200.cub200(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("image_class_labels.txt", "1 9\n", r"image 1 has '9', expected 1\.\.3"),
+        ("image_class_labels.txt", "1 one\n", "image 1 has 'one'"),
+        ("train_test_split.txt", "2 1\n", "image 1 has 'no value'"),
+        ("train_test_split.txt", "1 1\n1 0\n", "number 1 stands twice"),
+    ],
+)
+def test_cub_bad_lines(tmp_path, file, text, message):
+    (cub(tmp_path) / file).write_text(text)
+    with pytest.raises(DataError, match=message):
+        cub200.cub200(str(tmp_path))
+
+
+def test_cub_missing(tmp_path):
+    with pytest.raises(DataError, match=r"no such folder; download CUB"):
+        cub200.cub200(str(tmp_path))
+    top = cub(tmp_path)
+    (top / "classes.txt").unlink()
+    with pytest.raises(DataError, match=r"classes\.txt: No such file"):
+        cub200.cub200(str(tmp_path))
+    (top / "classes.txt").write_bytes(b"1 \xff\xfe\n")
+    with pytest.raises(DataError, match=r"not a text file"):
+        cub200.cub200(str(tmp_path))
+
+
+def test_aircraft(tmp_path):
+    top = aircraft_replica(tmp_path)
+    source = aircraft.aircraft(str(tmp_path), allow_partial=True)
+    for part, split in (("trainval", source.train), ("test", source.test)):
+        theirs = tvd.FGVCAircraft(str(tmp_path), part)
+        assert [str(split.root / f) for f in split.files] == theirs._image_files
+        assert split.labels.tolist() == theirs._labels
+        assert source.classes == theirs.classes
+    with pytest.raises(DataError, match="3 classes instead of 100"):
+        aircraft.aircraft(str(tmp_path))
+    (top / "images_variant_test.txt").write_text("0000001 707-32\n")
+    with pytest.raises(DataError, match=r"unknown variant '707-32' \(did you mean '707-320'"):
+        aircraft.aircraft(str(tmp_path))
+    with pytest.raises(DataError, match=r"no such folder; download fgvc"):
+        aircraft.aircraft(str(tmp_path / "x"))
+
+
+def test_other_formats_are_rgb(tmp_path):
+    from PIL import Image
+    from replicas import picture
+
+    from kdbench.data.decode import decode
+
+    for mode, suffix in (("L", "png"), ("RGBA", "png"), ("P", "png"), ("L", "jpg"), ("CMYK", "jpg"), ("RGB", "webp")):
+        path = tmp_path / f"{mode}.{suffix}"
+        picture(1).convert(mode).save(path)
+        image = decode(path)
+        assert image.shape == (3, 48, 60)
+        reference = torch.from_numpy(__import__("numpy").array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+        assert (image.int() - reference.int()).abs().float().mean() < 3, mode
