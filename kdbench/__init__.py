@@ -29,6 +29,7 @@ _PUBLIC = {
     "register_dataset": "kdbench.data.source",
     "list_datasets": "kdbench.data.build",
     "train": "kdbench.engine.run",
+    "train_teacher": "kdbench.engine.teaching",
     "evaluate": "kdbench.engine.run",
     "RunResult": "kdbench.engine.run",
     "run_grid": "kdbench.bench.grid",

@@ -29,7 +29,7 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         ModelError: it cannot be built, or its weights do not fit.
     """
     node = cfg[role]
-    return create_model(
+    model = create_model(
         cfg.DISTILLER[role],
         num_classes=data.num_classes,
         weights=node.WEIGHTS,
@@ -42,6 +42,9 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         seed=seed,
         **dict(node.OPTIONS),
     )
+    if node.FREEZE == "backbone":
+        model.freeze_backbone()
+    return model
 
 
 def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:

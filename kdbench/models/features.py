@@ -18,6 +18,7 @@ from kdbench.errors import ModelError
 from kdbench.models import layout, places
 from kdbench.models.classifier import classifier_names
 from kdbench.models.families import find_plan
+from kdbench.models.freezing import Freezes
 from kdbench.models.inside import RunsByStages
 from kdbench.models.plan import Plan
 from kdbench.models.probe import HeadKind, Shapes, probe_head, run_shapes
@@ -29,7 +30,7 @@ IDENTITY: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _AT_PLACES = {"cams", "region_maps", "region_logits"}
 
 
-class FeatureModel(RunsByStages, nn.Module):
+class FeatureModel(RunsByStages, Freezes, nn.Module):
     """A backbone with its input statistics, its input size and its choice of stages.
 
     ``model(images, need={"stages"})`` takes images in [0, 1], resizes and normalises them as *this* network wants, and
