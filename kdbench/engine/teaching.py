@@ -6,7 +6,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from kdbench.config_defaults import defaults
+from kdbench.config import load_config
 from kdbench.engine.run import RunResult, train
 from kdbench.engine.trainer import Progress
 from kdbench.errors import ConfigError
@@ -47,7 +47,8 @@ def teacher_config(cfg: CfgNode, *, linear_probe: bool = False) -> CfgNode:
     # A classifier for other classes is what a teacher's training replaces.
     made.STUDENT.HEAD = "reset"
     made.STUDENT.FREEZE = "backbone" if linear_probe else cfg.TEACHER.FREEZE
-    fresh = CfgNode(defaults())
+    fresh = load_config().clone()
+    fresh.defrost()
     made.TEACHER = fresh.TEACHER
     made.DISTILLER = fresh.DISTILLER
     made.DISTILLER.STUDENT = cfg.DISTILLER.TEACHER

@@ -207,7 +207,7 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
             stages=stages,
             pre_activation=stages if self._plan is not None and self._plan.preact is not None else (),
             provides=self._provides(),
-            token_features=self._layout != layout.NCHW or bool(self._prefix_tokens),
+            token_features=self._layout != layout.NCHW or bool(self._prefix_tokens) or _branches(shapes, family),
             params=sum(p.numel() for p in self.backbone.parameters()),
             head=self._head_kind.value,
             stem=self._stem(shapes),
@@ -234,6 +234,10 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
             return None
         channels = shapes.stem[1 if self._plan.layout == layout.NCHW else -1]
         return StageSpec(channels, grid, self._plan.prefix_tokens, "stem")
+
+
+def _branches(shapes: Shapes, family: str) -> bool:
+    return not shapes.features and family == "vit"
 
 
 def _no_tokens(feature_map: Tensor) -> Tensor:

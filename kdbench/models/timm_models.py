@@ -63,7 +63,8 @@ def timm_entry(name: str) -> ModelEntry:
         name=f"timm:{name}",
         build=functools.partial(create_timm, name),
         family=_family(module),
-        input_size=min(size, 224) if not fixed else size,
+        # Plain convolutions take any size, so that all of them start from the tables' 224.
+        input_size=size if fixed or _family(module) != "cnn" else max(min(size, 224), _least(config)),
         any_size=not fixed,
         size_option="img_size" if fixed else "",
         tag=f"timm {name}",
@@ -118,6 +119,11 @@ def create_timm(timm_name: str, img_size: int = 0, *, num_classes: int, **option
     if img_size:
         options.setdefault("img_size", img_size)
     return timm.create_model(timm_name, num_classes=num_classes, **options)
+
+
+def _least(config: Any) -> int:
+    least = getattr(config, "min_input_size", None)
+    return least[-1] if least else 0
 
 
 def _family(module: str) -> str:

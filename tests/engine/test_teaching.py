@@ -41,7 +41,7 @@ def test_the_teacher_of_a_distillation_becomes_the_student() -> None:
         }
     )
     made = teacher_config(cfg, linear_probe=True)
-    assert (made.DISTILLER.TYPE, made.DISTILLER.TEACHER, made.DISTILLER.STUDENT) == ("NONE", "", "small_mixer")
+    assert (made.DISTILLER.TYPE, made.DISTILLER.TEACHER, made.DISTILLER.STUDENT) == ("Vanilla", "", "small_mixer")
     assert (made.STUDENT.WEIGHTS, made.STUDENT.INPUT_SIZE, made.STUDENT.NORM) == ("pretrained", 16, "none")
     assert (made.STUDENT.HEAD, made.STUDENT.FREEZE, made.TEACHER.WEIGHTS) == ("reset", "backbone", "")
     assert "DKD" not in made
