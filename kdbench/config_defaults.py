@@ -87,6 +87,13 @@ def defaults() -> Tree:
             "COMPILE": False,
             "DOT": {"DELTA": 0.075},
         },
+        "CACHE": {  # of the teacher's outputs
+            "ENABLED": False,
+            "DIR": "",  # "" = LOG.PREFIX/.teacher-cache
+            "DTYPE": "fp16",  # fp16 | fp32
+            "VIEWS": 0,  # augmented views that the epochs use in turn; 0 = every epoch its own
+            "MAX_GB": 20.0,
+        },
         "RUNTIME": {"DEVICE": "auto", "THREADS": 0},
         "LOG": {
             "PREFIX": "runs",
@@ -112,6 +119,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.SCHEDULE": ("step", "cosine", "constant"),
     "SOLVER.SCHEDULE_PER": ("epoch", "step"),
+    "CACHE.DTYPE": ("fp16", "fp32"),
     "SOLVER.AMP": ("none", "bf16", "fp16"),
 }
 
@@ -142,6 +150,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "SOLVER.CLIP_GRAD": (0.0, 1e9),
     "SOLVER.LABEL_SMOOTHING": (0.0, 0.999),
     "SOLVER.EVAL_EVERY": (1, 10**6),
+    "CACHE.VIEWS": (0, 10**6),
+    "CACHE.MAX_GB": (0.0, 1e6),
     "LOG.TENSORBOARD_FREQ": (1, 10**9),
     "EXPERIMENT.SEED": (0, 2**31 - 1),
 }
@@ -168,6 +178,8 @@ NOT_IDENTITY = (
     "DATASET.ROOT",
     "DATASET.NUM_WORKERS",
     "DATASET.TEST",
+    "CACHE.DIR",
+    "CACHE.MAX_GB",
     "TEACHER.WEIGHTS",
     "STUDENT.WEIGHTS",
     "SOLVER.TRAINER",

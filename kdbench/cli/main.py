@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("kdbench.cli.evaluate", "accuracy of trained weights"),
     "grid": ("kdbench.cli.grid", "run a grid of methods x pairs x seeds"),
     "table": ("kdbench.cli.table", "render results as Markdown, CSV and a picture"),
+    "cache": ("kdbench.cli.cache", "stored teacher outputs: list, remove"),
     "list": ("kdbench.cli.listing", "methods, models, data sets"),
 }
 

@@ -53,6 +53,7 @@ class TrainLoader:
         device: where images are augmented.
         rank, world: this process, of how many; each takes a contiguous part of every batch, whole pairs of positions.
         workers: threads that prepare batches in advance; 0 = none. They change nothing but the time.
+        views: number of augmented views that the epochs use in turn; 0 = every epoch its own.
 
     Raises:
         ConfigError: mixup or cutmix with an odd batch size, which would tear pairs apart.
@@ -71,7 +72,9 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
+        views: int = 0,
     ) -> None:
+        self.views = views
         self.split, self.batch_size, self.seed, self.aug_seed = split, batch_size, seed, aug_seed
         self.augment, self.repeat, self.device = augment, repeat, torch.device(device)
         self.rank, self.world, self.workers = rank, world, workers
@@ -97,9 +100,16 @@ class TrainLoader:
         """(total,) int64 draws of an epoch, in order."""
         return permutation(self.seed, "order", epoch, self.total)
 
+    def view(self, epoch: int) -> int:
+        """The augmented view (counted from 1) that an epoch sees."""
+        return (epoch - 1) % self.views + 1 if self.views else epoch
+
     def epoch(self, epoch: int) -> Iterator[LoadedBatch]:
         """The batches of an epoch (counted from 1)."""
-        order = self.order(epoch)
+        view = self.view(epoch)
+        # Who is mixed with whom follows from the order, so that a view of mixed images brings its order along.
+        order = self.order(view if self.augment.mixes else epoch)
+        epoch = view
 
         def prepare(steps: list[int]) -> _Chunk:
             rows = [self._share(step) for step in steps]

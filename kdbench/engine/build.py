@@ -7,9 +7,12 @@ from typing import Any
 from torch import nn
 from yacs.config import CfgNode
 
+from kdbench.data.augment import Augment
+from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.distillers.base import DataInfo, Distiller
 from kdbench.distillers.create import create_distiller
+from kdbench.engine.runtime import Runtime
 from kdbench.errors import ConfigError, TeacherGateError
 from kdbench.models.features import FeatureModel
 from kdbench.models.spec import ModelSpec
@@ -97,3 +100,23 @@ class TrainStep(nn.Module):
     def forward(self, teacher: Any, batch: Any) -> dict[str, Any]:
         """Named loss terms; ``teacher`` is what the method asked for."""
         return self.distiller(self.student, teacher, batch)
+
+
+def make_loader(cfg: CfgNode, data: DataSource, runtime: Runtime) -> TrainLoader:
+    """The training loader of a configuration."""
+    seed = cfg.EXPERIMENT.SEED
+    return TrainLoader(
+        data.train,
+        batch_size=cfg.SOLVER.BATCH_SIZE,
+        seed=seed,
+        aug_seed=seed if cfg.DATASET.AUG_SEED < 0 else cfg.DATASET.AUG_SEED,
+        augment=Augment.from_config(
+            cfg, data.standard, cfg.DATASET.IMAGE_SIZE, num_classes=data.num_classes, statistics=data.statistics
+        ),
+        views=cfg.CACHE.VIEWS,
+        workers=cfg.DATASET.NUM_WORKERS,
+        repeat=cfg.DATASET.REPEAT,
+        device=runtime.device,
+        rank=runtime.rank,
+        world=runtime.world,
+    )

@@ -24,7 +24,16 @@ class Score:
 
 
 @torch.no_grad()
-def score(model: FeatureModel, split: Split, *, batch_size: int, runtime: Runtime, size: int = 0) -> Score:
+def score(
+    model: FeatureModel,
+    split: Split,
+    *,
+    batch_size: int,
+    runtime: Runtime,
+    size: int = 0,
+    crop_pct: float = 0.875,
+    workers: int = 0,
+) -> Score:
     """Evaluate on every image once; counts are summed over the processes, without padding.
 
     Args:
@@ -33,12 +42,16 @@ def score(model: FeatureModel, split: Split, *, batch_size: int, runtime: Runtim
         batch_size: of one process.
         runtime: device and processes.
         size: side to which images are resized first; 0 = as they are.
+        crop_pct: share of an image file that the centre crop keeps.
+        workers: threads that read image files in advance.
     """
     training = model.training
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64)
     top = min(5, model.spec.num_classes)
-    for images, labels in evaluation_batches(split, batch_size, size, runtime.device, runtime.rank, runtime.world):
+    for images, labels in evaluation_batches(
+        split, batch_size, size, runtime.device, runtime.rank, runtime.world, workers=workers, crop_pct=crop_pct
+    ):
         logits = model(images).logits.float()
         hits = logits.topk(top, dim=1).indices == labels[:, None]
         loss = F.cross_entropy(logits, labels, reduction="sum")

@@ -12,13 +12,15 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.data.build import build_data
+from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
-from kdbench.engine.build import build_distiller, build_network, build_teacher, check_gate, image_size
+from kdbench.engine.build import build_distiller, build_network, check_gate, image_size, make_loader
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.run_folder import RunFolder, identity, run_name, write_atomically
 from kdbench.engine.runtime import Runtime, environment, start_runtime
-from kdbench.engine.trainer import Progress, Trainer, make_loader
+from kdbench.engine.teacher import TeacherSource, teacher_sha256
+from kdbench.engine.trainer import Progress, Trainer
 from kdbench.errors import ConfigError
 from kdbench.models.checkpoints import file_sha256, save_student
 from kdbench.models.features import FeatureModel
@@ -78,6 +80,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     """
     if not cfg.DISTILLER.STUDENT:
         raise ConfigError("DISTILLER.STUDENT is empty: name a student")
+    tune_malloc()
     runtime = start_runtime(cfg)
     data = build_data(cfg)
     folder, hashes = locate(cfg, data)
@@ -85,10 +88,13 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
         log.info("%s is done already", folder.path.name)
         return RunResult.read(folder)
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
-    teacher = build_teacher(cfg, data) if uses_teacher(cfg.DISTILLER.TYPE) else None
-    distiller = build_distiller(cfg, student, teacher, data)
-    distiller.check_batch(make_loader(cfg, data, runtime).smallest)
-    teacher_top1 = _gate(cfg, data, teacher, runtime)
+    loader = make_loader(cfg, data, runtime)
+    teacher = None
+    if uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER:
+        teacher = TeacherSource(cfg, data, loader, runtime, hashes["teacher_sha256"])
+    distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
+    distiller.check_batch(loader.smallest)
+    teacher_top1 = _gate(cfg, data, teacher)
     if runtime.is_main:
         folder.create(cfg)
     runtime.barrier()
@@ -119,13 +125,20 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
     data = build_data(cfg)
     student = build_network(cfg, "STUDENT", data).to(runtime.device)
     size = image_size(cfg, data)
-    return score(student, data.test, batch_size=cfg.DATASET.TEST.BATCH_SIZE, runtime=runtime, size=size)
+    return score(
+        student,
+        data.test,
+        batch_size=cfg.DATASET.TEST.BATCH_SIZE,
+        runtime=runtime,
+        size=size,
+        crop_pct=cfg.AUGMENT.CROP_PCT,
+    )
 
 
 def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
     """The run's folder and the hashes that stand for its inputs."""
     hashes = {
-        "teacher_sha256": _weights_hash(cfg.TEACHER.WEIGHTS) if uses_teacher(cfg.DISTILLER.TYPE) else "",
+        "teacher_sha256": teacher_sha256(cfg) if uses_teacher(cfg.DISTILLER.TYPE) else "",
         "student_sha256": _weights_hash(cfg.STUDENT.WEIGHTS),
         "data": data.fingerprint(),
     }
@@ -137,14 +150,13 @@ def _weights_hash(weights: str) -> str:
     return weights if weights in ("", "pretrained") else file_sha256(weights)
 
 
-def _gate(cfg: CfgNode, data: DataSource, teacher: FeatureModel | None, runtime: Runtime) -> float | None:
+def _gate(cfg: CfgNode, data: DataSource, teacher: TeacherSource | None) -> float | None:
     if teacher is None:
         return None
-    teacher.to(runtime.device)
-    size = image_size(cfg, data)
-    top1 = score(teacher, data.test, batch_size=cfg.DATASET.TEST.BATCH_SIZE, runtime=runtime, size=size).top1
+    top1 = teacher.top1()
     log.info("teacher %s: top-1 %.2f", cfg.DISTILLER.TEACHER, top1)
     check_gate(cfg, data, top1)
+    teacher.remember(top1)
     return top1
 
 

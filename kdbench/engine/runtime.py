@@ -37,6 +37,12 @@ class Runtime:
             dist.all_reduce(values)
         return values
 
+    def all(self, flag: bool) -> bool:
+        """Whether ``flag`` holds in all processes."""
+        if self.world == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) == self.world)
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.world > 1:

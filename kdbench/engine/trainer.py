@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
-from kdbench.data.augment import Augment
-from kdbench.data.loader import LoadedBatch, TrainLoader
-from kdbench.data.source import DataSource
+from kdbench.data.loader import LoadedBatch
+from kdbench.data.source import DataSource, Split
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.engine.build import TrainStep, image_size
+from kdbench.engine.build import TrainStep, image_size, make_loader
 from kdbench.engine.checkpoint import load_checkpoint, save_checkpoint
-from kdbench.engine.evaluation import score
+from kdbench.engine.evaluation import Score, score
 from kdbench.engine.optim import Schedule, build_optimizer
 from kdbench.engine.run_folder import RunFolder, file_size
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher import TeacherSource
 from kdbench.errors import NonFiniteLossError
 from kdbench.models.features import FeatureModel
 from kdbench.random import derive_seed
@@ -44,7 +44,7 @@ class Trainer:
         data: data set.
         student: trained in place.
         distiller: the method.
-        teacher: frozen, in evaluation mode; None where the method needs none.
+        teacher: where the teacher's outputs come from; None where the method needs none.
         folder: where files go; created by the caller.
         runtime: device and processes.
         progress: called after every step.
@@ -56,7 +56,7 @@ class Trainer:
         data: DataSource,
         student: FeatureModel,
         distiller: Distiller,
-        teacher: FeatureModel | None,
+        teacher: TeacherSource | None,
         folder: RunFolder,
         runtime: Runtime,
         progress: Progress | None = None,
@@ -64,14 +64,14 @@ class Trainer:
         self.cfg, self.data, self.folder, self.runtime, self.progress = cfg, data, folder, runtime, progress
         device = runtime.device
         self.student, self.distiller = student.to(device), distiller.to(device)
-        self.teacher = teacher.to(device) if teacher is not None and distiller.uses_teacher else None
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.serve(distiller, folder.path.name)
         if cfg.SOLVER.CHANNELS_LAST:
             self.student.to(memory_format=torch.channels_last)
-            if self.teacher is not None:
-                self.teacher.to(memory_format=torch.channels_last)
         self.module = TrainStep(self.student, self.distiller)
         self.optimizer = build_optimizer(cfg, self.module)
-        self.loader = make_loader(cfg, data, runtime)
+        self.loader = teacher.loader if teacher is not None else make_loader(cfg, data, runtime)
         self.schedule = Schedule(cfg, self.optimizer, len(self.loader))
         fp16_gpu = cfg.SOLVER.AMP == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16_gpu)
@@ -100,7 +100,7 @@ class Trainer:
         """One pass; returns the mean of each loss term, and timings."""
         self.module.train()
         if self.teacher is not None:
-            self.teacher.eval()
+            self.teacher.start_epoch(epoch)
         steps, images = len(self.loader), 0
         sums: dict[str, Tensor] = {}
         started = mark = time.perf_counter()
@@ -116,6 +116,8 @@ class Trainer:
             if self.progress is not None:
                 self.progress(epoch, step + 1, steps)
             mark = time.perf_counter()
+        if self.teacher is not None:
+            self.teacher.end_epoch()
         seconds = time.perf_counter() - started
         means = self._means(sums, images)
         rate = images * self.runtime.world / max(seconds, 1e-9)
@@ -129,8 +131,9 @@ class Trainer:
         """
         # A student's own dropout: a function of the step, not of what ran before it.
         torch.manual_seed(derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank))
+        teacher = None if self.teacher is None else self.teacher.outputs(batch, self.distiller, self._autocast)
         with self._autocast():
-            terms = self.step_module(self.teacher_outputs(batch), batch)
+            terms = self.step_module(teacher, batch)
         loss = torch.stack([term.float() if term.dtype in _DTYPES.values() else term for term in terms.values()]).sum()
         if not bool(torch.isfinite(loss)):
             bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["their sum"]
@@ -148,22 +151,25 @@ class Trainer:
         self.scaler.update()
         return {name: term.detach() for name, term in terms.items()}
 
-    def teacher_outputs(self, batch: Batch) -> Any:
-        """What the method asked for of the teacher: its outputs, the network itself, or None."""
-        if self.teacher is None or self.distiller.needs_networks:
-            return self.teacher
-        with torch.no_grad():
-            return self.teacher(batch.images, need=self.distiller.teacher_needs)
-
     def evaluate(self, epoch: int, terms: dict[str, float]) -> dict[str, Any]:
         """Scores of the student after ``epoch``, as one line of ``metrics.jsonl``; no clock in it."""
-        size, batch = image_size(self.cfg, self.data), self.cfg.DATASET.TEST.BATCH_SIZE
-        result = score(self.student, self.data.test, batch_size=batch, runtime=self.runtime, size=size)
+        result = self._score(self.data.test)
         line: dict[str, Any] = {"epoch": epoch, "top1": result.top1, "top5": result.top5, "test_loss": result.loss}
         if self.data.val is not None:
-            val = score(self.student, self.data.val, batch_size=batch, runtime=self.runtime, size=size)
+            val = self._score(self.data.val)
             line |= {"val_top1": val.top1, "val_top5": val.top5}
         return line | {"lr": self.optimizer.param_groups[0]["lr"], "train": terms}
+
+    def _score(self, split: Split) -> Score:
+        return score(
+            self.student,
+            split,
+            batch_size=self.cfg.DATASET.TEST.BATCH_SIZE,
+            runtime=self.runtime,
+            size=image_size(self.cfg, self.data),
+            crop_pct=self.cfg.AUGMENT.CROP_PCT,
+            workers=self.cfg.DATASET.NUM_WORKERS,
+        )
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one: cut what was logged after it."""
@@ -211,7 +217,7 @@ class Trainer:
             epoch=epoch,
             progress=progress,
             seed=self.cfg.EXPERIMENT.SEED,
-            smoothing=self.cfg.SOLVER.LABEL_SMOOTHING,
+            smoothing=0.0 if loaded.smoothing_included else self.cfg.SOLVER.LABEL_SMOOTHING,
         )
 
     def _autocast(self) -> Any:
@@ -257,19 +263,3 @@ class Trainer:
             return
         for name, value in terms.items():
             board.add_scalar(f"train/{name}", float(value), count)
-
-
-def make_loader(cfg: CfgNode, data: DataSource, runtime: Runtime) -> TrainLoader:
-    """The training loader of a configuration."""
-    seed = cfg.EXPERIMENT.SEED
-    return TrainLoader(
-        data.train,
-        batch_size=cfg.SOLVER.BATCH_SIZE,
-        seed=seed,
-        aug_seed=seed if cfg.DATASET.AUG_SEED < 0 else cfg.DATASET.AUG_SEED,
-        augment=Augment.from_config(cfg, data.standard, cfg.DATASET.IMAGE_SIZE),
-        repeat=cfg.DATASET.REPEAT,
-        device=runtime.device,
-        rank=runtime.rank,
-        world=runtime.world,
-    )
