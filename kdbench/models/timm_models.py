@@ -30,7 +30,7 @@ _VIT = (
         "visformer",
     ),
     *("vitamin", "volo", "xcit", "naflexvit", "swiftformer", "rdnet", "efficientvit_msra", "mobilevit", "shvit"),
-    *("tiny_vit",),
+    *("tiny_vit", "gemma4_vit", "qwen3_vit", "deepseek_vit"),
 )
 _MLP = ("mlp_mixer", "sequencer")
 _HYBRID = (
