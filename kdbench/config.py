@@ -278,7 +278,7 @@ def _convert(key: str, value: Any, default: Any) -> Any:
         if isinstance(value, str):
             return value
         raise ValueError(f"expects text, and YAML reads {value!r} as {type(value).__name__}: put it in quotes")
-    if isinstance(default, tuple):
+    if isinstance(default, (tuple, list)):
         if isinstance(value, (list, tuple)):
             return _tuple(value)
         if default and _number(value) is not None:

@@ -18,6 +18,7 @@ def defaults() -> Tree:
         "INPUT_SIZE": 0,  # 0 = the network's own, or the data's where it takes any size
         "STAGES": "auto",  # auto | ofakd | [indices of timm's intermediates]
         "HEAD": "strict",  # strict | reset (drop a classifier of another width)
+        "FREEZE": "",  # "" | backbone (train the classifier alone)
         "OPTIONS": {},  # handed to the builder
     }
     return {
@@ -113,6 +114,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "AUGMENT.INTERPOLATION": ("bilinear", "bicubic", "random"),
     "TEACHER.HEAD": ("strict", "reset"),
     "STUDENT.HEAD": ("strict", "reset"),
+    "TEACHER.FREEZE": ("", "backbone"),
+    "STUDENT.FREEZE": ("", "backbone"),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.SCHEDULE": ("step", "cosine", "constant"),
     "SOLVER.SCHEDULE_PER": ("epoch", "step"),

@@ -16,6 +16,7 @@ from kdbench.plugins import import_plugins
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("kdbench.cli.train", "train one student, alone or under a teacher"),
+    "teacher": ("kdbench.cli.teacher", "train a teacher: fine-tune it, or its classifier alone"),
     "eval": ("kdbench.cli.evaluate", "accuracy of trained weights"),
     "grid": ("kdbench.cli.grid", "run a grid of methods x pairs x seeds"),
     "table": ("kdbench.cli.table", "render results as Markdown, CSV and a picture"),

@@ -52,10 +52,10 @@ def soft_kl_rows(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor])
     return (teacher[0].softmax(-1) * (teacher[1] - student[1])).sum(-1)
 
 
-def dkd_rows(
-    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, alpha: float, beta: float, temperature: float
-) -> Tensor:
-    """``T^2 (alpha KL(b_t || b_s) + beta KL(q_t || q_s))`` of each row: (..., K), (..., K), (...) -> (...)."""
+def decoupled_rows(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """TCKD and NCKD of each row, T^2 included: (..., K), (..., K), (...) -> (...), (...)."""
     index = target.unsqueeze(-1)
     student, teacher = student_logits / temperature, teacher_logits / temperature
     student_others, teacher_others = without(student, index), without(teacher, index)
@@ -63,4 +63,12 @@ def dkd_rows(
         binary_log_prob(teacher.gather(-1, index), teacher_others, index),
         binary_log_prob(student.gather(-1, index), student_others, index),
     )
-    return temperature**2 * (alpha * target_part + beta * soft_kl_rows(teacher_others, student_others))
+    return temperature**2 * target_part, temperature**2 * soft_kl_rows(teacher_others, student_others)
+
+
+def dkd_rows(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, alpha: float, beta: float, temperature: float
+) -> Tensor:
+    """``alpha TCKD + beta NCKD`` of each row: (..., K), (..., K), (...) -> (...)."""
+    tckd, nckd = decoupled_rows(student_logits, teacher_logits, target, temperature=temperature)
+    return alpha * tckd + beta * nckd

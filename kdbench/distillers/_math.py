@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -60,6 +61,22 @@ def tempered_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: flo
     return temperature**2 * kl_rows(
         F.log_softmax(teacher_logits / temperature, dim=-1), F.log_softmax(student_logits / temperature, dim=-1)
     )
+
+
+@full_precision
+def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
+    """``(z - mean z) / (eps + std z)`` of each row, with the sample standard deviation (divisor K - 1).
+
+    The gradient flows through mean and deviation; a row of equal logits gives zeros and a zero gradient.
+
+    Args:
+        logits: (..., K).
+        eps: added to the deviation.
+    """
+    centred = logits - logits.mean(-1, keepdim=True)
+    # The norm and not std(), which is much slower; its gradient at a row of equal logits is 0 as well.
+    deviation = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / math.sqrt(logits.shape[-1] - 1)
+    return centred / (eps + deviation)
 
 
 def with_terms(loss: Tensor, terms: dict[str, Tensor], return_terms: bool) -> Any:

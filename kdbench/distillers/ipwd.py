@@ -7,9 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.distillers._math import full_precision, tempered_kl, with_terms
+from kdbench.distillers._math import full_precision, standardize, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.distillers.lskd import standardize
 from kdbench.models.spec import ModelOutput
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdbench.distillers._math import full_precision, tempered_kl, with_terms
+from kdbench.distillers._math import full_precision, standardize, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput
 
@@ -30,20 +30,24 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: floa
 
 @register_distiller("KD")
 class KD(Distiller):
-    """Knowledge Distillation (Hinton, Vinyals and Dean, 2015): cross entropy plus the KL divergence of softened logits."""
+    """Knowledge Distillation (Hinton, Vinyals and Dean, 2015): cross entropy plus the KL divergence of softened logits.
+
+    ``STANDARDIZE`` feeds it standardised logits (Sun et al., CVPR 2024); the method LSKD is that with its published weights.
+    """
 
     reference = (
         "Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. NeurIPS workshop 2014, arXiv 1503.02531"
     )
     verified = "mdistiller@a08d46f, RepDistiller@b84f547"
-    defaults = {"TEMPERATURE": 4.0, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}}
+    defaults = {"TEMPERATURE": 4.0, "STANDARDIZE": False, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}}
     presets = {
         "heterogeneous": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0}},  # OFAKD's train.py
         "imagenet": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 0.5, "KD_WEIGHT": 0.5}},  # mdistiller's r34_r18
     }
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
-        kd = kd_loss(student.logits, teacher.logits, temperature=self.cfg.TEMPERATURE)
+        logits = [standardize(z) if self.cfg.STANDARDIZE else z for z in (student.logits, teacher.logits)]
+        kd = kd_loss(*logits, temperature=self.cfg.TEMPERATURE)
         return {
             "ce": self.cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "kd": self.cfg.LOSS.KD_WEIGHT * kd,

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kdbench.distillers._decoupled import dkd_rows
-from kdbench.distillers._math import full_precision, tempered_kl, with_terms
+from kdbench.distillers._math import full_precision, standardize, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput
 
 __functional__ = ("standardize",)
-
-
-@full_precision
-def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
-    """``(z - mean z) / (eps + std z)`` of each row, with the sample standard deviation (divisor K - 1).
-
-    The gradient flows through mean and deviation; a row of equal logits gives zeros and a zero gradient.
-
-    Args:
-        logits: (..., K).
-        eps: added to the deviation.
-    """
-    centred = logits - logits.mean(-1, keepdim=True)
-    # The norm and not std(), which is much slower; its gradient at a row of equal logits is 0 as well.
-    deviation = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / math.sqrt(logits.shape[-1] - 1)
-    return centred / (eps + deviation)
 
 
 @full_precision

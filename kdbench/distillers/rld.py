@@ -8,8 +8,8 @@ from torch import Tensor
 
 from kdbench.distillers._decoupled import MASKED, binary_log_prob, soft_kl_rows, without
 from kdbench.distillers._math import full_precision, kl_rows, with_terms
+from kdbench.distillers._math import standardize as standardize_logits
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.distillers.lskd import standardize as standardize_logits
 from kdbench.models.spec import ModelOutput
 
 

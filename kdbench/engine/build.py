@@ -32,7 +32,7 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         ModelError: it cannot be built, or its weights do not fit.
     """
     node = cfg[role]
-    return create_model(
+    model = create_model(
         cfg.DISTILLER[role],
         num_classes=data.num_classes,
         weights=node.WEIGHTS,
@@ -45,6 +45,9 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         seed=seed,
         **dict(node.OPTIONS),
     )
+    if node.FREEZE == "backbone":
+        model.freeze_backbone()
+    return model
 
 
 def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
@@ -54,6 +57,11 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
     if not cfg.TEACHER.WEIGHTS and data.gate:
         raise ConfigError(f"TEACHER.WEIGHTS is empty: name the weights of teacher {cfg.DISTILLER.TEACHER!r}")
     teacher = build_network(cfg, "TEACHER", data, seed=0)
+    if teacher.fresh_head:
+        raise ConfigError(
+            f"TEACHER.WEIGHTS {cfg.TEACHER.WEIGHTS!r} hold no classifier for {data.num_classes} classes, so teacher "
+            f"{cfg.DISTILLER.TEACHER!r} cannot teach yet: train it with `kdbench teacher` and name the file that it writes"
+        )
     teacher.eval()
     teacher.requires_grad_(False)
     return teacher

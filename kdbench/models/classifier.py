@@ -13,7 +13,8 @@ def classifier_names(backbone: nn.Module) -> list[str]:
     found = getter()
     wanted = list(found) if isinstance(found, (tuple, list)) else [found]
     names = {id(module): name for name, module in backbone.named_modules() if name}
-    return [names[id(module)] for module in wanted if id(module) in names]
+    # Without classes, timm's classifier is an identity.
+    return [names[id(m)] for m in wanted if id(m) in names and not isinstance(m, nn.Identity)]
 
 
 def classifier_keys(backbone: nn.Module) -> list[str]:

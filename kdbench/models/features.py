@@ -18,6 +18,7 @@ from kdbench.errors import ModelError
 from kdbench.models import layout, places
 from kdbench.models.classifier import classifier_names
 from kdbench.models.families import find_plan
+from kdbench.models.freezing import Freezes
 from kdbench.models.inside import RunsByStages
 from kdbench.models.plan import Plan
 from kdbench.models.probe import HeadKind, Shapes, probe_head, run_shapes
@@ -29,7 +30,7 @@ IDENTITY: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _AT_PLACES = {"cams", "region_maps", "region_logits"}
 
 
-class FeatureModel(RunsByStages, nn.Module):
+class FeatureModel(RunsByStages, Freezes, nn.Module):
     """A backbone with its input statistics, its input size and its choice of stages.
 
     ``model(images, need={"stages"})`` takes images in [0, 1], resizes and normalises them as *this* network wants, and
@@ -51,6 +52,8 @@ class FeatureModel(RunsByStages, nn.Module):
 
     mean: Tensor
     std: Tensor
+    #: weights were loaded, but no classifier was among them: it can learn, and cannot teach
+    fresh_head: bool = False
 
     def __init__(
         self,
@@ -204,7 +207,7 @@ class FeatureModel(RunsByStages, nn.Module):
             stages=stages,
             pre_activation=stages if self._plan is not None and self._plan.preact is not None else (),
             provides=self._provides(),
-            token_features=self._layout != layout.NCHW or bool(self._prefix_tokens),
+            token_features=self._layout != layout.NCHW or bool(self._prefix_tokens) or _branches(shapes, family),
             params=sum(p.numel() for p in self.backbone.parameters()),
             head=self._head_kind.value,
             stem=self._stem(shapes),
@@ -231,6 +234,10 @@ class FeatureModel(RunsByStages, nn.Module):
             return None
         channels = shapes.stem[1 if self._plan.layout == layout.NCHW else -1]
         return StageSpec(channels, grid, self._plan.prefix_tokens, "stem")
+
+
+def _branches(shapes: Shapes, family: str) -> bool:
+    return not shapes.features and family == "vit"
 
 
 def _no_tokens(feature_map: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class HeadKind(enum.Enum):
 
 @dataclass
 class Shapes:
-    """Shapes of one forward pass at batch 2; ``stem`` is empty where the network cannot be run in pieces."""
+    """Shapes of one forward pass at batch 2. ``stem`` is empty where the network cannot be run in pieces, ``features``
+    where they are several tensors (CrossViT's branches)."""
 
     features: Sequence[int]
     maps: list[Sequence[int]]
@@ -89,8 +90,10 @@ def run_shapes(
                 features, maps, pre, logits, stem = _on_meta(probe, input_size)
             except (NotImplementedError, RuntimeError, TypeError, ValueError, AssertionError):
                 features, maps, pre, logits, stem = _for_real(probe, input_size)
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        if isinstance(error, TypeError) or "classification" in reason:
+            raise ModelError(f"{name} gives no logits ({reason}); choose a network that classifies") from None
         raise ModelError(
             f"{name} cannot take a {input_size[0]}x{input_size[1]} image ({reason}); "
             "set INPUT_SIZE to a size that it takes"
@@ -99,14 +102,17 @@ def run_shapes(
         for module, training in modes.items():
             module.training = training
     empty = [tuple(m.shape) for m in maps if 0 in m.shape]
-    if empty or 0 in features.shape:
+    shape = _shape(features)
+    if empty or 0 in shape:
         raise ModelError(
             f"{name}: a {input_size[0]}x{input_size[1]} image is too small, a feature map would be "
-            f"{empty or tuple(features.shape)}; set INPUT_SIZE to a larger size"
+            f"{empty or shape}; set INPUT_SIZE to a larger size"
         )
-    return Shapes(
-        tuple(features.shape), [tuple(m.shape) for m in maps], tuple(pre.shape), tuple(logits.shape), tuple(stem)
-    )
+    return Shapes(shape, [tuple(m.shape) for m in maps], tuple(pre.shape), tuple(logits.shape), tuple(stem))
+
+
+def _shape(features: Any) -> tuple[int, ...]:
+    return tuple(features.shape) if isinstance(features, Tensor) else ()
 
 
 def _on_meta(probe: _Probe, size: tuple[int, int]) -> Any:
@@ -133,7 +139,7 @@ def probe_head(
         prefix_tokens: tokens in front of the others, which a mean over places leaves out.
     """
     like = next(backbone.parameters())
-    if like.device.type == "meta" or len(classifiers) != 1:
+    if like.device.type == "meta" or len(classifiers) != 1 or not shapes.features:
         return HeadKind.COMPOSITE
     classifier = backbone.get_submodule(classifiers[0])
     modes = {module: module.training for module in backbone.modules()}

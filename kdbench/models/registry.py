@@ -25,6 +25,8 @@ class ModelEntry:
         size_option: the builder's keyword for another input size (``img_size`` of a ViT), or empty.
         tag: the timm or torchvision tag behind the name, empty for this project's own networks.
         about: one line.
+        large: name of the network that papers call by the same name, taken instead for images of 64 pixels and more.
+        headless: the published weights hold no classifier.
     """
 
     name: str
@@ -35,6 +37,8 @@ class ModelEntry:
     size_option: str = ""
     tag: str = ""
     about: str = ""
+    large: str = ""
+    headless: bool = False
 
 
 models: Registry[ModelEntry] = Registry(
@@ -51,6 +55,8 @@ def register_model(
     size_option: str = "",
     tag: str = "",
     about: str = "",
+    large: str = "",
+    headless: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: register a builder ``fn(num_classes, **options) -> nn.Module`` under ``name``.
 
@@ -65,7 +71,8 @@ def register_model(
 
     def decorate(build: Callable[..., Any]) -> Callable[..., Any]:
         doc = about or (build.__doc__ or "").strip().split("\n")[0]
-        models.add(name, ModelEntry(name, build, family, input_size, any_size, size_option, tag, doc))
+        entry = ModelEntry(name, build, family, input_size, any_size, size_option, tag, doc, large, headless)
+        models.add(name, entry)
         return build
 
     return decorate

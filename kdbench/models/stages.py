@@ -1,7 +1,7 @@
 """Which of a network's maps are its stages.
 
-By default (``auto``): of a pyramid the last four maps (three where it has three), never the stem; of an isotropic network
-of depth L (ViT, Mixer) the maps after blocks ceil(qL/4), q = 1..4. Other choices are data.
+By default (``auto``): of a pyramid the last four maps (three where it has three), never the stem; of an isotropic
+network of depth L (ViT, Mixer) the maps after blocks ceil(qL/4), q = 1..4. Other choices are data.
 """
 
 from __future__ import annotations
@@ -53,19 +53,22 @@ def choose_stages(backbone: nn.Module, name: str, choice: str | Sequence[int]) -
     if choice == "auto":
         return _auto(info)
     if isinstance(choice, str):
-        return _named(name, choice, len(info))
+        config: Any = getattr(backbone, "pretrained_cfg", None) or {}
+        return _named(name, str(config.get("architecture", "")), choice, len(info))
     bad = [i for i in choice if not isinstance(i, int) or not (i == FINAL or 0 <= i < len(info))]
     if bad or not choice:
         raise ModelError(f"{name} has stages 0 to {len(info) - 1} (and -1, the final map), not {bad or 'none'}")
     return tuple(choice)
 
 
-def _named(name: str, choice: str, count: int) -> tuple[int, ...]:
+def _named(name: str, architecture: str, choice: str, count: int) -> tuple[int, ...]:
     if choice not in NAMED:
-        raise ModelError(f"STAGES {choice!r} is unknown{did_you_mean(choice, [*NAMED, 'auto'])}; it is auto, {', '.join(NAMED)} or indices")
+        near = did_you_mean(choice, [*NAMED, "auto"])
+        raise ModelError(f"STAGES {choice!r} is unknown{near}; it is auto, {', '.join(NAMED)} or indices")
     bare = name.rpartition(":")[2].lower()
     for pattern, indices in NAMED[choice].items():
-        if fnmatch.fnmatch(bare, pattern) and max(indices) < count:
+        fits = fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(architecture, pattern)
+        if fits and max(indices) < count:
             return indices
     raise ModelError(f"STAGES {choice!r} says nothing about {name}; give the indices of its stages (0 to {count - 1})")
 

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from kdbench.errors import ModelError, UnknownNameError
+from kdbench.models.classifier import classifier_keys
 from kdbench.models.features import Statistics
 from kdbench.models.registry import ModelEntry
 
-_VIT = ["vision_transformer", "beit", "cait", "coat", "crossvit", "davit", "deit", "eva", "focalnet", "gcvit", "hiera", "levit", "maxxvit", "mvitv2", "nest", "pit", "pvt_v2", "swin_transformer", "tnt", "tresnet", "twins", "vision_transformer_hybrid", "vision_transformer_relpos", "vision_transformer_sam", "visformer", "vitamin", "volo", "xcit", "naflexvit", "swiftformer", "rdnet", "efficientvit_msra", "mobilevit", "shvit", "tiny_vit"]
+_VIT = (
+    *("vision_transformer", "beit", "cait", "coat", "crossvit", "davit", "deit", "eva", "focalnet", "gcvit", "hiera"),
+    *(
+        "levit",
+        "maxxvit",
+        "mvitv2",
+        "nest",
+        "pit",
+        "pvt_v2",
+        "swin_transformer",
+        "tnt",
+        "tresnet",
+        "twins",
+        "visformer",
+    ),
+    *("vitamin", "volo", "xcit", "naflexvit", "swiftformer", "rdnet", "efficientvit_msra", "mobilevit", "shvit"),
+    *("tiny_vit", "gemma4_vit", "qwen3_vit", "deepseek_vit"),
+)
 _MLP = ("mlp_mixer", "sequencer")
-_HYBRID = ("fastvit", "coatnet", "edgenext", "efficientformer", "efficientformer_v2", "efficientvit_mit", "repvit", "metaformer")
+_HYBRID = (
+    *("fastvit", "coatnet", "edgenext", "efficientformer", "efficientformer_v2", "efficientvit_mit", "repvit"),
+    "metaformer",
+)
 
 
 def timm_entry(name: str) -> ModelEntry:
@@ -28,7 +50,8 @@ def timm_entry(name: str) -> ModelEntry:
     bare, _, tag = name.partition(".")
     if not timm.is_model(bare):
         near = difflib.get_close_matches(bare, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(repr('timm:' + n) for n in near)}?" if near else "timm.list_models() shows them all"
+        close = ", ".join(repr(f"timm:{n}") for n in near)
+        hint = f"did you mean {close}?" if near else "timm.list_models() shows them all"
         raise UnknownNameError(f"unknown model 'timm:{name}'; {hint}")
     if tag and tag not in _tags(bare):
         raise UnknownNameError(f"unknown tag {tag!r} of timm model {bare!r}; it has {', '.join(_tags(bare)) or 'none'}")
@@ -38,13 +61,15 @@ def timm_entry(name: str) -> ModelEntry:
     module = timm.models._registry._model_to_module[bare]  # timm has no public function for this
     return ModelEntry(
         name=f"timm:{name}",
-        build=functools.partial(_create, name),
-        family="mlp" if module in _MLP else "vit" if module.startswith(tuple(_VIT)) else "hybrid" if module in _HYBRID else "cnn",
-        input_size=min(size, 224) if not fixed else size,
+        build=functools.partial(create_timm, name),
+        family=_family(module),
+        # Plain convolutions take any size, so that all of them start from the tables' 224.
+        input_size=size if fixed or _family(module) != "cnn" else max(min(size, 224), _least(config)),
         any_size=not fixed,
         size_option="img_size" if fixed else "",
-        tag=name,
+        tag=f"timm {name}",
         about=f"timm {name}",
+        headless=bool(config and config.num_classes == 0),
     )
 
 
@@ -55,32 +80,59 @@ def list_timm(pattern: str = "*") -> list[str]:
     return [f"timm:{name}" for name in timm.list_models(pattern or "*")]
 
 
-def load_pretrained(backbone: nn.Module, entry: ModelEntry, num_classes: int) -> Statistics:
-    """Load the tag's published weights through timm's hub client; the classifier is dropped where the width differs.
+def load_pretrained(
+    backbone: nn.Module, entry: ModelEntry, num_classes: int, options: Mapping[str, Any]
+) -> tuple[Statistics, bool]:
+    """Load the tag's published weights, as timm's own loader adapts them to the network's options (position embeddings
+    to another input size, say); a classifier of another width, or a missing one, leaves the network's as it is.
+
+    Returns:
+        The statistics of the weights' inputs, and whether the classifier was left out.
 
     Raises:
         ModelError: the name has no published weights, or they cannot be fetched.
     """
-    from timm.models._builder import load_pretrained as fetch
+    from huggingface_hub.errors import HfHubHTTPError
 
     config: Any = getattr(backbone, "pretrained_cfg", None)
-    if not config or not (config.get("url") or config.get("hf_hub_id")):
+    if not config or not any(config.get(key) for key in ("url", "hf_hub_id", "file")):
         raise ModelError(f"{entry.name} has no published weights; leave WEIGHTS empty or name a file")
     try:
-        fetch(backbone, pretrained_cfg=config, num_classes=num_classes)
-    except (OSError, RuntimeError, ValueError) as error:
+        source = entry.build(num_classes=num_classes, pretrained=True, **options)
+    except (OSError, RuntimeError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"the published weights of {entry.name} cannot be fetched ({reason}); download them and name the file") from None
-    return tuple(config["mean"]), tuple(config["std"])
+        raise ModelError(
+            f"the published weights of {entry.name} cannot be fetched ({reason}); download them and name the file"
+        ) from None
+    fresh = config["num_classes"] != num_classes
+    left_out = set(classifier_keys(backbone)) if fresh else set()
+    own = backbone.state_dict()
+    own.update({key: value for key, value in source.state_dict().items() if key not in left_out})
+    backbone.load_state_dict(own)
+    return (tuple(config["mean"]), tuple(config["std"])), fresh
+
+
+def create_timm(timm_name: str, img_size: int = 0, *, num_classes: int, **options: Any) -> nn.Module:
+    """timm's network; ``img_size`` is its input size where it needs one."""
+    import timm
+
+    if img_size:
+        options.setdefault("img_size", img_size)
+    return timm.create_model(timm_name, num_classes=num_classes, **options)
+
+
+def _least(config: Any) -> int:
+    least = getattr(config, "min_input_size", None)
+    return least[-1] if least else 0
+
+
+def _family(module: str) -> str:
+    if module in _MLP:
+        return "mlp"
+    return "vit" if module.startswith(_VIT) else "hybrid" if module in _HYBRID else "cnn"
 
 
 def _tags(bare: str) -> list[str]:
     from timm.models import list_pretrained
 
     return [name.partition(".")[2] for name in list_pretrained(f"{bare}.*")]
-
-
-def _create(timm_name: str, *, num_classes: int, **options: Any) -> nn.Module:
-    import timm
-
-    return timm.create_model(timm_name, pretrained=False, num_classes=num_classes, **options)

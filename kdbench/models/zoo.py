@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from kdbench.errors import ModelError, did_you_mean
+from kdbench.errors import ModelError, UnknownNameError, did_you_mean
 from kdbench.models import small
 from kdbench.models.cifar import CIFAR_MODELS
 from kdbench.models.classifier import classifier_keys
 from kdbench.models.features import IDENTITY, FeatureModel, Statistics
+from kdbench.models.paper import LARGE_IMAGE, SHARED, register_paper_models
 from kdbench.models.registry import ModelEntry, models, register_model
 from kdbench.random import forked_seed
 
@@ -21,7 +22,12 @@ register_model("small_vit", family="vit", input_size=8, any_size=False, size_opt
 register_model("small_mixer", family="mlp", input_size=8, any_size=False, size_option="img_size")(small.small_mixer)
 
 for _name, _build_cifar in CIFAR_MODELS.items():
-    register_model(_name, family="cnn", about=f"mdistiller's {_name} for 32x32 images")(_build_cifar)
+    _about = f"mdistiller's {_name} for 32x32 images"
+    if _name in SHARED:
+        _about += f"; from {LARGE_IMAGE} pixels on the name means {SHARED[_name]}"
+    register_model(_name, family="cnn", about=_about, large=SHARED.get(_name, ""))(_build_cifar)
+
+register_paper_models()
 
 NORMS: dict[str, Statistics] = {
     "none": IDENTITY,
@@ -47,7 +53,9 @@ def create_model(
     """Build a network by name.
 
     Args:
-        name: a registered name, or ``timm:<any timm name>``.
+        name: a registered name, ``timm:<any timm name>``, ``torchvision:<name>`` or ``cifar:<mdistiller's name>``. Of
+            the names that papers share with mdistiller's 32x32 networks (ResNet18, ResNet50, MobileNetV2) the plain one
+            means the paper's network where ``input_size``, or else ``data_size``, is at least 64.
         num_classes: K.
         weights: empty, ``"pretrained"``, or a file.
         input_size: side of the image that the backbone is fed with; 0 = ``data_size`` where the network takes any size,
@@ -65,14 +73,14 @@ def create_model(
         UnknownNameError: no such model.
         ModelError: an option, a size or weights that the network does not take.
     """
-    entry = find_entry(name)
+    entry = find_entry(name, input_size or data_size)
     side = input_size or (data_size if entry.any_size and data_size else entry.input_size)
     if entry.size_option and side != entry.input_size:
         options.setdefault(entry.size_option, side)
     backbone = _build(entry, num_classes, options, seed)
-    statistics, recorded = _load(backbone, entry, weights, head, num_classes)
-    chosen = _statistics(norm, recorded or statistics, data_statistics, entry.name, weights)
-    return FeatureModel(
+    found, fresh_head = _load(backbone, entry, weights, head, num_classes, options)
+    chosen = _statistics(norm, found, data_statistics, entry.name, weights)
+    model = FeatureModel(
         backbone,
         name=entry.name,
         family=entry.family,
@@ -81,19 +89,26 @@ def create_model(
         statistics=chosen,
         stages=stages,
     )
+    model.fresh_head = fresh_head
+    return model
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Registered names that fit a wildcard; ``timm:...`` patterns list timm's names."""
-    if pattern.startswith("timm:"):
+    """Registered names that fit a wildcard; ``timm:...`` and ``torchvision:...`` patterns list those projects' names."""
+    prefix, _, rest = pattern.partition(":")
+    if prefix == "timm":
         from kdbench.models.timm_models import list_timm
 
-        return list_timm(pattern[5:])
+        return list_timm(rest)
+    if prefix == "torchvision":
+        from kdbench.models.torchvision_models import list_torchvision
+
+        return list_torchvision(rest)
     return models.names(pattern)
 
 
-def find_entry(name: str) -> ModelEntry:
-    """The entry of a registered name, or one made for ``timm:<name>``.
+def find_entry(name: str, side: int = 0) -> ModelEntry:
+    """The entry of a name, with or without prefix; ``side`` (0: unknown) tells apart what a shared name means.
 
     Raises:
         UnknownNameError: nothing has that name.
@@ -103,7 +118,18 @@ def find_entry(name: str) -> ModelEntry:
         from kdbench.models.timm_models import timm_entry
 
         return timm_entry(rest)
-    return models.get(name)
+    if colon and prefix == "torchvision":
+        from kdbench.models.torchvision_models import torchvision_entry
+
+        return torchvision_entry(rest)
+    if colon and prefix == "cifar":
+        known = {cifar.lower(): cifar for cifar in CIFAR_MODELS}
+        if rest.lower() not in known:
+            near = did_you_mean(rest, CIFAR_MODELS)
+            raise UnknownNameError(f"unknown model 'cifar:{rest}'{near}; there are {', '.join(CIFAR_MODELS)}")
+        return models.get(rest)
+    entry = models.get(name)
+    return models.get(entry.large) if entry.large and side >= LARGE_IMAGE else entry
 
 
 def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: int | None) -> nn.Module:
@@ -119,25 +145,30 @@ def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: i
         with forked_seed("student", seed, entry.name):
             return entry.build(num_classes=num_classes, **options)
     except (TypeError, AssertionError, ValueError) as error:
-        raise ModelError(f"model {entry.name!r} cannot be built with {options}: {' '.join(str(error).split())[:200]}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"model {entry.name!r} cannot be built with {options}: {reason}") from None
 
 
 def _load(
-    backbone: nn.Module, entry: ModelEntry, weights: str, head: str, num_classes: int
-) -> tuple[Statistics | None, Statistics | None]:
-    """Load weights; returns (the tag's statistics, those recorded in our own checkpoint)."""
+    backbone: Any, entry: ModelEntry, weights: str, head: str, num_classes: int, options: dict[str, Any]
+) -> tuple[Statistics | None, bool]:
+    """Load weights; returns the statistics that came with them, and whether the classifier stayed fresh beside them."""
     if not weights:
-        return None, None
+        return None, False
     if weights == "pretrained":
+        if entry.tag.startswith("torchvision "):
+            from kdbench.models.torchvision_models import load_torchvision
+
+            return load_torchvision(backbone, entry.tag.partition(" ")[2], num_classes)
         from kdbench.models.timm_models import load_pretrained
 
-        return load_pretrained(backbone, entry, num_classes), None
+        return load_pretrained(backbone, entry, num_classes, options)
     from kdbench.models.checkpoints import load_into, read_weights
 
     state, metadata = read_weights(weights)
-    load_into(backbone, state, source=str(weights), head=head, classifier_keys=classifier_keys(backbone))
+    reset = load_into(backbone, state, source=str(weights), head=head, classifier_keys=classifier_keys(backbone))
     recorded = metadata.get("statistics")
-    return None, (tuple(recorded[0]), tuple(recorded[1])) if recorded else None
+    return (tuple(recorded[0]), tuple(recorded[1])) if recorded else None, bool(reset)
 
 
 def _statistics(

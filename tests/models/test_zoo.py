@@ -1,0 +1,197 @@
+"""Names to networks: paper names, shared names, origins, published weights, and what a wrong name is told."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+import kdbench
+from kdbench.errors import ConfigError, ModelError, UnknownNameError
+from kdbench.models.catalog import build_catalog, read_catalog
+from kdbench.models.stages import choose_stages
+from kdbench.models.zoo import create_model, find_entry, list_models
+
+#: name: millions of parameters with 100 classes, input
+PAPER = {
+    "Swin-T": (27.60, 224),
+    "ViT-S": (21.70, 224),
+    "DeiT-T": (5.54, 224),
+    "Mixer-B/16": (59.19, 224),
+    "ResMLP-S12": (15.00, 224),
+    "ConvNeXt-T": (27.90, 224),
+    "paper:ResNet18": (11.23, 224),
+    "ResNet34": (21.34, 224),
+    "paper:ResNet50": (23.71, 224),
+    "MobileNetV1": (3.31, 224),
+    "paper:MobileNetV2": (2.35, 224),
+    "Swin-Nano": (9.14, 224),
+    "Swin-Pico": (5.16, 224),
+    "VGG8": (3.97, 32),
+    "ResNet20": (0.2783, 32),
+    "ShuffleNetV2": (1.3561, 224),
+    "DINOv2 (ViT-S)": (21.67, 224),
+    "DINOv2 (ViT-L)": (303.33, 224),
+    "SigLIP2 (ViT-B)": (92.96, 224),
+    "SigLIP2 (ViT-L)": (316.06, 256),
+}
+
+
+def test_the_catalogue_is_what_the_specs_say() -> None:
+    """``python -m kdbench.models.catalog`` writes it anew."""
+    assert read_catalog() == build_catalog()
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_names(name: str) -> None:
+    millions, size = PAPER[name]
+    row = next(row for row in read_catalog() if row["name"].lower() == name.lower())
+    assert row["params"] == pytest.approx(1e6 * millions, rel=2e-3)
+    assert row["input"] == size
+    assert find_entry(name.upper()) is find_entry(name.lower())
+
+
+def test_aliases_are_found_and_not_listed() -> None:
+    assert find_entry("dinov2-vit-s") is find_entry("DINOv2 (ViT-S)")
+    assert "DINOv2 (ViT-S)" in list_models("dino*")
+    assert "DINOv2-ViT-S" not in list_models("dino*")
+    assert find_entry("SigLIP2-ViT-L").headless
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "built"),
+    [
+        ("ResNet18", {}, "ResNet18"),
+        ("ResNet18", {"data_size": 32}, "ResNet18"),
+        ("ResNet18", {"data_size": 63}, "ResNet18"),
+        ("resnet18", {"data_size": 64}, "paper:ResNet18"),
+        ("ResNet50", {"data_size": 32, "input_size": 224}, "paper:ResNet50"),
+        ("ResNet50", {"data_size": 224, "input_size": 32}, "ResNet50"),
+        ("MobileNetV2", {"input_size": 96}, "paper:MobileNetV2"),
+        ("cifar:mobilenetv2", {"input_size": 96}, "MobileNetV2"),
+        ("timm:resnet18", {"input_size": 32}, "timm:resnet18"),
+        ("vgg8", {"input_size": 224}, "vgg8"),
+    ],
+)
+def test_which_network_a_shared_name_means(name: str, sizes: dict[str, int], built: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name, num_classes=5, **sizes)
+    assert model.spec.name == built
+
+
+def test_students_of_224_pixels() -> None:
+    for name in ("VGG8", "ResNet20", "ShuffleNetV2", "MobileNetV2"):
+        with torch.device("meta"):
+            spec = create_model(name, num_classes=10, input_size=224).spec
+        assert spec.input_size == (224, 224)
+        assert 3 <= len(spec.stages) <= 4
+
+
+@pytest.mark.parametrize(
+    "name", ["Swin-T", "ViT-S", "DeiT-T", "Mixer-B/16", "ResMLP-S12", "paper:MobileNetV2", "Swin-Pico"]
+)
+def test_ofakds_stages_know_paper_names(name: str) -> None:
+    with torch.device("meta"):
+        backbone = find_entry(name).build(num_classes=5)
+    chosen = choose_stages(backbone, name, "ofakd")
+    isotropic = not name.startswith(("Swin", "paper"))
+    assert chosen == ((1, 3, 9, 11) if isotropic else (1, 2, 3, -1) if name.startswith("paper") else (0, 1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("timm:resnt18", ["timm:resnt18", "did you mean", "timm:resnet18"]),
+        ("timm:resnet18.a1_in2k", ["a1_in2k", "resnet18", "a1_in1k"]),
+        ("torchvision:shufflenet_v2", ["torchvision:shufflenet_v2", "did you mean 'shufflenet_v2_x"]),
+        ("cifar:resnet57", ["cifar:resnet57", "resnet56"]),
+        ("Swim-T", ["Swim-T", "Swin-T"]),
+    ],
+)
+def test_wrong_names_are_told_the_nearest(name: str, words: list[str]) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        create_model(name, num_classes=3)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "resnet20", "stages": [7]}, ["resnet20", "0 to 2", "7"]),
+        ({"name": "resnet20", "stages": "ofakt"}, ["ofakt", "ofakd"]),
+        ({"name": "resnet20", "stages": "ofakd"}, ["resnet20", "ofakd", "indices"]),
+        ({"name": "vgg8", "input_size": 2}, ["vgg8", "2x2", "INPUT_SIZE"]),
+        ({"name": "timm:vgg11_bn", "input_size": 8}, ["vgg11_bn", "8x8", "INPUT_SIZE"]),
+        ({"name": "resnet20", "depth": 3}, ["resnet20", "depth"]),
+        ({"name": "resnet20", "norm": "imagnet"}, ["imagnet", "imagenet"]),
+        ({"name": "resnet20", "norm": [[0, 0, 0], [1, 0, 1]]}, ["resnet20", "std"]),
+        ({"name": "resnet20", "weights": "pretrained"}, ["resnet20", "no published weights"]),
+        ({"name": "resnet20", "weights": "nowhere.pth"}, ["nowhere.pth"]),
+    ],
+)
+def test_bad_input_is_one_line(arguments: dict, words: list[str]) -> None:
+    with pytest.raises(ModelError) as error:
+        create_model(num_classes=3, **arguments)
+    assert "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def published(tmp_path, name: str, classes: int, **options) -> tuple[nn.Module, dict]:
+    """A stand-in for a file on the hub, and the options that point timm to it."""
+    torch.manual_seed(7)
+    network = timm.create_model(name, num_classes=classes, **options)
+    torch.save(network.state_dict(), tmp_path / "published.pth")
+    return network, {"pretrained_cfg_overlay": {"file": str(tmp_path / "published.pth"), "num_classes": classes}}
+
+
+def test_published_weights_of_the_same_width(tmp_path) -> None:
+    theirs, overlay = published(tmp_path, "resnet10t", 6)
+    model = create_model("timm:resnet10t", num_classes=6, weights="pretrained", **overlay)
+    assert not model.fresh_head
+    assert model.statistics[0] == (0.485, 0.456, 0.406)
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[key], value), key
+
+
+def test_published_backbones_get_a_fresh_head_from_the_seed(tmp_path) -> None:
+    """Position embeddings are brought to this input size; the head depends on the seed alone."""
+    _, overlay = published(tmp_path, "vit_small_patch14_dinov2.lvd142m", 0, img_size=56, depth=1)
+    options = {"input_size": 28, "depth": 1, **overlay}
+    models = [create_model("DINOv2-ViT-S", num_classes=4, weights="pretrained", seed=s, **options) for s in (1, 1, 2)]
+    assert all(model.fresh_head for model in models)
+    first, second, other = (model.backbone.state_dict() for model in models)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+    assert all(torch.equal(first[key], other[key]) for key in first if not key.startswith("head."))
+    assert not create_model("DINOv2-ViT-S", num_classes=4, seed=1, input_size=28, depth=1).fresh_head
+
+
+def test_unreachable_weights_are_one_line(monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    overlay = {"pretrained_cfg_overlay": {"hf_hub_id": "", "url": "http://127.0.0.1:9/nothing.pth"}}
+    with pytest.raises(ModelError, match="published weights of timm:resnet10t cannot be fetched") as error:
+        create_model("timm:resnet10t", num_classes=6, weights="pretrained", **overlay)
+    assert "\n" not in str(error.value)
+
+
+def test_a_fresh_head_cannot_teach(tmp_path) -> None:
+    _, overlay = published(tmp_path, "resnet10t", 3)
+    cfg = kdbench.load_config(
+        overrides={
+            "DATASET.TYPE": "digits",
+            "DISTILLER.TYPE": "KD",
+            "DISTILLER.TEACHER": "timm:resnet10t",
+            "DISTILLER.STUDENT": "small_cnn",
+            "TEACHER.WEIGHTS": "pretrained",
+            "TEACHER.INPUT_SIZE": 32,
+            "TEACHER.OPTIONS": overlay,
+            "LOG.PREFIX": str(tmp_path / "runs"),
+        }
+    )
+    with pytest.raises(ConfigError, match=r"no classifier for 10 classes.*kdbench teacher"):
+        kdbench.train(cfg)
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,25 @@
+"""Write ``docs/methods`` anew; ``--measure`` times every method's step first (minutes)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from kdbench.bench.cards import COSTS, write_cards
+from kdbench.bench.speed.step import measure_all
+
+FOLDER, MATRIX = Path("docs/methods"), Path("tests/conformance/matrix.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", action="store_true")
+    if parser.parse_args().measure:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        (FOLDER / COSTS).write_text(json.dumps(measure_all(), indent=1) + "\n", encoding="utf-8")
+    write_cards(FOLDER, json.loads(MATRIX.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
