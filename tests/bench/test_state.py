@@ -92,11 +92,11 @@ def test_an_owner_that_lost_its_lock_leaves_the_new_one_alone(tmp_path):
     assert lock.exists()
 
 
-def _claim_once(folder, results):
+def _claim_once(folder, results, everybody_has_tried):
     try:
         with claimed(folder, "k"):
-            time.sleep(0.5)
             results.put(1)
+            everybody_has_tried.wait(60)
     except BusyError:
         results.put(0)
 
@@ -105,10 +105,13 @@ def test_of_many_processes_at_a_stale_lock_one_gets_it(tmp_path):
     os.utime(lock_of(tmp_path, host="elsewhere", pid=1, token="t"), (0, 0))
     context = multiprocessing.get_context("fork")
     results = context.Queue()
-    workers = [context.Process(target=_claim_once, args=(tmp_path, results)) for _ in range(8)]
+    # the one that gets it holds it until all have tried: a slow starter must not find it free again
+    tried = context.Event()
+    workers = [context.Process(target=_claim_once, args=(tmp_path, results, tried)) for _ in range(8)]
     for worker in workers:
         worker.start()
-    assert sum(results.get(timeout=30) for _ in workers) == 1
+    assert sum(results.get(timeout=60) for _ in workers) == 1
+    tried.set()
     for worker in workers:
         worker.join()
 
