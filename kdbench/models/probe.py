@@ -118,7 +118,8 @@ def _shape(features: Any) -> tuple[int, ...]:
 def _on_meta(probe: _Probe, size: tuple[int, int]) -> Any:
     tensors = {**dict(probe.named_parameters()), **dict(probe.named_buffers())}
     twins = {key: torch.empty_like(value, device="meta") for key, value in tensors.items()}
-    return functional_call(probe, twins, (torch.empty(2, 3, *size, device="meta"),))
+    # A module under two names (CoaT's MLPs) would be swapped twice, and put back wrongly, with tied weights.
+    return functional_call(probe, twins, (torch.empty(2, 3, *size, device="meta"),), tie_weights=False)
 
 
 def _for_real(probe: _Probe, size: tuple[int, int]) -> Any:
@@ -142,6 +143,8 @@ def probe_head(
     if like.device.type == "meta" or len(classifiers) != 1 or not shapes.features:
         return HeadKind.COMPOSITE
     classifier = backbone.get_submodule(classifiers[0])
+    if isinstance(classifier, nn.Conv2d):  # it reads a map of one place, which is flattened afterwards
+        return HeadKind.COMPOSITE
     modes = {module: module.training for module in backbone.modules()}
     normalised: list[bool] = []
     hooks = [

@@ -195,7 +195,7 @@ def _shapes(network: nn.Module, graph: fx.Graph) -> dict[fx.Node, tuple[int, ...
     run = _Run().eval()
     twins = {k: torch.empty_like(v, device="meta") for k, v in [*run.named_parameters(), *run.named_buffers()]}
     with torch.no_grad():
-        functional_call(run, twins, (torch.empty(2, 3, 224, 224, device="meta"),))
+        functional_call(run, twins, (torch.empty(2, 3, 224, 224, device="meta"),), tie_weights=False)
     run.train(network.training)
     return {node: runner.found[node.name] for node in graph.nodes if node.name in runner.found}
 

@@ -11,7 +11,7 @@ import torch
 from timm.models._registry import _model_to_module
 
 from kdbench.errors import ModelError
-from kdbench.models.zoo import create_model, find_entry
+from kdbench.models.zoo import create_model
 
 pytestmark = pytest.mark.slow
 #: names that the meta device cannot answer for, with a part of the reason that is given
@@ -54,8 +54,12 @@ def test_every_name_has_a_spec_on_the_meta_device(part: int, record_property) ->
         assert "\n" not in failed[name]
 
 
+#: parameters; families without a smaller network would take minutes each on one core
+LARGEST = 60e6
+
+
 def smallest_of_each_family() -> list[str]:
-    """One name a module of timm: that with the fewest parameters at its default input."""
+    """One name a module of timm: that with the fewest parameters, among those whose name says small."""
     by_family: dict[str, list[str]] = {}
     for name in timm.list_models():
         by_family.setdefault(_model_to_module[name], []).append(name)
@@ -65,37 +69,44 @@ def smallest_of_each_family() -> list[str]:
         ranked = [n for hint in hints for n in names if hint in n] or names
         with torch.device("meta"):
             sizes = {n: sum(p.numel() for p in timm.create_model(n, num_classes=10).parameters()) for n in ranked[:6]}
-        chosen.append(min(sizes, key=lambda n: sizes[n]))
+        smallest = min(sizes, key=lambda n: sizes[n])
+        if sizes[smallest] < LARGEST:
+            chosen.append(smallest)
     return chosen
+
+
+def check_against_itself(name: str) -> None:
+    """Logits, shapes of the stages and the run by stages of a network at its own input size."""
+    model = create_model(f"timm:{name}", num_classes=10, seed=0, norm="imagenet").eval()
+    images = torch.rand(1, 3, *model.input_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        bare = model.backbone(model.prepare(images))
+        bare = bare[0] if isinstance(bare, tuple) else bare
+        full = model(images, need=model.spec.provides)
+        for output in (model(images), full):
+            torch.testing.assert_close(output.logits, bare, rtol=1e-5, atol=1e-5)
+        shapes = [tuple(m.shape[1:]) for m in full.stages or ()]
+        assert shapes == [(s.channels, *s.grid) for s in model.spec.stages]
+        if model.spec.stem is not None:
+            x = model.begin(images)
+            for i in range(len(model.spec.stages)):
+                x = model.run_stage(i, x)
+            torch.testing.assert_close(model.finish(x).logits, bare, rtol=1e-5, atol=1e-5)
 
 
 def test_the_wrapper_says_what_the_backbone_says(record_property) -> None:
     """One network of every family (at least 40) at its own input size."""
-    seen, refused = [], {}
+    seen, failed = [], {}
     for name in smallest_of_each_family():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model = create_model(f"timm:{name}", num_classes=10, seed=0, norm="imagenet").eval()
+                check_against_itself(name)
+            seen.append(name)
         except ModelError as error:
-            refused[name] = str(error)
-            continue
-        images = torch.rand(1, 3, *model.input_size, generator=torch.Generator().manual_seed(0))
-        with torch.no_grad():
-            x = model.prepare(images)
-            bare = model.backbone(x)
-            bare = bare[0] if isinstance(bare, tuple) else bare
-            plain, full = model(images), model(images, need=model.spec.provides)
-            for output in (plain, full):
-                torch.testing.assert_close(output.logits, bare, rtol=1e-5, atol=1e-5, msg=name)
-            shapes = [tuple(m.shape[1:]) for m in full.stages or ()]
-            assert shapes == [(s.channels, *s.grid) for s in model.spec.stages], name
-            if model.spec.stem is not None:
-                x = model.begin(images)
-                for i in range(len(model.spec.stages)):
-                    x = model.run_stage(i, x)
-                torch.testing.assert_close(model.finish(x).logits, bare, rtol=1e-5, atol=1e-5, msg=name)
-        seen.append(find_entry(f"timm:{name}").name)
+            assert name in NOT_ON_META, error
+        except (AssertionError, RuntimeError, TypeError, AttributeError) as error:
+            failed[name] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     record_property("families", len(seen))
+    assert not failed
     assert len(seen) >= 40
-    assert set(refused) <= set(NOT_ON_META), refused

@@ -140,6 +140,12 @@ def test_bad_input_is_one_line(arguments: dict, words: list[str]) -> None:
         assert word in str(error.value)
 
 
+def test_probing_leaves_shared_modules_where_they_were() -> None:
+    """CoaT calls one MLP under three names."""
+    model = create_model("timm:coat_tiny", num_classes=3, seed=0)
+    assert all(p.device.type == "cpu" for m in model.modules() for p in m._parameters.values() if p is not None)
+
+
 def published(tmp_path, name: str, classes: int, **options) -> tuple[nn.Module, dict]:
     """A stand-in for a file on the hub, and the options that point timm to it."""
     torch.manual_seed(7)
