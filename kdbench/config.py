@@ -7,7 +7,6 @@ errors of a configuration are reported together with file, key and nearest valid
 
 from __future__ import annotations
 
-import ast
 import copy
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,29 +17,13 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from kdbench.config_defaults import CHOICES, FOREIGN_METHODS, IGNORED, RANGES, WORD_OR_LIST, Tree, defaults
+from kdbench.config_defaults import CHOICES, FOREIGN_METHODS, IGNORED, RANGES, Tree, defaults
+from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode
 from kdbench.errors import ConfigError, did_you_mean
 
 log = logging.getLogger(__name__)
 _MAX_DEPTH = 3  # a file, its base, and the base's base
 NO_TEACHER = ("NONE", "VANILLA")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a duplicate key is an error."""
-
-
-def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in result:
-            raise ConfigError(f"{loader.name}:{key_node.start_mark.line + 1}: key {key!r} stands twice")
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 @dataclass
@@ -127,7 +110,7 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
     if len(_chain) >= _MAX_DEPTH:
         raise ConfigError(f"{path}: more than {_MAX_DEPTH - 1} _BASE_ files above each other")
     try:
-        loader = _StrictLoader(path.read_text(encoding="utf-8"))
+        loader = StrictLoader(path.read_text(encoding="utf-8"))
         loader.name = str(path)
         tree = loader.get_single_data() or {}
     except yaml.YAMLError as error:
@@ -177,12 +160,8 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[Settin
             if not tokens:
                 raise ConfigError(f"override {token!r} has no value; write KEY=VALUE or KEY VALUE")
             text = tokens.pop(0)
-        settings.append(Setting(key, _Text(text), "override"))
+        settings.append(Setting(key, Text(text), "override"))
     return settings
-
-
-class _Text(str):
-    """A value from the command line, to be read according to the type of its key."""
 
 
 def _method_names(settings: Sequence[Setting]) -> list[str]:
@@ -229,77 +208,12 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
     if setting.key in IGNORED and setting.value != node[parts[-1]]:
         log.info("%s is ignored: %s", setting.key, IGNORED[setting.key])
     if "OPTIONS" in parts[:-1]:
-        node[parts[-1]] = _decode(setting.value) if isinstance(setting.value, _Text) else setting.value
+        node[parts[-1]] = decode(setting.value) if isinstance(setting.value, Text) else setting.value
         return
     try:
-        node[parts[-1]] = _convert(setting.key, setting.value, node[parts[-1]])
+        node[parts[-1]] = convert(setting.key, setting.value, node[parts[-1]])
     except ValueError as error:
         problems.add(setting, str(error))
-
-
-def _decode(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
-    try:
-        return yaml.load(text, _StrictLoader)
-    except yaml.YAMLError:
-        return str(text)
-
-
-def _convert(key: str, value: Any, default: Any) -> Any:
-    """``value`` as the type of ``default``; ValueError with an explanation where that cannot be."""
-    if isinstance(value, _Text):
-        value = str(value) if isinstance(default, str) and key not in WORD_OR_LIST else _decode(value)
-    if isinstance(default, dict):
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise ValueError(f"expects a mapping of keys, got {value!r}")
-    if key in WORD_OR_LIST:
-        if isinstance(value, (str, list, tuple)):
-            return _tuple(value) if not isinstance(value, str) else value
-        raise ValueError(f"expects a word or a list, got {value!r}")
-    if isinstance(default, bool):
-        if isinstance(value, bool):
-            return value
-        raise ValueError(f"expects True or False, got {value!r}")
-    if isinstance(default, float):
-        number = _number(value)
-        if number is not None:
-            return float(number)
-        raise ValueError(f"expects a number, got {value!r}")
-    if isinstance(default, int):
-        number = _number(value)
-        if number is not None and float(number).is_integer() and not isinstance(value, str):
-            return int(number)
-        raise ValueError(f"expects a whole number, got {value!r}")
-    if isinstance(default, str):
-        if isinstance(value, str):
-            return value
-        raise ValueError(f"expects text, and YAML reads {value!r} as {type(value).__name__}: put it in quotes")
-    if isinstance(default, (tuple, list)):
-        if isinstance(value, (list, tuple)):
-            return _tuple(value)
-        if default and _number(value) is not None:
-            return (value,)
-        raise ValueError(f"expects a list, got {value!r}")
-    raise ValueError(f"has a default of unsupported type {type(default).__name__}")
-
-
-def _number(value: Any) -> float | int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float)):
-        return value
-    try:  # YAML 1.1 reads 1e-3 as text
-        return float(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(_tuple(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def _lookup(tree: Mapping[str, Any], key: str) -> Any:
@@ -330,4 +244,4 @@ def _freeze(tree: Tree) -> CfgNode:
 def _to_node(value: Any) -> Any:
     if isinstance(value, Mapping):
         return CfgNode({key: _to_node(v) for key, v in value.items()})
-    return _tuple(value)
+    return as_tuple(value)

@@ -104,7 +104,8 @@ def test_the_wrapper_says_what_the_backbone_says(record_property) -> None:
                 check_against_itself(name)
             seen.append(name)
         except ModelError as error:
-            assert name in NOT_ON_META, error
+            if name not in NOT_ON_META:
+                failed[name] = str(error)
         except (AssertionError, RuntimeError, TypeError, AttributeError) as error:
             failed[name] = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     record_property("families", len(seen))
