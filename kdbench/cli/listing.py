@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("kind", nargs="?", default="methods", help="methods (default), models or datasets")
     parser.add_argument("pattern", nargs="?", default="*", help="shell wildcard, for instance 'resnet*' or 'timm:vit*'")
+    parser.add_argument("--teacher", default="", help="with methods: which of them are defined for this teacher ...")
+    parser.add_argument("--student", default="", help="... and this student (default size of the networks)")
     parser.add_argument("--detail", action="store_true", help="more columns")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -45,6 +47,10 @@ def _plugins(args: argparse.Namespace, group: str) -> bool:
 
 
 def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
+    if bool(args.teacher) != bool(args.student):
+        raise KdbenchError("kdbench list methods: --teacher and --student go together")
+    if args.student:
+        return _verdicts(args.teacher, args.student)
     if _plugins(args, "kdbench.distillers"):
         from kdbench.distillers.base import distillers
 
@@ -65,6 +71,19 @@ def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
         row["about"] = summary
         rows.append(row)
     return rows
+
+
+def _verdicts(teacher: str, student: str) -> list[dict[str, Any]]:
+    import torch
+
+    from kdbench.distillers.base import DataInfo
+    from kdbench.distillers.create import judge_methods
+    from kdbench.models.zoo import create_model
+
+    specs = [create_model(name, num_classes=100, seed=0).spec for name in (student, teacher)]
+    info = DataInfo(100, 50_000, torch.arange(50_000) % 100)
+    verdicts = judge_methods(specs[0], specs[1], info)
+    return [{"name": name, "defined": "no" if reason else "yes", "reason": reason} for name, reason in verdicts.items()]
 
 
 def vars_of(cls: type) -> dict[str, Any]:

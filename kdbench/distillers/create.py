@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yacs.config import CfgNode
 
@@ -77,3 +77,19 @@ def _weights(cfg: CfgNode, key: str, classes: Sequence[type[Distiller]]) -> dict
 def list_distillers(pattern: str = "*") -> list[str]:
     """Registered method names that fit a wildcard."""
     return distillers.names(pattern)
+
+
+def judge_methods(student: ModelSpec, teacher: ModelSpec | None, data: DataInfo) -> dict[str, str]:
+    """Of every registered method at its defaults: why it refuses the pair, or an empty string. Builds no module."""
+    verdicts = {}
+    for name in distillers.names():
+        cls = distillers.get(name)
+        if teacher is None and cls.uses_teacher:
+            verdicts[name] = "needs a teacher"
+        else:
+            verdicts[name] = cls.refuses(student, teacher, CfgNode(_plain(cls.defaults)), data) or ""
+    return verdicts
+
+
+def _plain(defaults: dict[str, Any]) -> dict[str, Any]:
+    return {key: _plain(value) if isinstance(value, dict) else value for key, value in defaults.items()}

@@ -11,9 +11,9 @@ from kdbench.data.augment import Augment
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.distillers.base import DataInfo, Distiller
-from kdbench.distillers.create import create_distiller
+from kdbench.distillers.create import create_distiller, judge_methods
 from kdbench.engine.runtime import Runtime
-from kdbench.errors import ConfigError, TeacherGateError
+from kdbench.errors import ConfigError, IncompatibleError, TeacherGateError
 from kdbench.models.features import FeatureModel
 from kdbench.models.spec import ModelSpec
 from kdbench.models.zoo import create_model
@@ -70,9 +70,18 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
 def build_distiller(
     cfg: CfgNode, student: FeatureModel, teacher: FeatureModel | ModelSpec | None, data: DataSource
 ) -> Distiller:
-    """The configured method for this pair and data set."""
+    """The configured method for this pair and data set.
+
+    Raises:
+        IncompatibleError: it is undefined for the pair; the message lists the methods that are defined.
+    """
     info = DataInfo(data.num_classes, len(data.train), data.train.labels)
-    return create_distiller(cfg.DISTILLER.TYPE, student, teacher, cfg, data=info)
+    try:
+        return create_distiller(cfg.DISTILLER.TYPE, student, teacher, cfg, data=info)
+    except IncompatibleError as error:
+        spec = teacher.spec if isinstance(teacher, FeatureModel) else teacher
+        works = [name for name, reason in judge_methods(student.spec, spec, info).items() if not reason]
+        raise IncompatibleError(f"{error}; methods that work for it: {', '.join(works)}") from None
 
 
 def check_gate(cfg: CfgNode, data: DataSource, top1: float) -> None:

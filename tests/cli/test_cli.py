@@ -94,5 +94,12 @@ def test_help(capsys, verb):
     assert "usage: kdbench" in capsys.readouterr().out
 
 
+def test_methods_of_a_pair(capsys):
+    assert main(["list", "methods", "--teacher", "small_vit", "--student", "small_cnn"]) == 0
+    verdicts = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert verdicts["KD"] == verdicts["HCD"] == "yes"
+    assert verdicts["OFD"] == verdicts["FCFD"] == "no"
+
+
 def test_nothing_fits():
     assert main(["list", "methods", "zzz*"]) == 1

@@ -100,6 +100,7 @@ def test_weak_teacher_is_refused_and_nothing_is_written(tmp_path):
             IncompatibleError,
             "needs at least 2; SOLVER.BATCH_SIZE gives 1",
         ),
+        ({"DISTILLER.TYPE": "OFD"}, IncompatibleError, "methods that work for it: AT, "),
         ({"DISTILLER.TYPE": "LDRLD", "LDRLD.K": 10}, ConfigError, "must lie in 2..9"),
         ({"DISTILLER.TYPE": "HCD", "HCD.N": 0}, ConfigError, "HCD.N: expects at least 1, got 0"),
         ({"DISTILLER.TYPE": "HCD", "HCD.MASK_INDEX": "tagret"}, ConfigError, "none of target, argmax, both"),
