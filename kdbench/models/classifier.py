@@ -12,6 +12,8 @@ def classifier_names(backbone: nn.Module) -> list[str]:
         return []
     found = getter()
     wanted = list(found) if isinstance(found, (tuple, list)) else [found]
+    # Sequencer's is its whole head, pooling and all.
+    wanted = [m.fc if isinstance(getattr(m, "fc", None), nn.Linear) else m for m in wanted]
     names = {id(module): name for name, module in backbone.named_modules() if name}
     # Without classes, timm's classifier is an identity.
     return [names[id(m)] for m in wanted if id(m) in names and not isinstance(m, nn.Identity)]

@@ -16,7 +16,9 @@ from kdbench.models.zoo import create_model
 pytestmark = pytest.mark.slow
 #: names that the meta device cannot answer for, with a part of the reason that is given
 NOT_ON_META = {
-    **dict.fromkeys(("gemma4_vit_167m", "gemma4_vit_570m"), "meta tensors"),
+    **dict.fromkeys(
+        ("gemma4_vit_167m", "gemma4_vit_570m", "gemma4_vit_167m_enc", "gemma4_vit_570m_enc"), "meta tensors"
+    ),
     **dict.fromkeys(
         (
             "deepseek_vit_412m_enc",
