@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from timm.models.convnext import ConvNeXt
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.efficientnet import efficientnet_b0
+from timm.models.efficientnet import efficientnet_b0, mobilenetv1_100
 from timm.models.mobilenetv3 import mobilenetv3_small_050
 from timm.models.regnet import regnetx_002
 from timm.models.resnet import resnet10t, resnet18, resnet50
@@ -52,6 +52,7 @@ _TIMM: dict[str, tuple[str, Any]] = {
     "swinv2": ("vit", lambda: SwinTransformerV2(**_SWIN)),
     "deit": ("vit", lambda: VisionTransformerDistilled(**_VIT)),
     "efficientnet": ("cnn", lambda: efficientnet_b0(num_classes=CLASSES, drop_path_rate=0.2)),
+    "mobilenetv1": ("cnn", lambda: mobilenetv1_100(num_classes=CLASSES, drop_rate=0.2)),
     "mobilenetv3": ("cnn", lambda: mobilenetv3_small_050(num_classes=CLASSES)),
     "regnet": ("cnn", lambda: regnetx_002(num_classes=CLASSES)),
 }

@@ -9,6 +9,7 @@ import pkgutil
 from tabulate import tabulate
 
 import kdbench.bench.speed as speed
+from kdbench.data.malloc import tune_malloc
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
         "--rounds", type=int, default=0, help="rounds of interleaved timing (default: the measurement's own)"
     )
     args = parser.parse_args()
+    tune_malloc()  # as every run does at its start
     extra = {"rounds": args.rounds} if args.rounds else {}
     print(
         tabulate(

@@ -41,7 +41,7 @@ def make_cards(folder: Path, matrix: dict[str, dict[str, str]]) -> dict[str, str
         matrix: the conformance table.
     """
     file = folder / COSTS
-    costs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    costs = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     specs = {name: _spec(name) for pair in PAIRS for name in pair}
     texts: dict[str, str] = {}
     rows = []
@@ -50,26 +50,21 @@ def make_cards(folder: Path, matrix: dict[str, dict[str, str]]) -> dict[str, str
         if not cls.__module__.startswith("kdbench."):
             continue
         extra = [_extra_parameters(name, specs[t], specs[s]) for t, s in PAIRS]
-        cost = costs.get("x KD", {}).get(name)
-        texts[f"{name.lower()}.md"] = _card(cls, extra, cost, costs.get("measured", ""), matrix.get(name, {}))
+        texts[f"{name.lower()}.md"] = _card(cls, extra, costs, matrix.get(name, {}))
         outcomes = list(matrix.get(name, {}).values())
         runs = f"{outcomes.count('runs')} of {len(outcomes)}"
         rows.append(
-            [
-                f"[{name}]({name.lower()}.md)",
-                cls.verified,
-                _needs(cls.teacher_needs),
-                runs,
-                "" if cost is None else cost,
-            ]
+            [f"[{name}]({name.lower()}.md)", cls.verified, _needs(cls.teacher_needs), runs]
+            + [_cost(pair, name) for pair in costs]
         )
-    head = ["method", "verified against", "of the teacher", "pairs of families", "step, x KD"]
+    head = ["method", "verified against", "of the teacher", "pairs of families"]
+    head += [f"step, x KD ({_pair(cost)})" for cost in costs]
     index = tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
     texts["README.md"] = f"# Methods\n\n{index}\n\n{_matrix_text(matrix)}{_cost_text(costs)}"
     return texts
 
 
-def _card(cls: type[Distiller], extra: list[str], cost: float | None, measured: str, matrix: dict[str, str]) -> str:
+def _card(cls: type[Distiller], extra: list[str], costs: list[dict[str, Any]], matrix: dict[str, str]) -> str:
     parts = [f"# {cls.name}", inspect.cleandoc(cls.__doc__ or ""), f"**Paper.** {cls.reference}."]
     parts.append(f"**Verified against.** {cls.verified}.")
     facts = [
@@ -80,8 +75,9 @@ def _card(cls: type[Distiller], extra: list[str], cost: float | None, measured: 
         ("couples the samples of a batch", f"yes (at least {cls.min_batch})" if cls.batch_coupled else "no"),
         *((f"extra parameters, {_short(t)} -> {_short(s)}, 100 classes", n) for (t, s), n in zip(PAIRS, extra)),
     ]
-    if cost is not None:
-        facts.append(("step against KD's", f"{cost} x ({measured})"))
+    facts += [
+        (f"step against KD's, {_pair(cost)}", f"{_cost(cost, cls.name)} x") for cost in costs if _cost(cost, cls.name)
+    ]
     parts.append(tabulate(facts, ["", ""], tablefmt="pipe", disable_numparse=True))
     parts.append(_losses(cls))
     parts.append(f"## Hyperparameters\n\nDefaults (node `{cls.name.upper()}`):\n\n```yaml\n{_yaml(cls.defaults)}```")
@@ -169,5 +165,16 @@ def _matrix_text(matrix: dict[str, dict[str, str]]) -> str:
     )
 
 
-def _cost_text(costs: dict[str, Any]) -> str:
-    return f"\nSteps were measured once: {costs['measured']}.\n" if costs else ""
+def _pair(cost: dict[str, Any]) -> str:
+    return f"{_short(cost['teacher'])} -> {_short(cost['student'])}"
+
+
+def _cost(cost: dict[str, Any], name: str) -> str:
+    value = cost["x KD"].get(name)
+    return "" if value is None else f"{value:.2f}"
+
+
+def _cost_text(costs: list[dict[str, Any]]) -> str:
+    if not costs:
+        return ""
+    return f"\nSteps (teacher, student, backward, SGD) were measured once: {costs[0]['measured']}. An empty cell: refused.\n"

@@ -102,7 +102,11 @@ class TeacherCache:
     def give_up(self, error: OSError) -> None:
         """Go on without writing."""
         self.writable = False
-        log.warning("teacher cache %s cannot be written (%s); training goes on with the live teacher", self.folder, error.strerror)
+        log.warning(
+            "teacher cache %s cannot be written (%s); training goes on with the live teacher",
+            self.folder,
+            error.strerror,
+        )
 
     def path(self, view: int) -> Path:
         """File of a view."""

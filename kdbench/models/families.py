@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdbench.models.layout import NCHW, NHWC, NLC
 from kdbench.models.plan import Plan
-from kdbench.models.preact import Preact, resnet_activations, resnet_units
+from kdbench.models.preact import Preact, mobile_activations, resnet_activations, resnet_units
 from kdbench.models.staged import StagedBackbone
 from kdbench.models.stages import FINAL
 
@@ -201,7 +201,9 @@ _TIMM = {
     "swin_transformer_v2.SwinTransformerV2": _SWIN,
     "resnet.ResNet": _Family(NCHW, _resnet_begin, resnet_units, _resnet_unit, _nothing, _same, resnet_activations),
     "convnext.ConvNeXt": _Family(NCHW, _stem, _stages, _stage, _convnext_end, _next),
-    "efficientnet.EfficientNet": _Family(NCHW, _mobile_begin, _blocks, _block, _efficientnet_end, _stage_end),
+    "efficientnet.EfficientNet": _Family(
+        NCHW, _mobile_begin, _blocks, _block, _efficientnet_end, _stage_end, mobile_activations
+    ),
     "mobilenetv3.MobileNetV3": _Family(NCHW, _mobile_begin, _blocks, _block, _nothing, _stage_end),
     "regnet.RegNet": _Family(NCHW, _stem, _regnet_units, _regnet_unit, _regnet_end, _same),
 }

@@ -1,4 +1,4 @@
-"""Maps in front of the last activation of timm's ResNet stages."""
+"""Maps in front of the last activation of the stages of timm's ResNets and MobileNetV1s."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ def resnet_activations(backbone: Any, cuts: Sequence[int]) -> tuple[Preact | Non
 def _resnet_preact(backbone: Any, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
     layer = resnet_units(backbone)[k]
     block: Any = layer[-1]  # type: ignore[index]
+    return _in_front_of(getattr(block, f"act{_last(block)}"), layer, x)
+
+
+def mobile_activations(backbone: Any, cuts: Sequence[int]) -> tuple[Preact | None, tuple[str, ...]]:
+    """The same for stages of timm's EfficientNet class. Those of MobileNetV1 end in a normalisation and its activation
+    (a depthwise separable block without a shortcut); an inverted residual (MobileNetV2, EfficientNet) ends in neither."""
+    norms = []
+    for cut in cuts:
+        stage = backbone.blocks[cut - 1]
+        block = stage[-1]
+        if type(block).__name__ != "DepthwiseSeparableConv" or block.has_skip:
+            return None, ()
+        if not isinstance(block.bn2.act, (nn.ReLU, nn.ReLU6)):
+            return None, ()
+        norms.append(f"blocks.{cut - 1}.{len(stage) - 1}.bn2")
+    return _mobile_preact, tuple(norms)
+
+
+def _mobile_preact(backbone: Any, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    stage: Any = backbone.blocks[k]
+    return _in_front_of(stage[-1].bn2.act, stage, x)
+
+
+def _in_front_of(activation: nn.Module, unit: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Output of ``unit``, and what its last ``activation`` was given."""
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
@@ -40,9 +65,9 @@ def _resnet_preact(backbone: Any, k: int, x: Tensor) -> tuple[Tensor, Tensor]:
         # timm's activation works in place: it gets a copy.
         return (inputs[0].clone(),) if getattr(module, "inplace", False) else inputs
 
-    handle = getattr(block, f"act{_last(block)}").register_forward_pre_hook(keep)
+    handle = activation.register_forward_pre_hook(keep)
     try:
-        x = layer(x)
+        x = unit(x)
     finally:
         handle.remove()
     return x, seen[-1]

@@ -94,6 +94,11 @@ def run_shapes(
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         if isinstance(error, TypeError) or "classification" in reason:
             raise ModelError(f"{name} gives no logits ({reason}); choose a network that classifies") from None
+        if "meta tensors" in reason:
+            raise ModelError(
+                f"{name} cannot be described without its weights: it reads values of tensors that have none ({reason}); "
+                "build it on a real device"
+            ) from None
         raise ModelError(
             f"{name} cannot take a {input_size[0]}x{input_size[1]} image ({reason}); "
             "set INPUT_SIZE to a size that it takes"

@@ -12,7 +12,17 @@ import pytest
 ROOT = Path(__file__).parents[2] / "kdbench"
 #: a layer may import itself, those before it, and the foundations
 ORDER = ["models", "data", "distillers", "engine", "bench", "cli"]
-FOUNDATIONS = {"errors", "registry", "config", "config_defaults", "config_values", "plugins", "random", "static_index", "__init__"}
+FOUNDATIONS = {
+    "errors",
+    "registry",
+    "config",
+    "config_defaults",
+    "config_values",
+    "plugins",
+    "random",
+    "static_index",
+    "__init__",
+}
 #: `config` reads the methods' defaults when a configuration is built, not when it is imported
 FORBIDDEN = {"models": {"data", "distillers"}, "data": {"distillers"}, "distillers": {"data"}}
 #: inside a function: look-ups that would otherwise turn the layers round

@@ -16,7 +16,14 @@ WORDS = ["--cfg", "configs/digits/student.yaml", "SOLVER.EPOCHS=2", "SOLVER.WARM
 
 def launch(prefix, teacher, *extra, world=2):
     words = [*WORDS, f"LOG.PREFIX={prefix}", "--teacher", "small_mixer", f"TEACHER.WEIGHTS={teacher}", *extra]
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={world}", "--master_port=0", "--standalone"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        f"--nproc_per_node={world}",
+        "--master_port=0",
+        "--standalone",
+    ]
     done = subprocess.run(
         [*command, "-m", "kdbench", "train", *words],
         capture_output=True,

@@ -13,7 +13,10 @@ from kdbench.errors import IncompatibleError
 
 #: method: pairs (student, teacher) on which it is defined
 RUNS = {
-    "OFD": [("vgg8", "resnet20"), ("resnet20", "wrn_16_2"), ("ShuffleV2", "resnet18"), ("small_cnn", "resnet50")],
+    "OFD": [
+        *(("vgg8", "resnet20"), ("resnet20", "wrn_16_2"), ("ShuffleV2", "resnet18"), ("small_cnn", "resnet50")),
+        *(("mobilenetv1", "resnet50"), ("resnet18", "mobilenetv1")),
+    ],
     "REVIEWKD": [("small_cnn", "resnet20"), ("small_vit_token", "resnet18"), ("resnet20", "swin"), ("deit", "vgg8")],
     "SDD": [("resnet20", "vgg8"), ("small_vit", "convnext"), ("small_mixer", "swin"), ("efficientnet", "resnet20")],
     "SDD_DKD": [("wrn_16_2", "ShuffleV1"), ("convnext", "small_vit")],

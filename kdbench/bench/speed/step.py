@@ -40,55 +40,62 @@ def time_steps(
     student: str, teacher: str, batch: int, size: int, rounds: int, methods: tuple[str, ...]
 ) -> dict[str, list[float]]:
     """Seconds per step of the floor, of the student alone and of each method."""
-    images, target = torch.rand(batch, 3, size, size), torch.randint(0, 100, (batch,))
-    index = torch.arange(batch)
-    info = DataInfo(100, 50_000, torch.arange(50_000) % 100)
-    data = Batch(images, target, index, index)
-    t_model = create_model(teacher, num_classes=100, seed=0).eval().requires_grad_(False)
+    pair = _Pair(student, teacher, batch, size)
+    vanilla = pair.step("Vanilla")
 
-    def maker(name: str) -> Callable[[], object]:
-        model = create_model(student, num_classes=100, seed=0).train()
-        method = create_distiller(name, model, t_model, load_config(overrides={"DISTILLER.TYPE": name}), data=info)
+    def floor() -> None:
+        with torch.no_grad():
+            pair.teacher(pair.data.images)
+        vanilla()
+
+    candidates: dict[str, Callable[[], object]] = {"floor": floor, "student only": vanilla}
+    return interleave(candidates | {name: pair.step(name) for name in methods}, rounds=rounds)
+
+
+def measure_all(student: str, teacher: str, batch: int = 8, size: int = 224, rounds: int = 5) -> dict[str, Any]:
+    """Every method's step relative to KD's (median of interleaved rounds, each method alone with KD).
+
+    Returns:
+        ``{"measured": what and where, "x KD": {method: ratio}}`` without the methods that refuse the pair.
+    """
+    ratios: dict[str, float] = {}
+    pair = _Pair(student, teacher, batch, size)
+    kd = pair.step("KD")
+    for name in distillers.names():
+        try:
+            seconds = interleave({"KD": kd, name: kd if name == "KD" else pair.step(name)}, rounds=rounds)
+        except IncompatibleError:
+            continue
+        ratios[name] = round(ratio(seconds, name, "KD"), 2)
+    where = f"batch {batch}, {size}x{size}, float32, {torch.get_num_threads()} CPU threads"
+    return {"measured": where, "x KD": ratios}
+
+
+class _Pair:
+    """A frozen teacher and one batch; :meth:`step` gives each method a student of its own."""
+
+    def __init__(self, student: str, teacher: str, batch: int, size: int) -> None:
+        self.student, self.size = student, size
+        self.teacher = create_model(teacher, num_classes=100, input_size=size, seed=0).eval().requires_grad_(False)
+        index = torch.arange(batch)
+        self.data = Batch(torch.rand(batch, 3, size, size), torch.randint(0, 100, (batch,)), index, index)
+        self.info = DataInfo(100, 50_000, torch.arange(50_000) % 100)
+
+    def step(self, name: str) -> Callable[[], None]:
+        """Forward, backward and SGD update by the method called ``name``."""
+        model = create_model(self.student, num_classes=100, input_size=self.size, seed=0).train()
+        cfg = load_config(overrides={"DISTILLER.TYPE": name})
+        method = create_distiller(name, model, self.teacher, cfg, data=self.info)
         optimizer = torch.optim.SGD([*model.parameters(), *method.parameters()], lr=1e-4, momentum=0.9)
 
         def step() -> None:
-            outputs: Any = t_model if method.needs_networks else None
+            outputs: Any = self.teacher if method.needs_networks else None
             if method.uses_teacher and not method.needs_networks:
                 with torch.no_grad():
-                    outputs = t_model(images, need=method.teacher_needs)
-            loss = torch.stack(list(method(model, outputs, data).values())).sum()
+                    outputs = self.teacher(self.data.images, need=method.teacher_needs)
+            loss = torch.stack(list(method(model, outputs, self.data).values())).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
 
         return step
-
-    vanilla = maker("Vanilla")
-
-    def floor() -> None:
-        with torch.no_grad():
-            t_model(images)
-        vanilla()
-
-    candidates: dict[str, Callable[[], object]] = {
-        "floor": floor,
-        "student only": vanilla,
-        **{name: maker(name) for name in methods},
-    }
-    return interleave(candidates, rounds=rounds)
-
-
-def measure_all(
-    student: str = "timm:resnet18", teacher: str = "timm:resnet34", batch: int = 8, size: int = 96
-) -> dict[str, Any]:
-    """Every method's step relative to KD's (median of interleaved rounds); methods that refuse the pair are left out."""
-    ratios: dict[str, float] = {}
-    for name in distillers.names():
-        methods = tuple(dict.fromkeys(("KD", name)))
-        try:
-            seconds = time_steps(student, teacher, batch, size, 5, methods)
-        except IncompatibleError:
-            continue
-        ratios[name] = round(ratio(seconds, name, "KD"), 2)
-    where = f"{teacher} -> {student}, batch {batch}, {size}x{size}, float32, {torch.get_num_threads()} CPU threads"
-    return {"measured": where, "x KD": ratios}
