@@ -11,13 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from yacs.config import CfgNode
 
+from kdbench.distillers._contrast import contrast
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput, ModelSpec
-
-_EPS = 1e-7
-#: Up to this ratio of bank rows to contrasted rows, scoring the whole bank is cheaper than gathering the rows.
-_DENSE_RATIO = 32
 
 
 @full_precision
@@ -63,9 +60,8 @@ def crd_loss(
         0-d tensor, or ``(loss, terms)``.
     """
     index = torch.cat((sample_index.unsqueeze(1), negative_index), dim=1)
-    chance = negative_index.shape[1] / num_data
-    student = _nce(_scores(student_feat, memory_teacher, index, temperature), z_student, chance, num_data, gather)
-    teacher = _nce(_scores(teacher_feat, memory_student, index, temperature), z_teacher, chance, num_data, gather)
+    student = contrast(student_feat, memory_teacher, index, temperature, z_student, num_data, gather)
+    teacher = contrast(teacher_feat, memory_student, index, temperature, z_teacher, num_data, gather)
     rows = gather(sample_index)
     for memory, feature in ((memory_student, student_feat), (memory_teacher, teacher_feat)):
         update_memory(memory, rows, gather(feature.detach()), momentum)
@@ -193,26 +189,3 @@ def all_ranks(tensor: Tensor) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
-
-
-def _scores(anchor: Tensor, bank: Tensor, index: Tensor, temperature: float) -> Tensor:
-    """(B, m + 1): ``<anchor_b, bank[index_bk]> / T``; the bank is a constant."""
-    if len(bank) <= _DENSE_RATIO * index.shape[1]:
-        # A copy, since the bank changes before the backward pass.
-        return (anchor / temperature @ bank.to(anchor).T.clone()).gather(1, index)
-    return torch.bmm(bank.to(anchor)[index], (anchor / temperature).unsqueeze(2)).squeeze(2)
-
-
-def _nce(scores: Tensor, z: Tensor, chance: float, num_data: int, gather: Callable[[Tensor], Tensor]) -> Tensor:
-    x = scores.exp()
-    with torch.no_grad():
-        estimate = gather(x.mean().view(1)).mean() * num_data
-        z.copy_(torch.where(z < 0, estimate, z))
-        scale = 1.0 / (z.to(x) * chance)
-    # With y = x / (Z c): log(x / (x + c)) = -log(1 + 1 / y) and log(c / (x + c)) = -log(1 + y). Not log1p for the many
-    # negatives: it costs as much as the matrix product, for digits that the sum does not have.
-    margin = _EPS / chance
-    y = x * scale
-    positive = torch.log1p((1.0 + margin) / y[:, 0])
-    negative = torch.log(y[:, 1:] + (1.0 + margin))
-    return (positive.sum() + negative.sum()) / len(x)

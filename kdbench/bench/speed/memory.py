@@ -32,8 +32,8 @@ def run(
                 for kind in peaks:
                     peaks[kind].append(_in_process(_train, name, folder, f"{kind}{turn}", kind == "cached"))
         live, cached = min(peaks["live"]), min(peaks["cached"])
-        row = {"teacher": name, "weights MB": weights, "live MB": live, "cached MB": cached, "saved MB": live - cached}
-        rows.append({key: value if isinstance(value, str) else round(value) for key, value in row.items()})
+        megabytes = {"weights MB": weights, "live MB": live, "cached MB": cached, "saved MB": live - cached}
+        rows.append({"teacher": name, **{column: round(value) for column, value in megabytes.items()}})
     return rows
 
 
