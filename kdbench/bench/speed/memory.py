@@ -61,6 +61,7 @@ def _train(name: str, folder: str, label: str, cached: bool) -> float:
                 "DISTILLER.STUDENT": STUDENT,
                 "TEACHER.WEIGHTS": str(Path(folder) / "teacher.pth"),
                 "TEACHER.INPUT_SIZE": 224,
+                "TEACHER.NORM": "imagenet",
                 "DATASET.TYPE": "fake",
                 "DATASET.OPTIONS": {"num_classes": 100, "size": 224, "train": 16, "test": 8},
                 "SOLVER.BATCH_SIZE": 8,
