@@ -31,6 +31,7 @@ def write_run(folder: Path, *, method: str, seed: int, top1: float, cfg=None, se
         "top1_selected": None,
         "teacher_top1": None if method == "Vanilla" else 97.0,
         "student_params": 1000,
+        "student_flops": 2000,
     }
     record |= {"extra_params": 10, "seconds": 60.0, "teacher_sha256": "" if method == "Vanilla" else "abc", **extra}
     run_id = (

@@ -113,7 +113,12 @@ def _latex(table: PaperTable) -> str:
     for filled in table.panels:
         if filled.panel.title:
             lines.append(rf"\par\smallskip {_tex(filled.panel.title)}\par\smallskip")
-        lines += [r"\resizebox{\textwidth}{!}{%", *_tabular(filled, table.source), "}"]
+        # scaled down where it is too wide, never up
+        lines += [
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+            *_tabular(filled, table.source),
+            "}",
+        ]
     notes = [rf"\textsuperscript{{{number}}} {_tex(note)}." for number, note in enumerate(table.notes, 1)]
     notes += [_tex(line) for line in table.remarks]
     if notes:

@@ -18,7 +18,15 @@ log = logging.getLogger(__name__)
 COLUMNS = (
     *("run_id", "method", "teacher", "student", "dataset", "seed"),
     *("top1_last", "top5_last", "top1_best", "top5_best", "best_epoch", "epochs", "top1_selected"),
-    *("teacher_top1", "student_params", "extra_params", "seconds", "teacher_sha256", "data_fingerprint"),
+    *(
+        "teacher_top1",
+        "student_params",
+        "student_flops",
+        "extra_params",
+        "seconds",
+        "teacher_sha256",
+        "data_fingerprint",
+    ),
 )
 #: columns from ``timing.jsonl`` (means over epochs but the first, which warms up) and the run's environment
 DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_bytes")
@@ -43,7 +51,8 @@ def check_select(select: str) -> None:
 def load_results(folder: str | Path, *, detail: bool = False) -> pd.DataFrame:
     """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning.
 
-    Columns: those of ``result.json`` (see :class:`kdbench.RunResult`) and ``folder``. With ``detail`` also seconds per epoch,
+    Columns: those of ``result.json`` (see :class:`kdbench.RunResult`; ``student_flops`` is None in folders written before it
+    was counted) and ``folder``. With ``detail`` also seconds per epoch,
     images per second, the share of time spent waiting for data, peak GPU memory in bytes (:data:`DETAIL`), the environment
     (``env_device``, ``env_torch``, ...) and ``config_hash``, the end of the run's name. ``attrs`` of the frame:
     ``skipped``, the files that were left out, and ``unfinished``, the number of run folders without a result.

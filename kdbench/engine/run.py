@@ -24,6 +24,7 @@ from kdbench.engine.trainer import Progress, Trainer
 from kdbench.errors import ConfigError
 from kdbench.models.checkpoints import file_sha256, save_student
 from kdbench.models.features import FeatureModel
+from kdbench.models.flops import forward_flops
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class RunResult:
     data_fingerprint: str
     environment: dict[str, Any]
     folder: str = ""
+    #: of one image's forward pass, see :func:`kdbench.models.flops.forward_flops`; None where it cannot be counted
+    student_flops: int | None = None
 
     @classmethod
     def read(cls, folder: RunFolder) -> RunResult:
@@ -189,6 +192,7 @@ def _result(
             top1_selected=selected,
             teacher_top1=teacher_top1,
             student_params=student.spec.params,
+            student_flops=forward_flops(student.backbone, student.input_size),
             extra_params=extra,
             seconds=0.0,
             teacher_sha256=hashes["teacher_sha256"],
