@@ -24,8 +24,7 @@ def find_plan(backbone: nn.Module, indices: Sequence[int]) -> Plan | None:
     if isinstance(backbone, StagedBackbone):
         return _own(backbone, indices)
     # The exact class: a subclass may go another way through the same modules.
-    kind = type(backbone)
-    family = _TIMM.get(f"{kind.__module__.removeprefix('timm.models.')}.{kind.__qualname__}")
+    family = _TIMM.get(timm_class(backbone))
     if family is None:
         return None
     count = len(family.units(backbone))
@@ -46,6 +45,12 @@ def find_plan(backbone: nn.Module, indices: Sequence[int]) -> Plan | None:
         norms=norms or (),
         prefix_tokens=int(getattr(backbone, "num_prefix_tokens", 0) or 0) if family.layout == NLC else 0,
     )
+
+
+def timm_class(network: nn.Module) -> str:
+    """Module and class of a timm network, without importing timm: ``resnet.ResNet``."""
+    kind = type(network)
+    return f"{kind.__module__.removeprefix('timm.models.')}.{kind.__qualname__}"
 
 
 def _increasing(cuts: Sequence[int]) -> bool:

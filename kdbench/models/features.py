@@ -20,6 +20,7 @@ from kdbench.models.classifier import classifier_names
 from kdbench.models.families import find_plan
 from kdbench.models.freezing import Freezes
 from kdbench.models.inside import RunsByStages
+from kdbench.models.intermediates import run_intermediates
 from kdbench.models.plan import Plan
 from kdbench.models.probe import HeadKind, Shapes, probe_head, run_shapes
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
@@ -145,7 +146,7 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
     def _intermediates(self, x: Tensor, want_prefix: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
         own = [i for i in self._stage_indices if i != FINAL]
         extra = {"return_prefix_tokens": True} if want_prefix and self._asks_prefix else {}
-        features, found = self.backbone.forward_intermediates(x, indices=own, **extra)  # type: ignore[operator]
+        features, found = run_intermediates(self.backbone, x, own, **extra)
         pairs = [item if isinstance(item, (tuple, list)) else (item, None) for item in found]
         by_index = dict(zip(sorted(set(own)), pairs))
         if FINAL in self._stage_indices:

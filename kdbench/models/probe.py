@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdbench.errors import ModelError
+from kdbench.models.intermediates import run_intermediates
 from kdbench.models.layout import NCHW, NLC
 from kdbench.models.places import one_place
 
@@ -57,7 +58,7 @@ class _Probe(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         if self.indices:
-            features, maps = self.backbone.forward_intermediates(x, indices=self.indices)
+            features, maps = run_intermediates(self.backbone, x, self.indices)
         else:
             features, maps = self.backbone.forward_features(x), []
         head = self.backbone.forward_head

@@ -13,6 +13,7 @@ from kdbench.errors import ModelError, UnknownNameError
 from kdbench.models.classifier import classifier_keys
 from kdbench.models.features import Statistics
 from kdbench.models.registry import ModelEntry
+from kdbench.models.timm_encoders import with_classifier
 
 _VIT = (
     *("vision_transformer", "beit", "cait", "coat", "crossvit", "davit", "deit", "eva", "focalnet", "gcvit", "hiera"),
@@ -113,12 +114,12 @@ def load_pretrained(
 
 
 def create_timm(timm_name: str, img_size: int = 0, *, num_classes: int, **options: Any) -> nn.Module:
-    """timm's network; ``img_size`` is its input size where it needs one."""
+    """timm's network, with a classifier where it has none; ``img_size`` is its input size where it needs one."""
     import timm
 
     if img_size:
         options.setdefault("img_size", img_size)
-    return timm.create_model(timm_name, num_classes=num_classes, **options)
+    return with_classifier(timm.create_model(timm_name, num_classes=num_classes, **options), num_classes)
 
 
 def _least(config: Any) -> int:
