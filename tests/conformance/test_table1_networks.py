@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from outcome_table import compare
 
 from kdbench import list_distillers
 from kdbench.bench.conformance import check_pair
 
 pytestmark = pytest.mark.slow
 TABLE = Path(__file__).with_name("table1.json")
-UPDATE = bool(os.environ.get("KDBENCH_UPDATE_MATRIX"))
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "Swin-T": ("Swin-T", {"input_size": 224}),
     "ViT-S": ("ViT-S", {"input_size": 224}),
@@ -31,10 +29,4 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("teacher", ["Swin-T", "ViT-S", "Mixer-B/16"])
 @pytest.mark.parametrize("method", list_distillers())
 def test_pair(method: str, teacher: str, student: str) -> None:
-    outcome = check_pair(method, teacher, student, models=NETWORKS, batch=2)
-    table = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
-    if UPDATE:
-        table.setdefault(method, {})[f"{teacher} -> {student}"] = outcome
-        TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    assert method in table, f"{method} is new: write its row with KDBENCH_UPDATE_MATRIX=1"
-    assert outcome == table[method][f"{teacher} -> {student}"]
+    compare(TABLE, method, f"{teacher} -> {student}", check_pair(method, teacher, student, models=NETWORKS, batch=2))
