@@ -81,6 +81,7 @@ def defaults() -> Tree:
             "WARMUP_LR": 0.0,
             "CLIP_GRAD": 0.0,  # largest norm of the gradient; 0 = off
             "LABEL_SMOOTHING": 0.0,
+            "EMA": 0.0,  # decay of a moving average of the student's weights, which is what is evaluated; 0 = off
             "EVAL_EVERY": 1,
             "AMP": "none",  # none | bf16 | fp16
             "CHANNELS_LAST": False,
@@ -149,6 +150,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "SOLVER.MOMENTUM": (0.0, 1.0),
     "SOLVER.CLIP_GRAD": (0.0, 1e9),
     "SOLVER.LABEL_SMOOTHING": (0.0, 0.999),
+    "SOLVER.EMA": (0.0, 0.999999),
     "SOLVER.EVAL_EVERY": (1, 10**6),
     "CACHE.VIEWS": (0, 10**6),
     "CACHE.MAX_GB": (0.0, 1e6),

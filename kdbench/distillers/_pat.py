@@ -48,7 +48,7 @@ class Prompt(nn.Module):
         self.fuse = (
             nn.Sequential(
                 nn.Conv2d(2 * channels, channels, 1),
-                nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
+                nn.Conv2d(channels, channels, 5, padding=2),
                 nn.Conv2d(channels, channels, 1),
                 _gate(channels),
                 nn.Conv2d(channels, channels, 1),
@@ -77,7 +77,7 @@ class Feedback(nn.Module):
         super().__init__()
         self.grid = entry.grid
         same = stage.channels == entry.channels
-        self.project = nn.Identity() if same else nn.Conv2d(stage.channels, entry.channels, 1)
+        self.project = nn.Identity() if same else nn.Conv2d(stage.channels, entry.channels, 1, bias=False)
 
     def forward(self, feedback: Tensor) -> Tensor:
         """(B, C_out, H_out, W_out) -> (B, C_in, H_in, W_in)."""

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from kdbench.distillers._features import asked
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
 
 
@@ -75,8 +76,11 @@ class FCFD(Distiller):
     teacher's, and so are the last stage's rectified and pooled vectors.
 
     A pass of foreign maps must not touch the student's running statistics. The release keeps statistics of its own for
-    every path, which nothing ever reads; here such a pass leaves the statistics as they are. Stages are compared as the
-    next stage receives them. Undefined for token networks and for stages whose grids are not equal, double or half.
+    every path, which nothing ever reads; here such a pass leaves the statistics as they are. The release also leaves the
+    teacher's batch normalisation in training mode, so that its maps, its targets and the paths through it are normalised
+    by the batch: ``TEACHER_STATISTICS: batch`` does the same (but keeps the running statistics, which the release lets
+    drift); the default is the teacher as it was trained. Stages are compared as the next stage receives them. Undefined
+    for token networks and for stages whose grids are not equal, double or half.
     """
 
     reference = "Liu, Kan, Shan, Chen. Function-Consistent Feature Distillation. ICLR 2023, arXiv 2304.11832"
@@ -89,6 +93,7 @@ class FCFD(Distiller):
         "TEMPERATURE": 4.0,
         "PATHS": 2,
         "WARMUP": 20,
+        "TEACHER_STATISTICS": "running",
         "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "MIXED_WEIGHT": 1.0, "FEAT_WEIGHT": 5.0},
     }
     presets = {
@@ -113,6 +118,8 @@ class FCFD(Distiller):
         return super().refuses(student, teacher, cfg, data)
 
     def setup(self) -> None:
+        if self.cfg.TEACHER_STATISTICS not in ("running", "batch"):
+            raise ConfigError(f"FCFD.TEACHER_STATISTICS: {self.cfg.TEACHER_STATISTICS!r} is none of running, batch")
         student, teacher = self.student_spec, self.teacher_spec
         self.to_teacher, self.to_student = nn.ModuleList(), nn.ModuleList()
         for i, (s, t) in enumerate(zip(student.stages, teacher.stages)):
@@ -129,6 +136,12 @@ class FCFD(Distiller):
         return [candidates[k] for k in draws.argsort()[: self.cfg.PATHS].tolist()]
 
     def forward(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
+        if self.cfg.TEACHER_STATISTICS == "running":
+            return self._step(student, teacher, batch)
+        with _untouched_statistics(teacher, of_batch=True):
+            return self._step(student, teacher, batch)
+
+    def _step(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
         cfg = self.cfg
         own = student(batch.images, need=self.student_needs)
         with torch.no_grad():
@@ -181,17 +194,19 @@ def _pooled(feature_map: Tensor) -> Tensor:
 
 
 @contextmanager
-def _untouched_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch normalisation uses the statistics of the batch, as ever, and forgets them."""
+def _untouched_statistics(network: nn.Module, of_batch: bool = False) -> Iterator[None]:
+    """Batch normalisation leaves its running statistics as they are; ``of_batch`` also makes it use the batch's own, as
+    a network in training mode does by itself."""
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
-    kept = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
+    kept = [(m.momentum, m.training, None if (n := m.num_batches_tracked) is None else n.clone()) for m in norms]
     try:
         for m in norms:
             m.momentum = 0.0
+            m.training = m.training or of_batch
         yield
     finally:
-        for m, (momentum, count) in zip(norms, kept):
-            m.momentum = momentum
+        for m, (momentum, training, count) in zip(norms, kept):
+            m.momentum, m.training = momentum, training
             if m.num_batches_tracked is not None and count is not None:
                 m.num_batches_tracked.copy_(count)
 

@@ -74,8 +74,9 @@ class PAT(Distiller):
     3. The position code was indexed by the sample; it is indexed by the token.
 
     Kept as released: both squeeze-and-excitation blocks of a prompt give their gate alone, so that a prompt is an
-    offset a channel. Ours: S stages where the paper has four, no biases that a normalisation takes out again, and a 1x1
-    convolution with resizing where feedback and prompted map differ in shape.
+    offset a channel; the fusing 5x5 convolution is a full one, the prompting one depthwise; nearest resizing and a 1x1
+    convolution where feedback and prompted map differ in shape. Ours: S stages where the paper has four, and no biases
+    that a normalisation takes out again.
     """
 
     reference = "Lin et al. Perspective-Aware Teaching: Adapting Knowledge for Heterogeneous Distillation. ICCV 2025"

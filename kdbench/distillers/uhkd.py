@@ -41,13 +41,21 @@ def frequency_representation(
     Raises:
         ValueError: ``keep`` is even or too large, or the mode is unknown.
     """
-    if keep % 2 == 0 or not 1 <= keep <= min(feature.shape[2:]):
-        raise ValueError(f"keep must be odd and at most {min(feature.shape[2:])}, got {keep}")
     if mode not in MODES:
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
+    return _represent(_low_frequencies(feature, keep), mode, normalize)
+
+
+def _low_frequencies(feature: Tensor, keep: int) -> Tensor:
+    """(B, C, H, W) -> the complex (B, C, keep, (keep + 1) / 2) block around frequency 0."""
+    if keep % 2 == 0 or not 1 <= keep <= min(feature.shape[2:]):
+        raise ValueError(f"keep must be odd and at most {min(feature.shape[2:])}, got {keep}")
     half = (keep - 1) // 2
     spectrum = torch.fft.rfft2(feature, norm="forward")[..., : half + 1]
-    spectrum = torch.cat((spectrum[..., : half + 1, :], spectrum[..., spectrum.shape[-2] - half :, :]), dim=-2)
+    return torch.cat((spectrum[..., : half + 1, :], spectrum[..., spectrum.shape[-2] - half :, :]), dim=-2)
+
+
+def _represent(spectrum: Tensor, mode: str, normalize: bool) -> Tensor:
     if mode == "complex":
         result = torch.cat((spectrum.real, spectrum.imag), dim=1)
     else:
@@ -80,8 +88,9 @@ class UHKD(Distiller):
     No formulas, sizes, weights or code are published, so results under this name are no reproduction of the paper.
     Known: teacher features become compact frequency representations (FTM), a learned module aligns student features
     with them at several levels (FAM), and the objective is their mean squared error, the KL divergence of logits and
-    the cross entropy. Ours: the transform and its block, standardisation, the FAM (1x1 convolution, BN, GELU, 1x1
-    convolution, then the same transform), equal weights.
+    the cross entropy. Ours: the transform and its block, standardisation, equal weights, and the FAM: ``spatial`` is a
+    1x1 convolution, BN, GELU and a 1x1 convolution in front of the transform, ``spectral`` a complex linear map over
+    channels behind it. ``PAIRS`` names other levels than the deepest with the deepest, as (student, teacher) from 1.
     """
 
     reference = (
@@ -94,30 +103,47 @@ class UHKD(Distiller):
         "KEEP": 7,
         "MODE": "amplitude",
         "NORMALIZE": True,
+        "FAM": "spatial",  # or "spectral"
+        "PAIRS": (),  # () = deepest with deepest, as many as both have
         "TEMPERATURE": 1.0,
         "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0},
     }
     presets = {"cifar": {"TEMPERATURE": 4.0}}  # 32 x 32 networks; ours
 
     def setup(self) -> None:
-        if self.cfg.MODE not in MODES:
-            raise ConfigError(f"{self.name}.MODE must be one of {MODES}, got {self.cfg.MODE!r}")
+        for key, choices in (("MODE", MODES), ("FAM", tuple(_ALIGNERS))):
+            if self.cfg[key] not in choices:
+                raise ConfigError(f"{self.name}.{key}: {self.cfg[key]!r} is none of {', '.join(choices)}")
+        if self.cfg.KEEP < 1:
+            raise ConfigError(f"{self.name}.KEEP: expects at least 1, got {self.cfg.KEEP}")
+        self.pairs = self._pairs()
         self.keeps: list[int] = []
         self.aligners = nn.ModuleList()
-        for i, (s, t) in enumerate(pair_stages(self.student_spec.stages, self.teacher_spec.stages)):
+        for i, (a, b) in enumerate(self.pairs):
+            s, t = self.student_spec.stages[a], self.teacher_spec.stages[b]
             side = min(self.cfg.KEEP, *s.grid, *t.grid)
             self.keeps.append(side if side % 2 else side - 1)
             with self.seeded(f"aligner_{i}"):
-                self.aligners.append(_Aligner(s.channels, t.channels))
+                self.aligners.append(_ALIGNERS[self.cfg.FAM](s.channels, t.channels))
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        """Stages that are compared, student's and teacher's, from 0."""
+        counts = len(self.student_spec.stages), len(self.teacher_spec.stages)
+        pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else (pair,) for pair in self.cfg.PAIRS]
+        for pair in pairs:
+            if len(pair) != 2 or not all(isinstance(n, int) and 1 <= n <= most for n, most in zip(pair, counts)):
+                raise ConfigError(
+                    f"{self.name}.PAIRS: expects (student stage, teacher stage), 1 to {counts[0]} and 1 to {counts[1]}, got {pair}"
+                )
+        return [(a - 1, b - 1) for a, b in pairs] or pair_stages(*map(range, counts))
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg
+        own, others = asked(student.stages), asked(teacher.stages)
         student_reps, teacher_reps = [], []
-        pairs = pair_stages(asked(student.stages), asked(teacher.stages))
-        for aligner, keep, (s, t) in zip(self.aligners, self.keeps, pairs):
-            options = {"keep": keep, "mode": cfg.MODE, "normalize": cfg.NORMALIZE}
-            student_reps.append(frequency_representation(aligner(s), **options))
-            teacher_reps.append(frequency_representation(t, **options))
+        for aligner, keep, (a, b) in zip(self.aligners, self.keeps, self.pairs):
+            student_reps.append(_represent(aligner(own[a], keep), cfg.MODE, cfg.NORMALIZE))
+            teacher_reps.append(frequency_representation(others[b], keep=keep, mode=cfg.MODE, normalize=cfg.NORMALIZE))
         kd = _kd(student.logits, teacher.logits, cfg.TEMPERATURE)
         return {
             "ce": cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
@@ -131,13 +157,43 @@ def _kd(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> T
     return tempered_kl(student_logits, teacher_logits, temperature).mean()
 
 
-class _Aligner(nn.Sequential):
-    """1x1 convolutions in space; the transform follows."""
+class _SpatialAligner(nn.Module):
+    """1x1 convolutions on the map, then the transform."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__(
+        super().__init__()
+        self.body = nn.Sequential(
             nn.Conv2d(channels, out_channels, 1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.GELU(),
             nn.Conv2d(out_channels, out_channels, 1),
         )
+
+    def forward(self, feature: Tensor, keep: int) -> Tensor:
+        """(B, C, H, W) -> complex (B, C_out, keep, (keep + 1) / 2)."""
+        return _spectrum(self.body(feature), keep)
+
+
+class _SpectralAligner(nn.Module):
+    """The transform, then a complex linear map over channels. Its weight is held as real and imaginary part, since not
+    every optimiser and backend takes complex parameters."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, out_channels, channels) / (2 * channels) ** 0.5)
+
+    def forward(self, feature: Tensor, keep: int) -> Tensor:
+        """(B, C, H, W) -> complex (B, C_out, keep, (keep + 1) / 2)."""
+        return _mix_channels(_spectrum(feature, keep), self.weight)
+
+
+_ALIGNERS: dict[str, type[_SpatialAligner] | type[_SpectralAligner]] = {
+    "spatial": _SpatialAligner,
+    "spectral": _SpectralAligner,
+}
+_spectrum = full_precision(_low_frequencies)
+
+
+@full_precision
+def _mix_channels(spectrum: Tensor, weight: Tensor) -> Tensor:
+    return torch.einsum("oc,bchw->bohw", torch.complex(weight[0], weight[1]), spectrum)

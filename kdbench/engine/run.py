@@ -106,7 +106,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     history = trainer.run()
     result = _result(cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, runtime)
     if runtime.is_main:
-        _finish(folder, student, {**result, "seconds": round(time.perf_counter() - started, 3)}, cfg)
+        _finish(folder, trainer.outcome, {**result, "seconds": round(time.perf_counter() - started, 3)}, cfg)
     runtime.barrier()
     return RunResult.read(folder)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
@@ -69,6 +70,8 @@ class Trainer:
             teacher.serve(distiller, folder.path.name)
         if cfg.SOLVER.CHANNELS_LAST:
             self.student.to(memory_format=torch.channels_last)
+        #: moving average of the student's weights, which is evaluated and exported in its place
+        self.average = ModelEmaV3(self.student, decay=cfg.SOLVER.EMA) if cfg.SOLVER.EMA > 0 else None
         self.module = TrainStep(self.student, self.distiller)
         self.optimizer = build_optimizer(cfg, self.module)
         self.loader = teacher.loader if teacher is not None else make_loader(cfg, data, runtime)
@@ -83,6 +86,11 @@ class Trainer:
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
         self.history: list[dict[str, Any]] = []
         self.first_epoch = 1
+
+    @property
+    def outcome(self) -> FeatureModel:
+        """The network that the run is about: the student, or the average of its weights."""
+        return self.student if self.average is None else self.average.module
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the last epoch; returns the evaluations, oldest first."""
@@ -149,6 +157,8 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.SOLVER.CLIP_GRAD)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.student)
         return {name: term.detach() for name, term in terms.items()}
 
     def evaluate(self, epoch: int, terms: dict[str, float]) -> dict[str, Any]:
@@ -162,7 +172,7 @@ class Trainer:
 
     def _score(self, split: Split) -> Score:
         return score(
-            self.student,
+            self.outcome,
             split,
             batch_size=self.cfg.DATASET.TEST.BATCH_SIZE,
             runtime=self.runtime,
@@ -182,6 +192,8 @@ class Trainer:
         self.distiller.load_state_dict(state["distiller"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.module.backbone.load_state_dict(state["average"])
         self.history, self.first_epoch = state["history"], state["epoch"] + 1
         if self.runtime.is_main:
             self.folder.truncate(self.folder.metrics, state["metrics_bytes"])
@@ -201,6 +213,8 @@ class Trainer:
                 "metrics_bytes": file_size(self.folder.metrics),
                 "timing_bytes": file_size(self.folder.timing),
             }
+            if self.average is not None:
+                state["average"] = self.average.module.backbone.state_dict()
             save_checkpoint(self.folder.checkpoint, state)
         self.runtime.barrier()
 

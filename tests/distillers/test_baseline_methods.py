@@ -219,11 +219,43 @@ def test_a_small_batch_is_refused() -> None:
         build("CC", spec, spec).check_batch(1)
 
 
-@pytest.mark.parametrize(("name", "key", "value"), [("SDD", "M", [2, 4]), ("UHKD", "MODE", "phase")])
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("SDD", "M", [2, 4]),
+        ("UHKD", "MODE", "phase"),
+        ("UHKD", "FAM", "both"),
+        ("UHKD", "KEEP", 0),
+        ("UHKD", "PAIRS", [[1, 9]]),
+        ("UHKD", "PAIRS", [1, 2]),
+        ("FCFD", "TEACHER_STATISTICS", "own"),
+    ],
+)
 def test_bad_hyperparameters_are_named(name: str, key: str, value: Any) -> None:
     spec = make_spec("cnn4")
     with pytest.raises(ConfigError, match=f"{name}.{key}"):
         build(name, spec, spec, **{key: value})
+
+
+def test_uhkd_aligns_in_the_spectrum_and_compares_the_named_levels() -> None:
+    student, teacher = make_spec("cnn4"), make_spec("vit4", width=32)
+    method = build("UHKD", student, teacher, FAM="spectral", PAIRS=[[1, 4], [4, 4]], MODE="complex", NORMALIZE=False)
+    method.double()
+    own, others = random_output(student, 8, seed=1), random_output(teacher, 8, seed=2)
+    found = method.losses(own, others, make_batch())["feature"]
+    expected = []
+    for number, aligner in zip((0, 3), method.aligners, strict=True):
+        weight = torch.complex(*aligner.weight.detach())
+        keep = min(7, *student.stages[number].grid, *teacher.stages[3].grid)
+        keep -= 1 - keep % 2
+        half = (keep - 1) // 2
+        rows = [*range(half + 1), *range(-half, 0)]
+        s, t = (
+            torch.fft.rfft2(x, norm="forward")[:, :, rows, : half + 1] for x in (own.stages[number], others.stages[3])
+        )
+        # the mean over real and imaginary parts
+        expected.append(((weight @ s.flatten(2)).unflatten(2, s.shape[2:]) - t).abs().square().mean() / 2)
+    torch.testing.assert_close(found, torch.stack(expected).mean())
 
 
 def test_fitnet_refuses_grids_without_a_regressor() -> None:

@@ -25,6 +25,7 @@ from torch import nn
 from kdbench.distillers.base import Batch
 from kdbench.distillers.compose import compose
 from kdbench.distillers.fcfd import fcfd_loss
+from kdbench.distillers.kd import kd_loss
 from kdbench.distillers.pat import PAT
 from kdbench.errors import ConfigError, IncompatibleError, UnknownNameError
 
@@ -51,6 +52,14 @@ def test_pat_at_beta_zero_leaves_the_teacher_as_it_is(teacher: str) -> None:
         for ours, theirs in zip(maps, plain.stages, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
         assert method(student, network, batch)["reg"].abs() < 1e-12
+
+
+def test_pat_prompts_are_as_released() -> None:
+    """The fusing 5x5 convolution is a full one, the prompting one depthwise."""
+    fuse, prompt = pat("cnn4", "vit4").prompts[0].fuse, pat("cnn4", "vit4").prompts[0].prompt
+    width = make_spec("vit4", width=32).stem.channels
+    assert [fuse[i].weight.shape for i in (0, 1)] == [(width, 2 * width, 1, 1), (width, width, 5, 5)]
+    assert [prompt[i].weight.shape for i in (0, 1)] == [(width, width // 4, 1, 1), (width, 1, 5, 5)]
 
 
 def test_pat_position_code_tells_tokens_apart_and_not_samples() -> None:
@@ -96,6 +105,22 @@ def test_fcfd_touches_the_students_statistics_once() -> None:
     assert all(m.momentum == 0.1 for m in student.modules() if isinstance(m, nn.BatchNorm2d))
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
     assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_fcfd_can_normalise_the_teacher_by_the_batch_as_the_release_does() -> None:
+    batch, options = make_batch(), {"PATHS": 6, "TEACHER_STATISTICS": "batch"}
+    method = build("FCFD", make_spec("cnn4"), make_spec("cnn4", width=32), **options).double()
+    student, teacher = networks("cnn4", "cnn4")
+    trained = copy.deepcopy(teacher).train()
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    terms = method(student, teacher, batch)
+    assert not any(m.training for m in teacher.modules())
+    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
+    own = copy.deepcopy(student)(batch.images, need=set())
+    expected = kd_loss(own.logits, trained(batch.images, need=set()).logits, temperature=4.0)
+    torch.testing.assert_close(terms["kd"], expected)
+    running = build("FCFD", make_spec("cnn4"), make_spec("cnn4", width=32), PATHS=6).double()
+    assert not torch.allclose(running(student, teacher, batch)["kd"], expected)
 
 
 def test_fcfd_paths_depend_on_the_batch_and_not_on_its_order() -> None:

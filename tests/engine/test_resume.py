@@ -58,8 +58,8 @@ def assert_same(one: Path, two: Path) -> None:
     for name in ("metrics.jsonl", "student.safetensors"):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
     states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (one, two)]
-    for part in ("student", "distiller", "optimizer", "scaler"):
-        compare(states[0][part], states[1][part], part)
+    for part in ("student", "distiller", "optimizer", "scaler", "average"):
+        compare(states[0].get(part), states[1].get(part), part)
 
 
 def compare(a, b, where: str) -> None:
@@ -109,6 +109,10 @@ def test_with_mixing_autocast_and_a_cache_that_is_being_filled(tmp_path, method)
 
 def test_with_adamw_and_validation(tmp_path):
     check(tmp_path, "OFA", **{"SOLVER.TYPE": "ADAMW", "DATASET.VAL_FRACTION": 0.25})
+
+
+def test_with_averaged_weights(tmp_path):
+    check(tmp_path, "KD", **{"SOLVER.EMA": 0.9})
 
 
 def test_finished_run_is_not_run_again(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 import kdbench
 from kdbench.data.build import build_data
@@ -15,7 +16,7 @@ from kdbench.distillers.base import Distiller, distillers, register_distiller
 from kdbench.engine.build import build_network
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.trainer import make_loader
+from kdbench.engine.trainer import Trainer, make_loader
 from kdbench.errors import ConfigError, IncompatibleError, NonFiniteLossError, TeacherGateError
 
 FAST = {"SOLVER.EPOCHS": 2, "SOLVER.WARMUP_EPOCHS": 0, "SOLVER.EVAL_EVERY": 1, "DATASET.REPEAT": 2}
@@ -157,3 +158,30 @@ def test_clipping_smoothing_channels_last_and_tensorboard(tmp_path):
 def test_device_that_is_not_there():
     with pytest.raises(ConfigError, match="no device 'cud'"):
         kdbench.train(kdbench.load_config("configs/digits/student.yaml", {"RUNTIME.DEVICE": "cud"}))
+
+
+def test_averaged_weights_are_what_is_evaluated_and_exported(tmp_path):
+    """The average, recomputed from the student after every step of an undisturbed run."""
+    plain, averaged = digits(tmp_path / "plain"), digits(tmp_path / "averaged", **{"SOLVER.EMA": 0.9})
+    expected: dict[str, torch.Tensor] = {}
+    original = Trainer.train_step
+
+    def watched(self, batch, step):
+        if not expected:
+            expected.update({key: value.clone() for key, value in self.student.backbone.state_dict().items()})
+        terms = original(self, batch, step)
+        for key, value in self.student.backbone.state_dict().items():
+            expected[key] = 0.9 * expected[key] + 0.1 * value if value.is_floating_point() else value.clone()
+        return terms
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", watched)
+        without = kdbench.train(plain)
+    with_average = kdbench.train(averaged)
+    exported = load_file(Path(with_average.folder) / "student.safetensors")
+    torch.testing.assert_close(exported, expected)
+    assert with_average.run_id != without.run_id
+    student = load_file(Path(without.folder) / "student.safetensors")
+    assert not all(torch.equal(student[key], value) for key, value in exported.items())
+    again = kdbench.evaluate(averaged, str(Path(with_average.folder) / "student.safetensors"))
+    assert again.top1 == with_average.top1_last
