@@ -14,6 +14,7 @@ def defaults() -> Tree:
     """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
     network: Tree = {
         "WEIGHTS": "",  # "" = fresh, "pretrained" = the name's published weights, else a file
+        "WEIGHTS_EMA": False,  # of a file that holds weights and their moving average, take the average
         "NORM": "auto",  # auto | dataset | none | imagenet | inception | [[mean x 3], [std x 3]]
         "INPUT_SIZE": 0,  # 0 = the network's own, or the data's where it takes any size
         "STAGES": "auto",  # auto | ofakd | [indices of timm's intermediates]

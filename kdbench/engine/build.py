@@ -42,6 +42,7 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         data_statistics=data.statistics,
         stages=node.STAGES,
         head=node.HEAD,
+        ema=node.WEIGHTS_EMA,
         seed=seed,
         **dict(node.OPTIONS),
     )

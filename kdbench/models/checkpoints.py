@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import pickle
 import re
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from kdbench.errors import ModelError
 from kdbench.models.fitting import identify, load_into
 
+log = logging.getLogger(__name__)
 __all__ = ["file_sha256", "identify", "load_into", "read_weights", "save_student"]
 
 #: key of our own metadata in a safetensors header
@@ -31,6 +33,8 @@ STATE_KEYS = ("state_dict", "model")
 EMA_KEYS = ("state_dict_ema", "model_ema")
 #: what wrappers (DataParallel, torch.compile, distillers) put in front of every key
 PREFIXES = ("module.", "_orig_mod.", "student.", "backbone.")
+#: a distiller's student and teacher in one state dict
+PAIR = ("student.", "teacher.")
 _HEAD_BYTES = 512
 
 
@@ -55,11 +59,13 @@ def read_weights(path: str | os.PathLike[str], *, use_ema: bool = False) -> tupl
 
     Read are safetensors, and files of ``torch.save`` that hold a plain state dict, ``{"model": ...}`` (mdistiller,
     RepDistiller) or ``{"state_dict": ...}`` / ``{"state_dict_ema": ...}`` (OFAKD, timm). A prefix that a wrapper put in
-    front of every key (``module.``, ``student.``, ``backbone.``, ``_orig_mod.``) is taken off.
+    front of every key (``module.``, ``student.``, ``backbone.``, ``_orig_mod.``) is taken off; of a distiller that was
+    saved with its student and its teacher, the student is taken.
 
     Args:
         path: the file. Its tensors may be mapped from it, so copy them before the file is written to.
-        use_ema: take the moving average where the file has one.
+        use_ema: take the moving average of the weights. Without it, a file that holds both gives the weights
+            themselves, and one that holds the average alone gives that.
 
     Returns:
         The state dict, and what the file says of it: for our own exports what :func:`save_student` was given, for other
@@ -67,8 +73,8 @@ def read_weights(path: str | os.PathLike[str], *, use_ema: bool = False) -> tupl
         ``argparse.Namespace`` too).
 
     Raises:
-        ModelError: a file that is missing, empty, cut short, no checkpoint, without tensors, or that needs code to be
-            executed.
+        ModelError: a file that is missing, empty, cut short, no checkpoint, without tensors (or without an asked moving
+            average), or that needs code to be executed.
     """
     path = Path(path)
     try:
@@ -203,10 +209,15 @@ def _check_archive(path: Path, damaged: str) -> None:
 def _unwrap(path: Path, content: Any, use_ema: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds a {type(content).__name__}; expected a state dict")
-    for key in (*EMA_KEYS, *STATE_KEYS) if use_ema else (*STATE_KEYS, *EMA_KEYS):
-        state = _tensors(content.get(key))
-        if state:
-            return state, _facts(content)
+    held = {key: state for key in (*STATE_KEYS, *EMA_KEYS) if (state := _tensors(content.get(key)))}
+    averaged = [key for key in held if key in EMA_KEYS]
+    if use_ema and held and not averaged:
+        raise ModelError(f"{path} holds no moving average ({', '.join(EMA_KEYS)}), only {', '.join(held)}")
+    if held:
+        chosen = averaged[0] if use_ema else next(iter(held))
+        if len(held) > 1:
+            log.info("%s holds %s; taking %s (WEIGHTS_EMA chooses)", path, " and ".join(held), chosen)
+        return held[chosen], _facts(content)
     # a nested mapping marks a wrapper, whose own few tensors (an accuracy) are no weights
     state = {} if any(isinstance(value, Mapping) for value in content.values()) else _tensors(content)
     if not state:
@@ -239,6 +250,10 @@ def _facts(content: Mapping[Any, Any]) -> dict[str, Any]:
 def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     while True:
         prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)
+        if prefix is None and all(any(key.startswith(p) for key in state) for p in PAIR):
+            # mdistiller's distillers save teacher, student and their own modules as one
+            prefix = PAIR[0]
+            state = {key: value for key, value in state.items() if key.startswith(prefix)}
         if prefix is None:
             return state
         state = {key[len(prefix) :]: value for key, value in state.items()}

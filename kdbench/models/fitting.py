@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.staged import StagedBackbone
+from kdbench.models.classifier import classifier_names
 
-#: networks beyond our own that a file is compared with
-TIMM_CANDIDATES = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "convnext_tiny",
-    "mobilenetv2_100",
-    "deit_tiny_patch16_224",
-    "vit_small_patch16_224",
-    "vit_base_patch16_224",
-    "swin_tiny_patch4_window7_224",
-    "mixer_b16_224",
-    "resmlp_12_224",
-)
 #: share of (key, shape) pairs in common from which a file is said to look like a network
 LIKENESS = 0.9
 HEADS = ("strict", "reset")
 
 _Layout = Mapping[str, tuple[int, ...]]
+
+
+class HeadMismatchError(ModelError):
+    """All of a file fits a network but for the classifier."""
 
 
 def load_into(
@@ -56,7 +44,8 @@ def load_into(
         The classifier keys that did not fit and were left out; the classifier is taken as a whole or not at all.
 
     Raises:
-        ModelError: something does not fit, or ``head`` is unknown. The module is unchanged.
+        HeadMismatchError: the classifier alone does not fit, and ``head`` is strict.
+        ModelError: something else does not fit, or ``head`` is unknown. The module is unchanged.
     """
     if head not in HEADS:
         raise ModelError(f"HEAD: {head!r} is unknown, expected one of {', '.join(HEADS)}{did_you_mean(head, HEADS)}")
@@ -71,7 +60,7 @@ def load_into(
         raise ModelError(problem + (f"; the file looks like {found}" if found else ""))
     wrong = [key for key in classifier if needed.get(key) != given.get(key)]
     if wrong and head == "strict":
-        raise ModelError(_classifier_mismatch(needed, given, wrong[0], source))
+        raise HeadMismatchError(_classifier_mismatch(needed, given, wrong[0], source))
     reset = classifier if wrong else []
     own.update({key: value for key, value in state.items() if key in own and key not in reset})
     module.load_state_dict(own)
@@ -81,12 +70,13 @@ def load_into(
 def identify(state: Mapping[str, Tensor]) -> str | None:
     """Name of the known network whose keys and shapes, but for the classifier, are nearest to ``state``'s.
 
-    Known are the CIFAR networks and a few of timm's, given as ``timm:<name>``; None if nothing is near. A copy in which
-    a few tensors are missing, added or of another shape (another input size) is still recognised.
+    Known are the CIFAR networks and those of the tables; a network that has a timm name is given by it; None if nothing
+    is near. A copy in which a few tensors are missing, added or of another shape (another input size) is still
+    recognised.
     """
     given = _layout(state)
     best, name = 0.0, None
-    for candidate in (*CIFAR_MODELS, *(f"timm:{n}" for n in TIMM_CANDIDATES)):
+    for candidate in _candidates():
         layout, classifier = _candidate(candidate)
         rest = {item for item in given.items() if not item[0].startswith(classifier)}
         likeness = len(layout & rest) / max(1, len(layout | rest))
@@ -100,16 +90,21 @@ def _layout(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 @functools.cache
+def _candidates() -> tuple[str, ...]:
+    from kdbench.models.paper import OWN, PAPER
+
+    # timm's tags of one architecture have one layout
+    return (*CIFAR_MODELS, *dict.fromkeys(f"timm:{paper.tag.partition('.')[0]}" for paper in PAPER.values()), *OWN)
+
+
+@functools.cache
 def _candidate(name: str) -> tuple[frozenset[tuple[str, tuple[int, ...]]], tuple[str, ...]]:
     """(key, shape) pairs of a network without its classifier, and the prefixes of the classifier's keys."""
+    from kdbench.models.zoo import find_entry
+
     with torch.device("meta"):
-        network = timm.create_model(name[5:]) if name.startswith("timm:") else CIFAR_MODELS[name](num_classes=2)
-    if isinstance(network, StagedBackbone):
-        names: str | Sequence[str] = network.classifier_name
-    else:
-        config: Any = network.default_cfg
-        names = config["classifier"]
-    prefixes = tuple(f"{n}." for n in ([names] if isinstance(names, str) else names))
+        network = find_entry(f"cifar:{name}" if name in CIFAR_MODELS else name).build(num_classes=2)
+    prefixes = tuple(f"{n}." for n in classifier_names(network))
     items = _layout(network.state_dict()).items()
     return frozenset(item for item in items if not item[0].startswith(prefixes)), prefixes
 

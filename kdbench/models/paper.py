@@ -50,6 +50,8 @@ PAPER = {
     "SigLIP2 (ViT-B)": _Paper(_SIGLIP.format("base", 224), "vit", headless=True, aliases=("SigLIP2-ViT-B",)),
     "SigLIP2 (ViT-L)": _Paper(_SIGLIP.format("large", 256), "vit", 256, headless=True, aliases=("SigLIP2-ViT-L",)),
 }
+#: of the tables, but without a published timm tag
+OWN = ("Swin-Nano", "Swin-Pico", "ShuffleNetV2")
 
 
 def register_paper_models() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import logging
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdbench.errors import ModelError, UnknownNameError
 from kdbench.models.classifier import classifier_keys
@@ -15,6 +17,7 @@ from kdbench.models.features import Statistics
 from kdbench.models.registry import ModelEntry
 from kdbench.models.timm_encoders import with_classifier
 
+log = logging.getLogger(__name__)
 _VIT = (
     *("vision_transformer", "beit", "cait", "coat", "crossvit", "davit", "deit", "eva", "focalnet", "gcvit", "hiera"),
     *(
@@ -111,6 +114,24 @@ def load_pretrained(
     own.update({key: value for key, value in source.state_dict().items() if key not in left_out})
     backbone.load_state_dict(own)
     return (tuple(config["mean"]), tuple(config["std"])), fresh
+
+
+def adapt_to_timm(backbone: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """``state`` after the filter through which timm passes published files of this architecture: keys of older releases
+    and of the authors' own repositories become today's, position embeddings are resampled to the network's input size.
+
+    Returns:
+        The filtered state dict, or None where timm has no filter for the network or it cannot read this file.
+    """
+    convert = getattr(sys.modules.get(type(backbone).__module__), "checkpoint_filter_fn", None)
+    if convert is None or not type(backbone).__module__.startswith("timm."):
+        return None
+    try:
+        found = convert(dict(state), backbone)
+    except Exception as error:  # noqa: BLE001 - a file of another network makes the filter fail in any way
+        log.debug("timm's filter: %s", error)
+        return None
+    return {key: value for key, value in found.items() if isinstance(value, Tensor)}
 
 
 def create_timm(timm_name: str, img_size: int = 0, *, num_classes: int, **options: Any) -> nn.Module:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ from kdbench.models.features import IDENTITY, FeatureModel, Statistics
 from kdbench.models.paper import LARGE_IMAGE, SHARED, register_paper_models
 from kdbench.models.registry import ModelEntry, models, register_model
 from kdbench.random import forked_seed
+
+log = logging.getLogger(__name__)
 
 register_model("small_cnn", family="cnn", input_size=8)(small.small_cnn)
 register_model("small_vit", family="vit", input_size=8, any_size=False, size_option="img_size")(small.small_vit)
@@ -47,6 +51,7 @@ def create_model(
     data_statistics: Statistics | None = None,
     stages: str | Sequence[int] = "auto",
     head: str = "strict",
+    ema: bool = False,
     seed: int | None = None,
     **options: Any,
 ) -> FeatureModel:
@@ -66,6 +71,7 @@ def create_model(
         data_statistics: ``(mean, std)`` of the data set, for ``auto`` and ``dataset``.
         stages: ``auto``, ``ofakd`` or indices.
         head: ``strict``, or ``reset`` to drop a classifier of another width from a weights file.
+        ema: take the moving average of the weights from a file that holds both.
         seed: initial weights depend on (seed, name) alone; None leaves them to the global generator.
         **options: handed to the builder.
 
@@ -78,7 +84,7 @@ def create_model(
     if entry.size_option and side != entry.input_size:
         options.setdefault(entry.size_option, side)
     backbone = _build(entry, num_classes, options, seed)
-    found, fresh_head = _load(backbone, entry, weights, head, num_classes, options)
+    found, fresh_head = _load(backbone, entry, weights, head, ema, num_classes, options)
     chosen = _statistics(norm, found, data_statistics, entry.name, weights)
     model = FeatureModel(
         backbone,
@@ -150,7 +156,7 @@ def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: i
 
 
 def _load(
-    backbone: Any, entry: ModelEntry, weights: str, head: str, num_classes: int, options: dict[str, Any]
+    backbone: Any, entry: ModelEntry, weights: str, head: str, ema: bool, num_classes: int, options: dict[str, Any]
 ) -> tuple[Statistics | None, bool]:
     """Load weights; returns the statistics that came with them, and whether the classifier stayed fresh beside them."""
     if not weights:
@@ -164,9 +170,24 @@ def _load(
 
         return load_pretrained(backbone, entry, num_classes, options)
     from kdbench.models.checkpoints import load_into, read_weights
+    from kdbench.models.fitting import HeadMismatchError
+    from kdbench.models.timm_models import adapt_to_timm
 
-    state, metadata = read_weights(weights)
-    reset = load_into(backbone, state, source=str(weights), head=head, classifier_keys=classifier_keys(backbone))
+    state, metadata = read_weights(weights, use_ema=ema)
+    fit = functools.partial(
+        load_into, backbone, source=str(weights), head=head, classifier_keys=classifier_keys(backbone)
+    )
+    try:
+        reset = fit(state)
+    except ModelError as error:
+        adapted = adapt_to_timm(backbone, state)
+        try:
+            reset = fit(adapted or {})
+        except HeadMismatchError:
+            raise
+        except ModelError:
+            raise error from None  # about the file as it is
+        log.info("%s: adapted by timm to this network (an older layout, or another input size)", weights)
     recorded = metadata.get("statistics")
     return (tuple(recorded[0]), tuple(recorded[1])) if recorded else None, bool(reset)
 

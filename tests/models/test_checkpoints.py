@@ -78,12 +78,28 @@ def test_moving_average_is_taken_on_request(tmp_path: Path, state: State) -> Non
     torch.save({"state_dict_ema": ema}, tmp_path / "ema.pt")
     assert_same(read_weights(tmp_path / "both.pt")[0], state)
     assert_same(read_weights(tmp_path / "both.pt", use_ema=True)[0], ema)
-    assert_same(read_weights(tmp_path / "one.pt", use_ema=True)[0], state)
     assert_same(read_weights(tmp_path / "ema.pt")[0], ema)
+    with pytest.raises(ModelError, match=r"one\.pt holds no moving average .*, only state_dict"):
+        read_weights(tmp_path / "one.pt", use_ema=True)
+
+
+def test_which_of_both_was_taken_is_logged(tmp_path: Path, state: State, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save({"state_dict": state, "state_dict_ema": state}, tmp_path / "both.pt")
+    with caplog.at_level("INFO"):
+        read_weights(tmp_path / "both.pt")
+    assert "state_dict and state_dict_ema; taking state_dict" in caplog.text
+
+
+def test_of_a_saved_distiller_the_student_is_taken(tmp_path: Path, state: State) -> None:
+    """As mdistiller's ``best`` holds them, the method's own modules among them."""
+    teacher = {key: value + 1 for key, value in state.items()}
+    whole = {**prefixed(state, "module.student."), **prefixed(teacher, "module.teacher.")}
+    torch.save({"model": {**whole, "module.connectors.0.weight": torch.ones(2)}}, tmp_path / "best.pth")
+    assert_same(read_weights(tmp_path / "best.pth")[0], state)
 
 
 def test_a_prefix_that_some_keys_lack_stays(tmp_path: Path) -> None:
-    mixed = {"student.fc.weight": torch.ones(2), "teacher.fc.weight": torch.ones(2)}
+    mixed = {"student.fc.weight": torch.ones(2), "fc.weight": torch.ones(2)}
     torch.save(mixed, tmp_path / "w.pt")
     assert_same(read_weights(tmp_path / "w.pt")[0], mixed)
 

@@ -9,7 +9,9 @@ from torch import nn
 
 from kdbench.errors import ModelError
 from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.fitting import TIMM_CANDIDATES, identify, load_into
+from kdbench.models.fitting import identify, load_into
+from kdbench.models.paper import OWN, PAPER
+from kdbench.models.registry import models
 
 FC = ("fc.weight", "fc.bias")
 
@@ -128,11 +130,13 @@ def test_every_network_of_ours_is_recognised(name: str) -> None:
         assert identify(CIFAR_MODELS[name](num_classes=37).state_dict()) == name
 
 
-@pytest.mark.parametrize("name", TIMM_CANDIDATES)
-def test_networks_of_timm_are_recognised(name: str) -> None:
+@pytest.mark.parametrize("name", [*PAPER, *OWN])
+def test_networks_of_the_tables_are_recognised(name: str) -> None:
+    expected = f"timm:{PAPER[name].tag.partition('.')[0]}" if name in PAPER else name
     with torch.device("meta"):
-        for num_classes in (0, 37):
-            assert identify(timm.create_model(name, num_classes=num_classes).state_dict()) == f"timm:{name}"
+        assert identify(models.get(name).build(num_classes=37).state_dict()) == expected
+        if name in PAPER:
+            assert identify(timm.create_model(expected[5:], num_classes=0).state_dict()) == expected
 
 
 def test_another_input_size_is_still_recognised_and_strangers_are_not() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 import kdbench
@@ -201,3 +203,46 @@ def test_a_fresh_head_cannot_teach(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"no classifier for 10 classes.*kdbench teacher"):
         kdbench.train(cfg)
     assert not (tmp_path / "runs").exists()
+
+
+def test_files_in_timms_older_layouts_and_of_other_input_sizes_load(tmp_path, caplog):
+    """Swin as timm 0.6 and its authors stored it; DINOv2 as published, at 518 pixels."""
+    torch.manual_seed(0)
+    swin = timm.create_model("swin_tiny_patch4_window7_224", num_classes=7)
+    moved = {"layers.1.downsample": "layers.0.downsample", "layers.2.downsample": "layers.1.downsample"}
+    moved |= {"layers.3.downsample": "layers.2.downsample", "head.fc": "head"}
+    old = {}
+    for key, value in swin.state_dict().items():
+        start = next((s for s in moved if key.startswith(s)), "")
+        old[moved[start] + key[len(start) :] if start else key] = value
+    old["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    old["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    torch.save({"state_dict": old}, tmp_path / "swin.pth")
+    with caplog.at_level("INFO"):
+        model = create_model("Swin-T", num_classes=7, weights=str(tmp_path / "swin.pth"), norm="imagenet")
+    assert "adapted by timm" in caplog.text
+    for key, value in swin.state_dict().items():
+        assert torch.equal(model.backbone.state_dict()[key], value), key
+
+    dino = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
+    assert dino.pos_embed.shape[1] == 1 + 37 * 37
+    save_file(dino.state_dict(), tmp_path / "dino.safetensors")
+    file = str(tmp_path / "dino.safetensors")
+    model = create_model("DINOv2 (ViT-S)", num_classes=7, weights=file, norm="imagenet", head="reset")
+    assert model.fresh_head
+    assert model.backbone.pos_embed.shape[1] == 1 + 16 * 16
+    assert torch.equal(model.backbone.blocks[3].mlp.fc1.weight, dino.blocks[3].mlp.fc1.weight)
+    published = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=224)
+    published.load_state_dict(checkpoint_filter_fn(dict(dino.state_dict()), published))
+    torch.testing.assert_close(model.backbone.pos_embed, published.pos_embed)
+    with pytest.raises(ModelError, match="holds no classifier"):
+        create_model("DINOv2 (ViT-S)", num_classes=7, weights=file, norm="imagenet")
+
+
+def test_the_filter_does_not_hide_what_is_wrong_with_a_file(tmp_path):
+    other = timm.create_model("vit_tiny_patch16_224", num_classes=7)
+    torch.save(other.state_dict(), tmp_path / "tiny.pth")
+    with pytest.raises(ModelError, match=r"does not fit this network"):
+        create_model("Swin-T", num_classes=7, weights=str(tmp_path / "tiny.pth"), norm="imagenet")
+    with pytest.raises(ModelError, match=r"of another shape"):
+        create_model("ViT-S", num_classes=7, weights=str(tmp_path / "tiny.pth"), norm="imagenet")
