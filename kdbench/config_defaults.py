@@ -50,7 +50,9 @@ def defaults() -> Tree:
             "MIXUP": 0.0,  # parameter of the Beta distribution; 0 = off
             "CUTMIX": 0.0,
             "MIXUP_SWITCH": 0.5,  # probability of cutmix where both are on
-            "CROP_PCT": 0.875,  # evaluation of image files: the centre of a resize to size / CROP_PCT
+            # evaluation: the centre of a resize to size / CROP_PCT; 0 = 0.875 for image files, all of an image in memory
+            "CROP_PCT": 0.0,
+            "EVAL_INTERPOLATION": "bilinear",  # bilinear | bicubic
         },
         "DISTILLER": {
             "TYPE": "NONE",
@@ -114,6 +116,7 @@ WORD_OR_LIST = {f"{role}.{key}" for role in ("TEACHER", "STUDENT") for key in ("
 CHOICES: dict[str, tuple[str, ...]] = {
     "AUGMENT.CROP": ("auto", "none", "pad", "rrc"),
     "AUGMENT.INTERPOLATION": ("bilinear", "bicubic", "random"),
+    "AUGMENT.EVAL_INTERPOLATION": ("bilinear", "bicubic"),
     "TEACHER.HEAD": ("strict", "reset"),
     "STUDENT.HEAD": ("strict", "reset"),
     "TEACHER.FREEZE": ("", "backbone"),
@@ -140,7 +143,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "AUGMENT.MIXUP": (0.0, 1e3),
     "AUGMENT.CUTMIX": (0.0, 1e3),
     "AUGMENT.MIXUP_SWITCH": (0.0, 1.0),
-    "AUGMENT.CROP_PCT": (0.01, 1.0),
+    "AUGMENT.CROP_PCT": (0.0, 1.0),
     "TEACHER.FLOOR": (-1.0, 1.0),
     "SOLVER.BATCH_SIZE": (1, 10**6),
     "SOLVER.EPOCHS": (1, 10**6),

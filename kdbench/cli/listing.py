@@ -12,6 +12,8 @@ from typing import Any
 
 from kdbench.errors import KdbenchError, did_you_mean
 
+#: of timm's and torchvision's names more than this many are only named: a spec takes a moment, and there are 1,400
+_MANY = 20
 _KINDS = ("methods", "models", "datasets")
 
 
@@ -93,15 +95,17 @@ def vars_of(cls: type) -> dict[str, Any]:
 
 
 def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
-    if args.pattern.startswith("timm:"):
-        from kdbench.models.catalog import describe
+    from kdbench.models.catalog import build_catalog, describe, read_catalog
+
+    if args.pattern.startswith(("timm:", "torchvision:")):
         from kdbench.models.zoo import list_models
 
         names = list_models(args.pattern)
-        return [describe(name) for name in names] if args.detail else [{"name": name} for name in names]
-    from kdbench.models.catalog import build_catalog, read_catalog
-
-    rows = build_catalog() if _plugins(args, "kdbench.models") else read_catalog()
+        if len(names) > _MANY and not (args.detail or args.json):
+            return [{"name": name} for name in names]
+        rows = [describe(name) for name in names]
+    else:
+        rows = build_catalog() if _plugins(args, "kdbench.models") else read_catalog()
     shown = []
     for row in rows:
         size = f"{row['input']}" + ("+" if row["any_size"] else "")

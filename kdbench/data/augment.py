@@ -19,7 +19,7 @@ from kdbench.data.augment_colour import jitter, jitter_draws
 from kdbench.data.augment_erase import erase, erase_boxes
 from kdbench.data.augment_policy import apply_policy, make_policy
 from kdbench.data.crops import box_draws, enlarge, flip_some, pad_crop, random_boxes, resize
-from kdbench.data.decode import RandomCut
+from kdbench.data.decode import CentreCut, RandomCut
 from kdbench.data.mixing import mix_pairs, mixing_draws, soft_labels
 from kdbench.data.resample import crop_resize
 from kdbench.data.rows import to_bytes
@@ -37,7 +37,7 @@ class Augment:
         pad: pixels on each side, for ``pad``.
         flip: probability of a horizontal flip.
         scale, ratio: area and aspect ratio of ``rrc``, as in torchvision.
-        interpolation: ``bilinear``, ``bicubic`` or ``random`` (one of them a sample), for ``rrc``.
+        interpolation: ``bilinear``, ``bicubic`` or ``random`` (one of them a sample), for ``rrc`` and RandAugment's geometry.
         size: side of the result; 0 = as the images are.
         color_jitter: strength of brightness, contrast and saturation; a policy in ``auto`` takes its place, as in timm.
         auto: ``rand-...`` (timm's RandAugment), ``cifar`` (AutoAugment) or nothing.
@@ -117,7 +117,7 @@ class Augment:
         """
         streams = _streams(seed, epoch, draw)
         flipped = streams("flip").uniform(1)[:, 0] < self.flip if self.flip > 0 else None
-        policy = make_policy(self.auto)
+        policy = make_policy(self.auto, self.interpolation)
         # Policies work on uint8; without one, the division by 255 is done while the images are still small.
         unit = 1.0 if policy else 255.0
         if cut and self.crop == "rrc":
@@ -180,6 +180,7 @@ def _streams(seed: int, epoch: int, draw: Tensor) -> Callable[[str], CounterRNG]
     return lambda stream: CounterRNG(seed, f"augment/{stream}", epoch, draw)
 
 
-def evaluation_images(images: Tensor, size: int) -> Tensor:
-    """(B, 3, H, W) uint8 -> (B, 3, S, S) float in [0, 1], nothing drawn; size 0 = as they are."""
-    return resize(images.float().div_(255.0), size)
+def evaluation_images(images: Tensor, cut: CentreCut) -> Tensor:
+    """(B, 3, H, W) uint8 -> (B, 3, S, S) float in [0, 1], nothing drawn."""
+    # Bicubic overshoots; the clamp is what the conversion to bytes does elsewhere.
+    return cut(images.float().div_(255.0)).clamp_(0.0, 1.0)

@@ -155,7 +155,7 @@ def warp(images: Tensor, maps: Tensor, fill: tuple[float, float, float], mode: s
         images: (G, 3, H, W) uint8.
         maps: (G, 2, 3) of :func:`matrices`.
         fill: one value a channel, 0..255.
-        mode: ``bilinear`` or ``nearest``.
+        mode: ``bilinear``, ``bicubic`` (PyTorch's kernel, a = -0.75, where PIL's geometry takes a = -1) or ``nearest``.
     """
     height, width = images.shape[-2:]
     # From pixels, centres at halves, to grid_sample's coordinates in [-1, 1]; affine_grid takes ten times as long.
@@ -168,8 +168,10 @@ def warp(images: Tensor, maps: Tensor, fill: tuple[float, float, float], mode: s
     colour = torch.tensor(fill, device=images.device).view(1, 3, 1, 1)
     # Outside counts as zero, so with the fill colour at zero the border blends into it.
     moved = F.grid_sample(images.float().sub_(colour), grid, mode=mode, padding_mode="zeros", align_corners=False)
-    # A weighted mean cannot leave 0..255. PIL cuts a mean's fraction off; the margin is for values that are whole.
-    return to_bytes(moved.add_(colour + (0.5 if mode == "nearest" else 2.0**-8)))
+    # PIL cuts a mean's fraction off; the margin is for values that are whole.
+    moved.add_(colour + (0.5 if mode == "nearest" else 2.0**-8))
+    # A mean with weights of both signs can leave 0..255, the others cannot.
+    return to_bytes(moved.clamp_(0.0, 255.0) if mode == "bicubic" else moved)
 
 
 def apply_op(

@@ -1,8 +1,7 @@
 """RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): what each sample drew.
 
 A policy says for each of its layers what every sample does; :func:`apply_policy` then runs each operation once, on the
-group of samples that drew it. timm draws bilinear or bicubic for each geometric operation; here they are always
-bilinear.
+group of samples that drew it (a geometric one once for each interpolation).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy
 
-from kdbench.data.augment_ops import apply_op
+from kdbench.data.augment_ops import GEOMETRIC, apply_op
 from kdbench.data.rows import put_rows, take_rows
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
@@ -38,12 +37,14 @@ class Layer:
         applied: (B,) bool.
         level: (B,) float strength, in the policy's own unit.
         negative: (B,) bool, the other direction for operations that have one.
+        cubic: (B,) bool, geometric operations are bicubic instead of the policy's mode.
     """
 
     op: Tensor
     applied: Tensor
     level: Tensor
     negative: Tensor
+    cubic: Tensor
 
 
 class Policy(Protocol):
@@ -79,6 +80,8 @@ class RandAugment:
         prob: ``p``, probability that a layer does something.
         increasing: ``inc``, operations grow stronger with the level.
         maximum: ``mmax``, where levels are cut off.
+        interpolation: of geometric operations: ``bilinear``, ``bicubic``, or ``random``: one of them for each operation,
+            as timm does where the crop's interpolation is random.
     """
 
     magnitude: float = 10.0
@@ -87,6 +90,7 @@ class RandAugment:
     prob: float = 0.5
     increasing: bool = False
     maximum: float = _LEVELS
+    interpolation: str = "bilinear"
     mode: str = "bilinear"
     names: tuple[str, ...] = (
         "AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast",
@@ -94,7 +98,7 @@ class RandAugment:
     )  # fmt: skip
 
     @classmethod
-    def parse(cls, text: str) -> RandAugment:
+    def parse(cls, text: str, interpolation: str = "bilinear") -> RandAugment:
         """From timm's string.
 
         Raises:
@@ -112,7 +116,7 @@ class RandAugment:
         if values.get("std", 0.0) > 100:
             values["std"] = math.inf
         layers, increasing = int(values.pop("layers", 2)), bool(values.pop("increasing", 0))
-        return cls(layers=layers, increasing=increasing, **values)  # type: ignore[arg-type]
+        return cls(layers=layers, increasing=increasing, interpolation=interpolation, **values)  # type: ignore[arg-type]
 
     def draw(self, streams: Streams) -> list[Layer]:
         rng = streams("rand")
@@ -124,8 +128,18 @@ class RandAugment:
         else:
             noise = torch.full((len(rng.index), self.layers), self.magnitude, device=rng.index.device)
         levels = noise.clamp(0.0, self.maximum)
+        if self.interpolation == "random":
+            cubic = streams("rand-interpolation").uniform(self.layers) < 0.5
+        else:
+            cubic = torch.full_like(levels, self.interpolation == "bicubic", dtype=torch.bool)
         return [
-            Layer((part[:, 0] * len(self.names)).long(), part[:, 1] < self.prob, levels[:, i], part[:, 2] < 0.5)
+            Layer(
+                (part[:, 0] * len(self.names)).long(),
+                part[:, 1] < self.prob,
+                levels[:, i],
+                part[:, 2] < 0.5,
+                cubic[:, i],
+            )
             for i, part in enumerate(u)
         ]
 
@@ -171,8 +185,10 @@ class CifarPolicy:
         u = streams("auto").uniform(5)
         table = self._table.to(u.device)
         rows = table[(u[:, 0] * len(table)).long()]
+        never = torch.zeros(len(u), dtype=torch.bool, device=u.device)
         return [
-            Layer(rows[:, i, 0].long(), u[:, 1 + i] <= rows[:, i, 1], rows[:, i, 2], u[:, 3 + i] < 0.5) for i in (0, 1)
+            Layer(rows[:, i, 0].long(), u[:, 1 + i] <= rows[:, i, 1], rows[:, i, 2], u[:, 3 + i] < 0.5, never)
+            for i in (0, 1)
         ]
 
     def argument(self, name: str, layer: Layer, chosen: Tensor, side: int) -> Tensor:
@@ -190,8 +206,9 @@ class CifarPolicy:
 
 
 @lru_cache(maxsize=8)
-def make_policy(text: str) -> Policy | None:
-    """The policy of ``AUGMENT.AUTO``: nothing, ``rand-...`` or ``cifar``.
+def make_policy(text: str, interpolation: str = "bilinear") -> Policy | None:
+    """The policy of ``AUGMENT.AUTO``: nothing, ``rand-...`` or ``cifar``; RandAugment's geometry takes the crop's
+    ``interpolation``, as in timm.
 
     Raises:
         ConfigError: none of these.
@@ -201,7 +218,7 @@ def make_policy(text: str) -> Policy | None:
     if text == "cifar":
         return CifarPolicy()
     if text.split("-")[0] == "rand":
-        return RandAugment.parse(text)
+        return RandAugment.parse(text, interpolation)
     raise ConfigError(f"AUGMENT.AUTO: {text!r} is neither 'rand-...', as in rand-m9-mstd0.5-inc1, nor 'cifar'")
 
 
@@ -221,7 +238,13 @@ def apply_policy(policy: Policy, images: Tensor, streams: Streams, fill: tuple[f
     for layer in policy.draw(streams):
         for number in torch.unique(layer.op[layer.applied]).tolist():
             name = policy.names[number]
-            chosen = torch.nonzero((layer.op == number) & layer.applied).flatten()
-            argument = policy.argument(name, layer, chosen, images.shape[-1])
-            put_rows(images, chosen, apply_op(name, take_rows(images, chosen), argument, colour, policy.mode))
+            group = (layer.op == number) & layer.applied
+            parts = {policy.mode: group}
+            if name in GEOMETRIC:
+                parts = {policy.mode: group & ~layer.cubic, "bicubic": group & layer.cubic}
+            for mode, part in parts.items():
+                chosen = torch.nonzero(part).flatten()
+                if len(chosen):
+                    argument = policy.argument(name, layer, chosen, images.shape[-1])
+                    put_rows(images, chosen, apply_op(name, take_rows(images, chosen), argument, colour, mode))
     return images

@@ -36,6 +36,12 @@ def cub200(root: str, allow_partial: bool = False, verify: bool = False, max_bro
     paths = _table(top / "images.txt")
     labels = _numbers(top / "image_class_labels.txt", paths, 1, len(classes))
     in_train = _numbers(top / "train_test_split.txt", paths, 0, 1)
+    for key, path in paths.items():
+        folder, named = path.partition("/")[0], classes[labels[key] - 1]
+        if folder != named:
+            raise DataError(
+                f"{top / 'images.txt'}: image {key} lies in {folder!r}, but its class is {named!r}; {_REMEDY}"
+            )
     splits = []
     for wanted in (1, 0):
         ids = [key for key in paths if in_train[key] == wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,17 @@ def decode(path: Path) -> Tensor:
 
 @dataclass(frozen=True)
 class CentreCut:
-    """For evaluation: the shorter side to ``round(size / crop_pct)``, then the centre, exactly as torchvision does."""
+    """For evaluation: the shorter side to ``floor(size / crop_pct)`` as in timm, then the centre, exactly as torchvision
+    does either; ``interpolation`` is ``bilinear`` or ``bicubic``."""
 
     size: int
     crop_pct: float = 0.875
+    interpolation: str = "bilinear"
 
-    def __call__(self, image: Tensor, row: int) -> Tensor:
-        resized = TF.resize(image, [round(self.size / self.crop_pct)], antialias=True)
+    def __call__(self, image: Tensor, row: int = 0) -> Tensor:
+        """(..., h, w), uint8 or float -> (..., S, S)."""
+        side = math.floor(self.size / self.crop_pct)
+        resized = TF.resize(image, [side], interpolation=TF.InterpolationMode(self.interpolation), antialias=True)
         return TF.center_crop(resized, [self.size, self.size])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdbench.data.files import FileSplit, check_count, class_folders, file_source, require_folder
 from kdbench.data.source import DataSource, register_dataset
-from kdbench.errors import DataError
+from kdbench.errors import DataError, did_you_mean
 
 CLASSES, TRAIN, VAL = 1000, 1_281_167, 50_000
 _VAL_PER_CLASS = 50
@@ -31,7 +31,7 @@ def imagenet(
     Args:
         root: holds ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``.
         classes: 0 = all; a number = that many first WordNet ids; or a list of ids.
-        allow_partial: accept other numbers of images and classes.
+        allow_partial: accept other numbers of images and classes, and other class names.
         verify: decode every image at the start.
         max_broken: how many broken images ``verify`` may leave out of a split.
 
@@ -48,6 +48,7 @@ def imagenet(
             check_count("training images", top / "train", len(files), TRAIN, _REMEDY)
         expected = VAL if chosen is None else _VAL_PER_CLASS * len(names)
         check_count("validation images", top / "val", len(val_files), expected, _REMEDY)
+        _check_names(top / "train", names)
     return file_source(
         "imagenet",
         FileSplit(top / "train", files, labels),
@@ -56,6 +57,18 @@ def imagenet(
         verify=verify,
         max_broken=max_broken,
     )
+
+
+def _check_names(where: Path, names: Sequence[str]) -> None:
+    from timm.data import ImageNetInfo
+
+    official = ImageNetInfo("imagenet-1k").label_names()
+    strange = sorted(set(names) - set(official))
+    if strange:
+        raise DataError(
+            f"{where}: class folder {strange[0]!r} is no WordNet id of ILSVRC 2012{did_you_mean(strange[0], official)}, "
+            f"and {len(strange) - 1} more; {_REMEDY} (DATASET.OPTIONS.allow_partial accepts other names)"
+        )
 
 
 def _choose(train: Path, classes: int | Sequence[str]) -> list[str] | None:

@@ -186,21 +186,23 @@ def evaluation_batches(
     world: int = 1,
     *,
     workers: int = 0,
-    crop_pct: float = 0.875,
+    crop_pct: float = 0.0,
+    interpolation: str = "bilinear",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(images, labels) of a split in its own order, nothing drawn; every sample is seen by exactly one rank.
 
-    Images in memory are resized to ``size``; image files are resized to ``size / crop_pct`` and cut in the centre.
+    Images are resized to ``size / crop_pct`` and cut in the centre; ``crop_pct`` 0 is 0.875 for image files, and 1 (all of
+    it) for images in memory. ``size`` 0 leaves images in memory as they are.
     """
     positions = torch.arange(rank, len(split), world)
+    in_files = isinstance(split, FileSplit)
+    cut = CentreCut(size or split.image_size, crop_pct or (0.875 if in_files else 1.0), interpolation)
 
     def read(part: Tensor) -> Tensor:
-        if isinstance(split, FileSplit):
-            return split.fetch_cut(part, CentreCut(size or split.image_size, crop_pct))
-        return split.fetch(part)
+        return split.fetch_cut(part, cut) if isinstance(split, FileSplit) else split.fetch(part)
 
     parts = positions.split(batch_size)
     for part, images in zip(parts, ahead(read, parts, workers)):
         there = images.to(device)
-        done = there.float().div_(255.0) if isinstance(split, FileSplit) else evaluation_images(there, size)
+        done = there.float().div_(255.0) if in_files or not size else evaluation_images(there, cut)
         yield done, split.labels[part].to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,8 @@ def score(
     batch_size: int,
     runtime: Runtime,
     size: int = 0,
-    crop_pct: float = 0.875,
+    crop_pct: float = 0.0,
+    interpolation: str = "bilinear",
     workers: int = 0,
 ) -> Score:
     """Evaluate on every image once; counts are summed over the processes, without padding.
@@ -42,15 +44,17 @@ def score(
         batch_size: of one process.
         runtime: device and processes.
         size: side to which images are resized first; 0 = as they are.
-        crop_pct: share of an image file that the centre crop keeps.
+        crop_pct, interpolation: of the resize and the centre crop, see
+            :func:`kdbench.data.loader.evaluation_batches`.
         workers: threads that read image files in advance.
     """
     training = model.training
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64)
     top = min(5, model.spec.num_classes)
+    how: dict[str, Any] = {"workers": workers, "crop_pct": crop_pct, "interpolation": interpolation}
     for images, labels in evaluation_batches(
-        split, batch_size, size, runtime.device, runtime.rank, runtime.world, workers=workers, crop_pct=crop_pct
+        split, batch_size, size, runtime.device, runtime.rank, runtime.world, **how
     ):
         logits = model(images).logits.float()
         hits = logits.topk(top, dim=1).indices == labels[:, None]

@@ -135,6 +135,7 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
         runtime=runtime,
         size=size,
         crop_pct=cfg.AUGMENT.CROP_PCT,
+        interpolation=cfg.AUGMENT.EVAL_INTERPOLATION,
     )
 
 

@@ -57,7 +57,8 @@ class TeacherSource:
         teacher.pop("WEIGHTS")
         teacher.pop("FLOOR")
         shown = {"data": data.fingerprint(), "image_size": image_size(cfg, data), "teacher": teacher}
-        self.gate_key = cache_key({**shown, "crop_pct": cfg.AUGMENT.CROP_PCT, "device": runtime.device.type})
+        cut = [cfg.AUGMENT.CROP_PCT, cfg.AUGMENT.EVAL_INTERPOLATION]
+        self.gate_key = cache_key({**shown, "cut": cut, "device": runtime.device.type})
         self.key_parts = {
             **shown,
             "augment": asdict(loader.augment),
@@ -109,10 +110,9 @@ class TeacherSource:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         batch, size = self.cfg.DATASET.TEST.BATCH_SIZE, image_size(self.cfg, self.data)
-        crop_pct = self.cfg.AUGMENT.CROP_PCT
-        result = score(
-            self.network, self.data.test, batch_size=batch, runtime=self.runtime, size=size, crop_pct=crop_pct
-        )
+        node = self.cfg.AUGMENT
+        how = {"size": size, "crop_pct": node.CROP_PCT, "interpolation": node.EVAL_INTERPOLATION}
+        result = score(self.network, self.data.test, batch_size=batch, runtime=self.runtime, **how)
         return result.top1
 
     def remember(self, top1: float) -> None:

@@ -178,6 +178,7 @@ class Trainer:
             runtime=self.runtime,
             size=image_size(self.cfg, self.data),
             crop_pct=self.cfg.AUGMENT.CROP_PCT,
+            interpolation=self.cfg.AUGMENT.EVAL_INTERPOLATION,
             workers=self.cfg.DATASET.NUM_WORKERS,
         )
 

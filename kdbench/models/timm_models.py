@@ -6,7 +6,8 @@ import difflib
 import functools
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -71,8 +72,7 @@ def timm_entry(name: str) -> ModelEntry:
         input_size=size if fixed or _family(module) != "cnn" else max(min(size, 224), _least(config)),
         any_size=not fixed,
         size_option="img_size" if fixed else "",
-        tag=f"timm {name}",
-        about=f"timm {name}",
+        tag=f"timm {name}" if tag or not (config and config.tag) else f"timm {name}.{config.tag}",
         headless=bool(config and config.num_classes == 0),
     )
 
@@ -101,8 +101,12 @@ def load_pretrained(
     config: Any = getattr(backbone, "pretrained_cfg", None)
     if not config or not any(config.get(key) for key in ("url", "hf_hub_id", "file")):
         raise ModelError(f"{entry.name} has no published weights; leave WEIGHTS empty or name a file")
+    log.info(
+        "loading the published weights of %s (where the hub cannot be reached, it is tried for a minute)", entry.name
+    )
     try:
-        source = entry.build(num_classes=num_classes, pretrained=True, **options)
+        with _quiet("huggingface_hub"):  # a line for each of its retries
+            source = entry.build(num_classes=num_classes, pretrained=True, **options)
     except (OSError, RuntimeError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
@@ -114,6 +118,17 @@ def load_pretrained(
     own.update({key: value for key, value in source.state_dict().items() if key not in left_out})
     backbone.load_state_dict(own)
     return (tuple(config["mean"]), tuple(config["std"])), fresh
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def adapt_to_timm(backbone: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

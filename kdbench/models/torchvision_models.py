@@ -47,7 +47,6 @@ def torchvision_entry(name: str) -> ModelEntry:
         any_size=not fixed,
         size_option="image_size" if name.startswith("vit_") else "input_size" if fixed else "",
         tag=f"torchvision {name}",
-        about=f"torchvision {name}",
     )
 
 

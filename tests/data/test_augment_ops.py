@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy, _
 
 from kdbench.data.augment_colour import jitter
 from kdbench.data.augment_ops import COLOUR, GEOMETRIC, apply_op
-from kdbench.data.augment_policy import CifarPolicy, Layer, RandAugment, make_policy
+from kdbench.data.augment_policy import CifarPolicy, Layer, RandAugment, apply_policy, make_policy
 from kdbench.errors import ConfigError
+from kdbench.random import CounterRNG
 
 PICTURES = [picture(seed, 64, 64) for seed in range(6)]
 IMAGES = torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in PICTURES])
@@ -105,6 +107,42 @@ def test_geometry_equals_timm(name, argument, reference):
     assert difference.float().median() == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "reference"), [("ShearX", 0.27, timm_ops.shear_x), ("Rotate", 27.0, timm_ops.rotate)]
+)
+def test_bicubic_geometry_is_nearest_to_timms_bicubic(name, argument, reference):
+    """PyTorch's kernel is not PIL's, but no other interpolation is as near to it."""
+    kwargs = {"resample": Image.Resampling.BICUBIC, "fillcolor": tuple(int(f) for f in FILL)}
+    expected = as_tensor([reference(p, argument, **dict(kwargs)) for p in PICTURES]).float()
+    angle = torch.full((6,), argument, dtype=torch.float64)
+    error = {
+        m: (apply_op(name, IMAGES, angle, FILL, m) - expected)[..., 16:48, 16:48].abs().mean()
+        for m in ("bilinear", "bicubic", "nearest")
+    }
+    assert error["bicubic"] < 0.6 * min(error["bilinear"], error["nearest"])
+
+
+def test_geometry_takes_the_interpolation_that_was_drawn():
+    """Rotations alone, half of them bicubic; the rest of a policy does not ask."""
+    draw = torch.arange(400)
+    policy = make_policy("rand-m9-p1.0-n1", "random")
+    (layer,) = policy.draw(lambda stream: CounterRNG(0, stream, 1, draw))
+    assert 0.4 < layer.cubic.float().mean() < 0.6
+    for name, share in (("bilinear", 0), ("bicubic", 1)):
+        (fixed,) = make_policy("rand-m9-p1.0-n1", name).draw(lambda stream: CounterRNG(0, stream, 1, draw))
+        assert fixed.cubic.float().mean() == share
+        assert torch.equal(fixed.op, layer.op)
+    images = IMAGES[:1].expand(400, -1, -1, -1).contiguous()
+    got = apply_policy(policy, images.clone(), lambda stream: CounterRNG(0, stream, 1, draw), FILL)
+    rotate = torch.nonzero(layer.op == policy.names.index("Rotate")).flatten()
+    argument = policy.argument("Rotate", layer, rotate, images.shape[-1])
+    for mode, chosen in (("bicubic", layer.cubic[rotate]), ("bilinear", ~layer.cubic[rotate])):
+        assert chosen.any()
+        assert torch.equal(
+            got[rotate[chosen]], apply_op("Rotate", images[rotate[chosen]], argument[chosen], FILL, mode)
+        )
+
+
 @pytest.mark.parametrize("name", GEOMETRIC)
 def test_each_image_has_its_own_argument(name):
     argument = torch.linspace(-0.4, 0.4, 6).double() * (60 if name == "Rotate" else 1)
@@ -130,7 +168,7 @@ def test_cifar_policy_equals_torchvision():
             name = op + "Rel" * op.startswith("Translate")
             values, signed = meta[op]
             value = float(values[level]) if level is not None else 0.0
-            layer = Layer(torch.tensor([0]), torch.tensor([True]), torch.tensor([level or 0]), torch.tensor([False]))
+            layer = Layer(torch.tensor([0]), *(torch.tensor([v]) for v in (True, level or 0, False, False)))
             argument = ours.argument(name, layer, torch.tensor([0]), 64)
             got = apply_op(name, IMAGES[:1], argument, mode=ours.mode)
             if name in ("TranslateXRel", "TranslateYRel", "ShearX"):
@@ -161,9 +199,10 @@ def test_arguments_equal_timms(increasing):
             torch.ones(count, dtype=torch.bool),
             torch.tensor(levels, dtype=torch.float64),
             torch.zeros(count, dtype=torch.bool),
+            torch.zeros(count, dtype=torch.bool),
         )
         got = policy.argument(name, layer, torch.arange(count), 64).tolist()
-        opposite = Layer(layer.op, layer.applied, layer.level, ~layer.negative)
+        opposite = replace(layer, negative=~layer.negative)
         other = policy.argument(name, opposite, torch.arange(count), 64).tolist()
         for value, mirrored, level in zip(got, other, levels):
             # timm draws the sign itself; either is right

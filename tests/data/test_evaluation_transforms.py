@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2 as T
 import torchvision.transforms.v2.functional as TF
 from replicas import class_tree, picture
+from timm.data import create_transform
 from torchvision.transforms.functional import convert_image_dtype
 
-from kdbench.data.augment import evaluation_images
 from kdbench.data.crops import box_draws, boxes_from_draws, enlarge, pad_crop
 from kdbench.data.decode import CentreCut, RandomCut, decode
 from kdbench.data.folder import folder
 from kdbench.data.loader import evaluation_batches
 from kdbench.data.resample import crop_resize
+from kdbench.data.source import MemorySplit
 from kdbench.random import CounterRNG
 
 
-@pytest.mark.parametrize(("size", "crop_pct"), [(40, 0.875), (32, 1.0), (24, 0.95)])
-def test_files_equal_torchvision(tmp_path, size, crop_pct):
+@pytest.mark.parametrize(
+    ("size", "crop_pct", "mode"), [(40, 0.875, "bilinear"), (32, 1.0, "bicubic"), (24, 0.95, "bicubic")]
+)
+def test_files_equal_torchvision(tmp_path, size, crop_pct, mode):
     split = folder(str(class_tree(tmp_path, ["a", "b"], {"train": 3, "val": 3}))).test
-    reference = T.Compose([T.Resize(round(size / crop_pct), antialias=True), T.CenterCrop(size)])
+    resize = T.Resize(math.floor(size / crop_pct), TF.InterpolationMode(mode), antialias=True)
+    reference = T.Compose([resize, T.CenterCrop(size)])
     expected = torch.stack([convert_image_dtype(reference(decode(split.root / f))) for f in split.files])
-    got = torch.cat([x for x, _ in evaluation_batches(split, 4, size, "cpu", crop_pct=crop_pct)])
+    got = torch.cat([x for x, _ in evaluation_batches(split, 4, size, "cpu", crop_pct=crop_pct, interpolation=mode)])
     assert torch.equal(got, expected)
-    assert torch.equal(
-        CentreCut(size, crop_pct)(decode(split.root / split.files[0]), 0).float().div(255.0), expected[0]
-    )
+    cut = CentreCut(size, crop_pct, mode)
+    assert torch.equal(cut(decode(split.root / split.files[0])).float().div(255.0), expected[0])
+
+
+@pytest.mark.parametrize(("size", "crop_pct"), [(224, 0.9), (224, 0.875), (224, 0.95), (240, 0.9), (256, 0.95)])
+def test_sizes_are_timms(size, crop_pct):
+    ours = CentreCut(size, crop_pct)(torch.zeros(3, 50, 70))
+    steps = create_transform(size, is_training=False, crop_pct=crop_pct).transforms
+    assert ours.shape[-2:] == (size, size)
+    cut = CentreCut(size, crop_pct)
+    gradient = torch.linspace(0, 1, 70).expand(3, 50, 70)
+    side = steps[0].size if isinstance(steps[0].size, int) else steps[0].size[0]
+    expected = TF.center_crop(TF.resize(gradient, [side], antialias=True), [size, size])
+    assert torch.equal(cut(gradient), expected)
 
 
 @pytest.mark.parametrize("size", [0, 32, 64, 20, 224])
@@ -37,7 +54,17 @@ def test_memory_equals_torchvision(size):
     expected = convert_image_dtype(images)  # as ToTensor does; v2's ToDtype rounds the last bit otherwise
     if size:
         expected = T.Resize((size, size), antialias=True)(expected)
-    assert torch.equal(evaluation_images(images, size), expected)
+    split = MemorySplit(images, torch.zeros(5, dtype=torch.int64))
+    assert torch.equal(next(iter(evaluation_batches(split, 5, size, "cpu")))[0], expected)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_memory_is_cut_in_the_centre_where_it_is_asked_for(mode):
+    images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    large = TF.resize(convert_image_dtype(images), [256, 256], TF.InterpolationMode(mode), antialias=True)
+    split = MemorySplit(images, torch.zeros(5, dtype=torch.int64))
+    got = next(iter(evaluation_batches(split, 5, 224, "cpu", crop_pct=0.875, interpolation=mode)))[0]
+    torch.testing.assert_close(got, TF.center_crop(large, [224, 224]).clamp(0, 1), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])

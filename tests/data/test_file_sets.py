@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import functools
 import logging
+import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -139,6 +143,12 @@ def test_imagenet_classes(nets, monkeypatch):
         imagenet.imagenet(str(nets), classes=2)
     monkeypatch.setattr(imagenet, "_VAL_PER_CLASS", 2)
     assert len(imagenet.imagenet(str(nets), classes=2).test) == 4
+    for part in ("train", "val"):
+        (nets / part / WNIDS[0]).rename(nets / part / "n01440765")
+    with pytest.raises(DataError, match=r"'n01440765' is no WordNet id of ILSVRC 2012 \(did you mean 'n01440764'"):
+        imagenet.imagenet(str(nets), classes=["n01440765"])
+    for part in ("train", "val"):
+        (nets / part / "n01440765").rename(nets / part / WNIDS[0])
     with pytest.raises(DataError, match="holds 4 class folders"):
         imagenet.imagenet(str(nets), classes=5)
     with pytest.raises(DataError, match=r"class folder 'n0' is missing \(1 in all\)"):
@@ -176,6 +186,11 @@ def test_cub(tmp_path):
     [
         ("image_class_labels.txt", "1 9\n", r"image 1 has '9', expected 1\.\.3"),
         ("image_class_labels.txt", "1 one\n", "image 1 has 'one'"),
+        (
+            "image_class_labels.txt",
+            "\n".join(f"{i} 1" for i in range(1, 13)),
+            "image 5 lies in '002.Bird_1', but its class is",
+        ),
         ("train_test_split.txt", "2 1\n", "image 1 has 'no value'"),
         ("train_test_split.txt", "1 1\n1 0\n", "number 1 stands twice"),
     ],
@@ -212,7 +227,38 @@ def test_aircraft(tmp_path):
     with pytest.raises(DataError, match=r"unknown variant '707-32' \(did you mean '707-320'"):
         aircraft.aircraft(str(tmp_path))
     with pytest.raises(DataError, match=r"no such folder; download fgvc"):
-        aircraft.aircraft(str(tmp_path / "x"))
+        aircraft.aircraft(str(tmp_path / "x"), download=False)
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder, and the address under which it is served."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_aircraft_is_downloaded_whole_or_not_at_all(tmp_path, monkeypatch, served):
+    folder, address = served
+    aircraft_replica(tmp_path / "there")
+    archive = folder / "fgvc-aircraft-2013b.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "there" / "fgvc-aircraft-2013b", "fgvc-aircraft-2013b")
+    monkeypatch.setattr(tvd.FGVCAircraft, "_URL", f"{address}/{archive.name}")
+    here = tmp_path / "here"
+    assert len(aircraft.aircraft(str(here), allow_partial=True).train) > 0
+    assert [p.name for p in here.iterdir()] == ["fgvc-aircraft-2013b"]
+    archive.write_bytes(archive.read_bytes()[:500])
+    for reason in ("", "HTTP Error 404"):
+        with pytest.raises(DataError, match=f"cannot be downloaded .*{reason}.*; download fgvc-aircraft") as caught:
+            aircraft.aircraft(str(tmp_path / "cut"))
+        assert "\n" not in str(caught.value)
+        assert list((tmp_path / "cut").iterdir()) == []
+        archive.unlink(missing_ok=True)
 
 
 def test_other_formats_are_rgb(tmp_path):
