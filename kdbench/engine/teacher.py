@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -19,12 +18,13 @@ from yacs.config import CfgNode
 from kdbench.config import to_dict
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
-from kdbench.data.teacher_cache import CacheLayout, TeacherCache, ViewWriter, cache_key
+from kdbench.data.teacher_cache import CacheLayout, TeacherCache, cache_key
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.engine.build import build_teacher, image_size
 from kdbench.engine.evaluation import score
 from kdbench.engine.run_folder import write_atomically
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher_views import EpochViews
 from kdbench.errors import DataError
 from kdbench.models.checkpoints import file_sha256
 from kdbench.models.features import FeatureModel
@@ -74,11 +74,10 @@ class TeacherSource:
             "world": runtime.world,
         }
         self.cache = TeacherCache(self.root, cache_key(self.key_parts), int(node.MAX_GB * 1e9))
-        self.meta = self.cache.read_meta() if node.ENABLED else None
+        self.meta = runtime.from_main(self.cache.read_meta() if node.ENABLED and runtime.is_main else None)
         self._network: FeatureModel | None = None
-        self.serves = False
-        self._rows: Any = None
-        self._writer: ViewWriter | None = None
+        #: the cached views, once :meth:`serve` has found that the method's outputs go through them
+        self.views: EpochViews | None = None
 
     @property
     def network(self) -> FeatureModel:
@@ -103,17 +102,26 @@ class TeacherSource:
 
     def top1(self) -> float:
         """The teacher's accuracy on the test split (percent), measured once per teacher and data set."""
+        known = self.runtime.from_main(self._recorded_top1() if self.runtime.is_main else None)
+        if known is not None:
+            return known
+        result = score(
+            self.network,
+            self.data.test,
+            batch_size=self.cfg.DATASET.TEST.BATCH_SIZE,
+            runtime=self.runtime,
+            size=image_size(self.cfg, self.data),
+            crop_pct=self.cfg.AUGMENT.CROP_PCT,
+            workers=self.cfg.DATASET.NUM_WORKERS,
+        )
+        return result.top1
+
+    def _recorded_top1(self) -> float | None:
         file = self.root / "accuracy" / f"{self.gate_key}.json"
         try:
             return float(json.loads(file.read_text(encoding="utf-8"))["top1"])
         except (OSError, ValueError, KeyError, TypeError):
-            pass
-        batch, size = self.cfg.DATASET.TEST.BATCH_SIZE, image_size(self.cfg, self.data)
-        crop_pct = self.cfg.AUGMENT.CROP_PCT
-        result = score(
-            self.network, self.data.test, batch_size=batch, runtime=self.runtime, size=size, crop_pct=crop_pct
-        )
-        return result.top1
+            return None
 
     def remember(self, top1: float) -> None:
         """Record what later runs need not measure: the accuracy, and (with the cache on) the hash of the weights' file, so that a
@@ -129,84 +137,64 @@ class TeacherSource:
     def serve(self, distiller: Distiller, owner: str) -> None:
         """Decide whether this method's outputs go through the cache, and prepare it."""
         kinds = distiller.teacher_needs <= _CACHED and not distiller.needs_networks and not distiller.grad_teacher
-        self.serves, self.owner = self.cfg.CACHE.ENABLED and kinds, owner
-        if self.cfg.CACHE.ENABLED and not kinds:
+        if not self.cfg.CACHE.ENABLED:
+            return
+        if not kinds:
             log.info("%s needs more of the teacher than is cached; it runs with the live teacher", distiller.name)
-        if not self.serves:
             return
         spec = self.spec
         rows = len(self.loader.split) * self.loader.repeat
-        self.layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
-        if self.meta is None and self.runtime.is_main:
-            self.cache.write_meta({"spec": spec_to_dict(spec), "layout": asdict(self.layout), "key": self.key_parts})
+        layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
+        self.views = EpochViews(self.cache, layout, owner, self.runtime)
+        if self.meta is None:
+            self.views.prepare({"spec": spec_to_dict(spec), "layout": asdict(layout), "key": self.key_parts})
             views = self.cfg.CACHE.VIEWS or self.cfg.SOLVER.EPOCHS
-            size, budget = views * self.layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
+            size, budget = views * layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
             log.info(
                 "teacher cache %s: up to %.1f MB for %d views (budget %g GB)", self.cache.folder, size, views, budget
             )
 
     def start_epoch(self, epoch: int) -> None:
         """Open the epoch's view for reading, or begin to write it."""
-        if not self.serves:
-            return
-        view = self.loader.view(epoch)
-        self._rows = self.cache.open(view, self.layout)
-        self.runtime.barrier()  # nobody begins to write before all have looked
-        if self._rows is None and self.cache.writable:
-            self._writer = self._open_writer(view)
-
-    def _open_writer(self, view: int) -> ViewWriter | None:
-        writer = None
-        if self.runtime.is_main and not self.cache.make_room(self.layout.view_bytes):
-            log.info("teacher cache: the budget of CACHE.MAX_GB %g is used up; going on live", self.cfg.CACHE.MAX_GB)
-            self.cache.writable = False
-        make = functools.partial(ViewWriter, self.cache, view, self.layout, self.owner, create=self.runtime.is_main)
-        for main in (True, False):  # the main process makes the file, the others open it
-            if self.runtime.is_main == main and self.cache.writable:
-                writer = self._guard(make)
-            self.runtime.barrier()
-        return writer
-
-    def _guard(self, action: Callable[[], Any]) -> Any:
-        try:
-            return action()
-        except OSError as error:
-            self.cache.give_up(error)
-            if self._writer is not None:
-                self._writer.discard()
-                self._writer = None
-            return None
+        if self.views is not None:
+            self.views.start(self.loader.view(epoch))
 
     def end_epoch(self) -> None:
         """Publish the view that was written."""
-        writer, self._writer, self._rows = self._writer, None, None
-        # A view to which one process could not write has holes: it is published by all or by none.
-        whole = self.runtime.all(writer is not None)
-        if writer is not None and self.runtime.is_main:
-            self._guard(writer.commit) if whole else writer.discard()
+        if self.views is not None:
+            self.views.end()
 
     def outputs(self, batch: Batch, distiller: Distiller, autocast: Callable[[], Any]) -> Any:
-        """What the method asked for: outputs from the cache or the network, or the network itself."""
+        """What the method asked for: outputs from the cache or the network, or the network itself.
+
+        Raises:
+            DataError: outputs that are to be cached are not finite, or too large for the storage type.
+        """
         if distiller.needs_networks:
             return self.network
-        if self._rows is not None:
-            rows = torch.from_numpy(self._rows[batch.draw.cpu().numpy()])
-            # Rows that the filling run never drew (its last batch of one was dropped) are NaN; those are asked of the network.
-            if not bool(rows.isnan().any()):
-                rows = rows.to(self.runtime.device).float()
-                return ModelOutput(*rows.split((self.layout.classes, self.layout.width), dim=1))
+        rows = None if self.views is None else self.views.read(batch.draw)
+        if self.views is not None and rows is not None:
+            layout = self.views.layout
+            return ModelOutput(*rows.to(self.runtime.device).float().split((layout.classes, layout.width), dim=1))
         with torch.no_grad(), autocast():
             output = self.network(batch.images, need=distiller.teacher_needs)
-        return self._round_trip(output, batch.draw) if self.serves else output
+        return output if self.views is None else self._round_trip(output, batch.draw, self.views)
 
-    def _round_trip(self, output: ModelOutput, draw: Tensor) -> ModelOutput:
-        stored = output.map(lambda value: value.to(_TORCH[self.layout.dtype]))
-        if not bool(torch.isfinite(stored.logits).all() & torch.isfinite(stored.penultimate).all()):
-            raise DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
-        if self._writer is not None:
-            writer = self._writer
-            self._guard(lambda: writer.write(draw.cpu(), stored.logits.cpu(), stored.penultimate.cpu()))
+    def _round_trip(self, output: ModelOutput, draw: Tensor, views: EpochViews) -> ModelOutput:
+        stored = output.map(lambda value: value.to(_TORCH[views.layout.dtype]))
+        if not _finite(stored):
+            if _finite(output):
+                raise DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
+            raise DataError(
+                f"teacher {self.cfg.DISTILLER.TEACHER!r} gives NaN or infinite outputs on training images: are its weights "
+                "damaged, or its TEACHER.NORM wrong? (SOLVER.AMP fp16 may overflow where bf16 does not)"
+            )
+        views.write(draw, stored.logits, stored.penultimate)
         return stored.map(Tensor.float)
+
+
+def _finite(output: ModelOutput) -> bool:
+    return bool(torch.isfinite(output.logits).all() & torch.isfinite(output.penultimate).all())
 
 
 def cache_root(cfg: CfgNode) -> Path:
