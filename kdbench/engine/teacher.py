@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import functools
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,16 +19,18 @@ from kdbench.data.teacher_cache import CacheLayout, TeacherCache, cache_key
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.engine.build import build_teacher, image_size
 from kdbench.engine.evaluation import score
-from kdbench.engine.run_folder import write_atomically
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher_records import cache_root, read_accuracy, write_accuracy, write_weights
 from kdbench.engine.teacher_views import EpochViews
 from kdbench.errors import DataError
-from kdbench.models.checkpoints import file_sha256
+from kdbench.models.checkpoints import state_sha256
 from kdbench.models.features import FeatureModel
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
 
 log = logging.getLogger(__name__)
 _CACHED = {"logits", "penultimate"}
+#: keys of TEACHER that decide over these outputs, besides the weights
+_DECIDES = ("NORM", "INPUT_SIZE", "OPTIONS")
 _TORCH = {"fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -46,20 +45,29 @@ class TeacherSource:
         data: data set.
         loader: the run's training loader.
         runtime: device and processes.
-        sha256: of the teacher's weights.
+        sha256: what stands for the teacher's weights, see :func:`kdbench.engine.teacher_records.teacher_identity`.
     """
 
     def __init__(self, cfg: CfgNode, data: DataSource, loader: TrainLoader, runtime: Runtime, sha256: str) -> None:
         self.cfg, self.data, self.loader, self.runtime = cfg, data, loader, runtime
         node = cfg.CACHE
         self.root, self.sha256 = cache_root(cfg), sha256
-        teacher = {"name": cfg.DISTILLER.TEACHER, "sha256": sha256, **to_dict(cfg.TEACHER)}
-        teacher.pop("WEIGHTS")
-        teacher.pop("FLOOR")
-        shown = {"data": data.fingerprint(), "image_size": image_size(cfg, data), "teacher": teacher}
-        self.gate_key = cache_key({**shown, "crop_pct": cfg.AUGMENT.CROP_PCT, "device": runtime.device.type})
+        # What decides over its logits and penultimate features: not which stages a method may ask for besides.
+        teacher = {"name": cfg.DISTILLER.TEACHER, "sha256": sha256}
+        teacher |= {key: value for key, value in to_dict(cfg.TEACHER).items() if key in _DECIDES}
+        shown = {"image_size": image_size(cfg, data), "teacher": teacher, "device": runtime.device.type}
+        self.gate_key = cache_key(
+            {
+                **shown,
+                "test": data.stamp("test"),
+                "classes": data.num_classes,
+                "statistics": data.statistics,
+                "crop_pct": cfg.AUGMENT.CROP_PCT,
+            }
+        )
         self.key_parts = {
             **shown,
+            "data": data.stamp(),
             "augment": asdict(loader.augment),
             "aug_seed": loader.aug_seed,
             # the partner of a mixed image depends on the order
@@ -70,7 +78,6 @@ class TeacherSource:
             "dtype": node.DTYPE,
             "amp": cfg.SOLVER.AMP,
             "channels_last": cfg.SOLVER.CHANNELS_LAST,
-            "device": runtime.device.type,
             "world": runtime.world,
         }
         self.cache = TeacherCache(self.root, cache_key(self.key_parts), int(node.MAX_GB * 1e9))
@@ -97,14 +104,15 @@ class TeacherSource:
 
     @property
     def spec(self) -> ModelSpec:
-        """The teacher's spec: the recorded one, or the network's."""
-        return spec_from_dict(self.meta["spec"]) if self.meta is not None else self.network.spec
+        """The teacher's spec: the recorded one where it has the same stages, or the network's."""
+        if self.meta is not None and self.meta.get("stages") == to_dict(self.cfg.TEACHER.STAGES):
+            return spec_from_dict(self.meta["spec"])
+        return self.network.spec
 
     def top1(self) -> float:
         """The teacher's accuracy on the test split (percent), measured once per teacher and data set."""
-        known = self.runtime.from_main(self._recorded_top1() if self.runtime.is_main else None)
-        if known is not None:
-            return known
+        if self._gate_record is not None:
+            return float(self._gate_record["top1"])
         result = score(
             self.network,
             self.data.test,
@@ -116,12 +124,18 @@ class TeacherSource:
         )
         return result.top1
 
-    def _recorded_top1(self) -> float | None:
-        file = self.root / "accuracy" / f"{self.gate_key}.json"
-        try:
-            return float(json.loads(file.read_text(encoding="utf-8"))["top1"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    def weights_sha256(self) -> str:
+        """Hash of the teacher's weights, for the record: of their file; of published ones, of the values that were loaded by this
+        run or by the one that measured the accuracy, else their release."""
+        if self.cfg.TEACHER.WEIGHTS != "pretrained":
+            return self.sha256
+        if self._network is not None:
+            return state_sha256(self._network.backbone.state_dict())
+        return str((self._gate_record or {}).get("sha256", self.sha256))
+
+    @functools.cached_property
+    def _gate_record(self) -> dict[str, Any] | None:
+        return self.runtime.from_main(read_accuracy(self.root, self.gate_key) if self.runtime.is_main else None)
 
     def remember(self, top1: float) -> None:
         """Record what later runs need not measure: the accuracy, and (with the cache on) the hash of the weights' file, so that a
@@ -129,10 +143,9 @@ class TeacherSource:
         if not self.runtime.is_main:
             return
         about = {"teacher": self.cfg.DISTILLER.TEACHER, "dataset": self.data.name}
-        _record(self.root / "accuracy" / f"{self.gate_key}.json", {"top1": top1, **about})
-        weights = self.cfg.TEACHER.WEIGHTS
-        if self.cfg.CACHE.ENABLED and Path(weights).is_file():
-            _record(_weights_record(self.root, weights), {"path": os.path.abspath(weights), "sha256": self.sha256})
+        write_accuracy(self.root, self.gate_key, {"top1": top1, "sha256": self.weights_sha256(), **about})
+        if self.cfg.CACHE.ENABLED:
+            write_weights(self.root, self.cfg.TEACHER.WEIGHTS, self.sha256)
 
     def serve(self, distiller: Distiller, owner: str) -> None:
         """Decide whether this method's outputs go through the cache, and prepare it."""
@@ -147,7 +160,8 @@ class TeacherSource:
         layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
         self.views = EpochViews(self.cache, layout, owner, self.runtime)
         if self.meta is None:
-            self.views.prepare({"spec": spec_to_dict(spec), "layout": asdict(layout), "key": self.key_parts})
+            about = {"spec": spec_to_dict(spec), "stages": to_dict(self.cfg.TEACHER.STAGES)}
+            self.views.prepare({**about, "layout": asdict(layout), "key": self.key_parts})
             views = self.cfg.CACHE.VIEWS or self.cfg.SOLVER.EPOCHS
             size, budget = views * layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
             log.info(
@@ -195,42 +209,6 @@ class TeacherSource:
 
 def _finite(output: ModelOutput) -> bool:
     return bool(torch.isfinite(output.logits).all() & torch.isfinite(output.penultimate).all())
-
-
-def cache_root(cfg: CfgNode) -> Path:
-    """Folder of the caches."""
-    return Path(cfg.CACHE.DIR or Path(cfg.LOG.PREFIX) / ".teacher-cache")
-
-
-def teacher_sha256(cfg: CfgNode) -> str:
-    """Hash of the teacher's weights; of a file that is gone, the one that a caching run recorded for its path.
-
-    Raises:
-        ModelError: there is neither file nor record.
-    """
-    weights = cfg.TEACHER.WEIGHTS
-    if weights in ("", "pretrained"):
-        return weights
-    if cfg.CACHE.ENABLED and not Path(weights).exists():
-        try:
-            recorded = json.loads(_weights_record(cache_root(cfg), weights).read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return file_sha256(weights)
-        log.info("%s is gone; using what the cache recorded of it", weights)
-        return str(recorded)
-    return file_sha256(weights)
-
-
-def _weights_record(root: Path, weights: str) -> Path:
-    return root / "weights" / f"{hashlib.sha256(os.path.abspath(weights).encode()).hexdigest()[:16]}.json"
-
-
-def _record(file: Path, values: dict[str, Any]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(values) + "\n")
-    except OSError as error:
-        log.warning("%s cannot be written (%s)", file, error.strerror)
 
 
 def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 
 import kdbench
 from kdbench.data.teacher_cache import TeacherCache, ViewWriter, cache_folders
-from kdbench.engine import teacher as teacher_module
+from kdbench.engine import teacher_records
 
 FAST = {
     "SOLVER.EPOCHS": 3,
@@ -113,7 +113,7 @@ def test_what_one_process_finds_and_another_not_is_no_decision(tmp_path, digits_
             def unreadable(text):
                 raise ValueError
 
-            teacher_module.json = types.SimpleNamespace(loads=unreadable, dumps=json.dumps)
+            teacher_records.json = types.SimpleNamespace(loads=unreadable, dumps=json.dumps)
 
     second = together(digits(tmp_path / "b", digits_teacher, **cached), before)
     assert lines(first) == lines(second)
