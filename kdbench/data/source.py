@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kdbench.errors import DataError
+from kdbench.errors import ConfigError, DataError
 from kdbench.random import CounterRNG
 from kdbench.registry import Registry
 
@@ -135,8 +135,18 @@ class DataSource:
         return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
     def hold_out(self, fraction: float) -> DataSource:
-        """Cut a validation split from train: of each class the same fraction, chosen once and for all (no seed)."""
+        """Cut a validation split from train: of each class the same fraction, chosen once and for all (no seed).
+
+        Raises:
+            ConfigError: one of the two would be empty.
+        """
         keep, held = stratified_split(self.train.labels, fraction, stream="validation")
+        if not len(keep) or not len(held):
+            most = int(torch.bincount(self.train.labels).max())
+            raise ConfigError(
+                f"DATASET.VAL_FRACTION {fraction:g} leaves no images for {'training' if len(held) else 'validation'}: the largest "
+                f"class has {most} training images"
+            )
         return replace(self, train=self.train.subset(keep), val=self.train.subset(held))
 
     def few_shot(self, per_class: int, seed: int) -> DataSource:

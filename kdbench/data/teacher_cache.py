@@ -21,17 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from yacs.config import CfgNode
 
 from kdbench.data.teacher_view import DTYPES, CacheLayout, ViewWriter, whole
 
-__all__ = ["CacheLayout", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "folder_bytes"]
+__all__ = ["CacheLayout", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "cache_root", "folder_bytes"]
 
 log = logging.getLogger(__name__)
 VERSION = 1
 META = "meta.json"
+#: subfolders of the caches' folder for what is remembered of teachers
+ACCURACY, WEIGHTS = "accuracy", "weights"
 _KEY = re.compile(r"[0-9a-f]{16}")
 _TEMPORARY = (".view*.tmp", f".{META}.*")
 _ABANDONED = 24 * 3600.0  # a running epoch writes to its file all the time
+
+
+def cache_root(cfg: CfgNode) -> Path:
+    """Folder of the caches."""
+    return Path(cfg.CACHE.DIR or Path(cfg.LOG.PREFIX) / ".teacher-cache")
 
 
 def cache_key(parts: Mapping[str, Any]) -> str:

@@ -112,7 +112,15 @@ class TrainStep(nn.Module):
 
 
 def make_loader(cfg: CfgNode, data: DataSource, runtime: Runtime) -> TrainLoader:
-    """The training loader of a configuration."""
+    """The training loader of a configuration.
+
+    Raises:
+        ConfigError: an augmentation or batch size that the data or the processes do not allow.
+    """
+    if cfg.AUGMENT.CROP == "pad" and cfg.AUGMENT.PAD < 0 and not data.standard.pad:
+        raise ConfigError(
+            f"AUGMENT.CROP: pad needs AUGMENT.PAD, the pixels on each side: data set {data.name!r} has no standard"
+        )
     seed = cfg.EXPERIMENT.SEED
     return TrainLoader(
         data.train,

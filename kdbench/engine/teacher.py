@@ -15,12 +15,12 @@ from yacs.config import CfgNode
 from kdbench.config import to_dict
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
-from kdbench.data.teacher_cache import CacheLayout, TeacherCache, cache_key
+from kdbench.data.teacher_cache import CacheLayout, TeacherCache, cache_key, cache_root
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.engine.build import build_teacher, image_size
 from kdbench.engine.evaluation import score
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.teacher_records import cache_root, read_accuracy, write_accuracy, write_weights
+from kdbench.engine.teacher_records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.teacher_views import EpochViews
 from kdbench.errors import DataError
 from kdbench.models.checkpoints import state_sha256

@@ -12,17 +12,11 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.data.source import DataSource
+from kdbench.data.teacher_cache import ACCURACY, WEIGHTS, cache_root
 from kdbench.engine.identity import weights_identity
 from kdbench.engine.run_folder import write_atomically
 
 log = logging.getLogger(__name__)
-#: subfolders of the caches' folder
-ACCURACY, WEIGHTS = "accuracy", "weights"
-
-
-def cache_root(cfg: CfgNode) -> Path:
-    """Folder of the caches."""
-    return Path(cfg.CACHE.DIR or Path(cfg.LOG.PREFIX) / ".teacher-cache")
 
 
 def teacher_identity(cfg: CfgNode, data: DataSource) -> str:

@@ -15,6 +15,7 @@ import torch
 import kdbench
 from kdbench.data.teacher_cache import CacheLayout, TeacherCache, ViewWriter, cache_folders, cache_key, folder_bytes
 from kdbench.engine import teacher as teacher_module
+from kdbench.errors import DataError
 
 BASE = {
     "DISTILLER.TEACHER": "small_mixer",
@@ -325,3 +326,16 @@ def test_what_killed_runs_left_is_counted_and_swept(tmp_path):
     assert not left.exists()
     assert not orphan.exists()
     assert foreign.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "dtype", "cause"), [(float("nan"), "fp32", "NaN or infinite"), (1e6, "fp16", "16 bits")]
+)
+def test_outputs_that_cannot_be_stored_are_named_by_their_cause(tmp_path, damage, dtype, cause):
+    teacher = kdbench.create_model("small_cnn", num_classes=10, seed=0)
+    teacher.backbone.fc.bias.data.fill_(damage)
+    torch.save(teacher.backbone.state_dict(), tmp_path / "teacher.pt")
+    settings = {"DATASET.TYPE": "fake", "DATASET.OPTIONS": {"size": 8, "train": 32, "test": 16}, "DATASET.PER_CLASS": 0}
+    named = {"DISTILLER.TEACHER": "small_cnn", "TEACHER.NORM": "none", "CACHE.ENABLED": True, "CACHE.DTYPE": dtype}
+    with pytest.raises(DataError, match=cause):
+        kdbench.train(configure(tmp_path, tmp_path / "teacher.pt", **settings, **named))
