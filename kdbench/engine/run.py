@@ -90,11 +90,11 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     runtime = start_runtime(cfg)
     data = build_data(cfg)
     folder, hashes = locate(cfg, data)
-    folder.check_place()
     done = runtime.from_main(_finished(folder) if runtime.is_main else None)
     if done is not None:
         log.info("%s is done already", folder.path.name)
         return done
+    folder.check_place()
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = make_loader(cfg, data, runtime)
     teacher = None
@@ -150,8 +150,9 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
 def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
     """The run's folder and the hashes that stand for its inputs."""
     cfg = canonical(cfg)
+    taught = uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER
     hashes = {
-        "teacher_sha256": teacher_identity(cfg, data) if uses_teacher(cfg.DISTILLER.TYPE) else "",
+        "teacher_sha256": teacher_identity(cfg, data) if taught else "",
         "student_sha256": weights_identity(cfg, "STUDENT", data),
         "data": data.fingerprint(),
     }

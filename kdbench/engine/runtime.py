@@ -63,7 +63,10 @@ class Runtime:
         """Give the buffers of ``module`` (running statistics) in all processes the values of the main one."""
         if self.world > 1:
             for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+                value = buffer.contiguous()  # another layout may differ between processes
+                dist.broadcast(value, src=0)
+                if value is not buffer:
+                    buffer.copy_(value)
 
     def barrier(self) -> None:
         """Wait for all processes."""

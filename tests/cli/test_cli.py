@@ -27,6 +27,7 @@ STUDENT = ["train", "--cfg", "configs/digits/student.yaml"]
         ([*STUDENT, "SOLVER.LR"], "has no value"),
         (["train", "--cfg", "configs/digits/studnet.yaml"], "did you mean 'student.yaml'"),
         ([*STUDENT, "--distiller", "KD"], "KD needs a teacher"),
+        ([*STUDENT, "--distiller", "KD", "TEACHER.WEIGHTS=pretrained"], "KD needs a teacher"),
         ([*STUDENT, "--distiller", "KD", "--teacher", "small_vit"], "TEACHER.WEIGHTS is empty"),
         ([*STUDENT, "--distiller", "KD", "--teacher", "small_vit", "TEACHER.WEIGHTS=no.pt"], "no.pt does not exist"),
         ([*STUDENT, "DATASET.VAL_FRACTION=0.001"], "VAL_FRACTION 0.001 leaves no images for validation"),
