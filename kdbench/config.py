@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
+from kdbench.config_checks import broken_rules
 from kdbench.config_defaults import CHOICES, FOREIGN_METHODS, IGNORED, RANGES, Tree, defaults
 from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode
 from kdbench.errors import ConfigError, did_you_mean
@@ -233,6 +234,8 @@ def _check_values(tree: Tree, settings: Sequence[Setting], problems: _Problems) 
         value = _lookup(tree, key)
         if not low <= value <= high:
             problems.add(source[key], f"{value} lies outside [{low:g}, {high:g}]")
+    for key, message in broken_rules(tree):
+        problems.add(source.get(key, Setting(key, None, "default")), message)
 
 
 def _freeze(tree: Tree) -> CfgNode:

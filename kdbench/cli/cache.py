@@ -12,32 +12,36 @@ from kdbench.errors import KdbenchError, did_you_mean
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("action", choices=("ls", "rm"), help="list caches, or remove some")
-    parser.add_argument("keys", nargs="*", help="with rm: keys as ls prints them, or 'all'")
     parser.add_argument(
-        "--dir", default="runs/.teacher-cache", help="folder of the caches (default: runs/.teacher-cache)"
+        "opts",
+        nargs="*",
+        metavar="KEY | KEY=VALUE",
+        help="with rm: keys as ls prints them, or 'all'; overrides that say where the caches are (CACHE.DIR=..., LOG.PREFIX=...)",
+    )
+    parser.add_argument("--cfg", default=None, metavar="FILE", help="configuration file that says where the caches are")
+    parser.add_argument(
+        "--dir", default="", help="folder of the caches (default: CACHE.DIR, else LOG.PREFIX/.teacher-cache)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """List or remove."""
-    from kdbench.data.teacher_cache import TeacherCache, cache_folders, folder_bytes
+    from kdbench.data.teacher_cache import ACCURACY, WEIGHTS, cache_folders
 
-    root = Path(args.dir)
+    keys = [word for word in args.opts if "=" not in word]
+    root = _root(args, [word for word in args.opts if "=" in word])
     folders = {folder.name: folder for folder in cache_folders(root)}
     if args.action == "ls":
-        if not folders:
-            print(f"no caches in {root}")
-        for name, folder in folders.items():
-            meta = TeacherCache(root, name, 0).read_meta() or {}
-            key = meta.get("key", {})
-            teacher = key.get("teacher", {}).get("name", "?")
-            views = len(list(folder.glob("view*.bin")))
-            about = f"seed {key.get('aug_seed', '?')}, {key.get('dtype', '?')}, batch {key.get('batch_size', '?')}"
-            print(f"{name}  {teacher}  {views} views  {folder_bytes(folder) / 1e6:.1f} MB  {about}")
+        if keys:
+            raise KdbenchError(f"kdbench cache ls lists all caches of a folder and takes no {keys[0]!r}")
+        _list(root, folders)
         return 0
-    if not args.keys:
+    if not keys:
         raise KdbenchError("kdbench cache rm: name keys as `kdbench cache ls` prints them, or 'all'")
-    keys = list(folders) if args.keys == ["all"] else args.keys
+    if keys == ["all"]:
+        # what is remembered of teachers' accuracies and files belongs to what 'all' makes anew
+        folders |= {name: root / name for name in (ACCURACY, WEIGHTS) if (root / name).is_dir()}
+        keys = list(folders)
     for key in keys:
         if key not in folders:
             raise KdbenchError(f"no cache {key!r} in {root}{did_you_mean(key, folders)}")
@@ -45,3 +49,25 @@ def run(args: argparse.Namespace) -> int:
         shutil.rmtree(folders[key])
         print(f"removed {key}")
     return 0
+
+
+def _root(args: argparse.Namespace, overrides: list[str]) -> Path:
+    from kdbench.config import load_config
+    from kdbench.data.teacher_cache import cache_root
+
+    cfg = load_config(args.cfg, overrides)
+    return Path(args.dir) if args.dir else cache_root(cfg)
+
+
+def _list(root: Path, folders: dict[str, Path]) -> None:
+    from kdbench.data.teacher_cache import TeacherCache, folder_bytes
+
+    if not folders:
+        print(f"no caches in {root}")
+    for name, folder in folders.items():
+        meta = TeacherCache(root, name, 0).read_meta() or {}
+        key = meta.get("key", {})
+        teacher = key.get("teacher", {}).get("name", "?")
+        views = len(list(folder.glob("view*.bin")))
+        about = f"seed {key.get('aug_seed', '?')}, {key.get('dtype', '?')}, batch {key.get('batch_size', '?')}"
+        print(f"{name}  {teacher}  {views} views  {folder_bytes(folder) / 1e6:.1f} MB  {about}")

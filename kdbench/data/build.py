@@ -16,6 +16,7 @@ def build_data(cfg: CfgNode) -> DataSource:
     Raises:
         UnknownNameError: no such data set.
         DataError: it is missing or damaged, or an option does not exist.
+        ConfigError: the validation part would be empty.
     """
     node = cfg.DATASET
     # The folder of 'folder:<path>' takes the place of DATASET.ROOT.

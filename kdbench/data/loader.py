@@ -19,6 +19,7 @@ from kdbench.random import permutation
 
 log = logging.getLogger(__name__)
 _CHUNK_PIXELS = 1024 * 32 * 32
+_LEAST = 2  # samples of which batch statistics can be taken
 
 
 @dataclass
@@ -55,8 +56,12 @@ class TrainLoader:
         workers: threads that prepare batches in advance; 0 = none. They change nothing but the time.
         views: number of augmented views that the epochs use in turn; 0 = every epoch its own.
 
+    The last batch of an epoch is dropped where it would leave a process with fewer than two samples, of which no batch
+    statistics can be taken; how many processes there are can therefore decide over it.
+
     Raises:
-        ConfigError: mixup or cutmix with an odd batch size, which would tear pairs apart.
+        ConfigError: mixup or cutmix with an odd batch size, which would tear pairs apart; a process that would get nothing of a
+            batch; or no batch at all.
     """
 
     def __init__(
@@ -83,18 +88,33 @@ class TrainLoader:
         self._early = self.device.type == "cpu"
         if augment.mixes and batch_size % 2:
             raise ConfigError(f"AUGMENT.MIXUP and AUGMENT.CUTMIX need an even SOLVER.BATCH_SIZE, got {batch_size}")
-        if self.total % batch_size == 1 and self.total > 1:
-            log.info("the last batch of each epoch would hold one sample and is dropped")
+        full, rest = divmod(self.total, batch_size)
+        if full and self._least(batch_size) < 1:
+            raise ConfigError(
+                f"SOLVER.BATCH_SIZE {batch_size} over {world} processes leaves one of them without samples (each takes whole "
+                "pairs); make it at least twice as many"
+            )
+        self._steps = full + (self._least(rest) >= _LEAST)
+        if rest and self._steps == full:
+            log.info(
+                "the last batch of each epoch (%d samples over %d processes) is too small and is dropped", rest, world
+            )
+        if not self._steps:
+            raise ConfigError(f"{self.total} training images make no batch over {world} processes")
 
     def __len__(self) -> int:
-        full, rest = divmod(self.total, self.batch_size)
-        return full + (rest > 1)
+        return self._steps
 
     @property
     def smallest(self) -> int:
-        """Size of the smallest batch, over all ranks."""
-        rest = self.total % self.batch_size
-        return rest if rest > 1 else min(self.batch_size, self.total)
+        """Number of samples in the smallest part of a batch that any process gets."""
+        return min(self._least(self._size(step)) for step in (0, self._steps - 1))
+
+    def weight(self, step: int) -> float:
+        """What a mean over this process's part of a step's batch counts in the plain mean over all processes: its samples over
+        the mean number of samples of a process."""
+        first, last = self._share(step)
+        return (last - first) * self.world / self._size(step)
 
     def order(self, epoch: int) -> Tensor:
         """(total,) int64 draws of an epoch, in order."""
@@ -161,10 +181,20 @@ class TrainLoader:
     def _share(self, step: int) -> tuple[int, int]:
         """First and last position of this rank's part of a step's batch."""
         start = step * self.batch_size
-        size = min(self.batch_size, self.total - start)
+        first, last = self._part(self._size(step), self.rank)
+        return start + first, start + last
+
+    def _size(self, step: int) -> int:
+        return min(self.batch_size, self.total - step * self.batch_size)
+
+    def _part(self, size: int, rank: int) -> tuple[int, int]:
         pairs = (size + 1) // 2
-        first, last = (2 * (pairs * r // self.world) for r in (self.rank, self.rank + 1))
-        return start + min(first, size), start + min(last, size)
+        first, last = (2 * (pairs * r // self.world) for r in (rank, rank + 1))
+        return min(first, size), min(last, size)
+
+    def _least(self, size: int) -> int:
+        """Samples of the process that gets the fewest of a batch of ``size``."""
+        return min(last - first for first, last in (self._part(size, rank) for rank in range(self.world)))
 
 
 @dataclass

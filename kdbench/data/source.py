@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kdbench.errors import DataError
+from kdbench.errors import ConfigError, DataError
 from kdbench.random import CounterRNG
 from kdbench.registry import Registry
 
@@ -104,6 +104,7 @@ class DataSource:
     standard: Standard = field(default_factory=Standard)
     val: Split | None = None
     gate: bool = True
+    _digests: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def num_classes(self) -> int:
@@ -116,12 +117,36 @@ class DataSource:
         return self.train.image_size
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the training and test images and labels in use."""
-        return hashlib.sha256(f"{self.name} {self.train.digest()} {self.test.digest()}".encode()).hexdigest()
+        """Hexadecimal digest of the training and test images and labels in use; computed once."""
+        return self._combined(0, "train", "test")
+
+    def stamp(self, *parts: str) -> str:
+        """The key of what is stored about the images of ``parts`` (default: train and test): a fingerprint that depends on the
+        times at which image files were last written too, so that nothing stored about an old file serves for a new one."""
+        return self._combined(1, *(parts or ("train", "test")))
+
+    def _combined(self, which: int, *parts: str) -> str:
+        for part in parts:
+            if part not in self._digests:
+                split = getattr(self, part)
+                both = getattr(split, "digests", None)
+                self._digests[part] = both() if both is not None else (split.digest(),) * 2
+        words = (self.name, *(self._digests[part][which] for part in parts))
+        return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
     def hold_out(self, fraction: float) -> DataSource:
-        """Cut a validation split from train: of each class the same fraction, chosen once and for all (no seed)."""
+        """Cut a validation split from train: of each class the same fraction, chosen once and for all (no seed).
+
+        Raises:
+            ConfigError: one of the two would be empty.
+        """
         keep, held = stratified_split(self.train.labels, fraction, stream="validation")
+        if not len(keep) or not len(held):
+            most = int(torch.bincount(self.train.labels).max())
+            raise ConfigError(
+                f"DATASET.VAL_FRACTION {fraction:g} leaves no images for {'training' if len(held) else 'validation'}: the largest "
+                f"class has {most} training images"
+            )
         return replace(self, train=self.train.subset(keep), val=self.train.subset(held))
 
     def few_shot(self, per_class: int, seed: int) -> DataSource:

@@ -8,54 +8,44 @@ is complete, so that readers see whole views only and writers do not disturb eac
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from yacs.config import CfgNode
+
+from kdbench.data.teacher_view import DTYPES, CacheLayout, ViewWriter, whole
+
+__all__ = ["CacheLayout", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "cache_root", "folder_bytes"]
 
 log = logging.getLogger(__name__)
 VERSION = 1
 META = "meta.json"
-_TRAILER = 16
-_MAGIC = b"kdbenchT"
-DTYPES = {"fp16": np.float16, "fp32": np.float32}
-_CHUNK = 1 << 24
+#: subfolders of the caches' folder for what is remembered of teachers
+ACCURACY, WEIGHTS = "accuracy", "weights"
+_KEY = re.compile(r"[0-9a-f]{16}")
+_TEMPORARY = (".view*.tmp", f".{META}.*")
+_ABANDONED = 24 * 3600.0  # a running epoch writes to its file all the time
+
+
+def cache_root(cfg: CfgNode) -> Path:
+    """Folder of the caches."""
+    return Path(cfg.CACHE.DIR or Path(cfg.LOG.PREFIX) / ".teacher-cache")
 
 
 def cache_key(parts: Mapping[str, Any]) -> str:
     """Folder name for what determines a teacher's outputs."""
     text = json.dumps({"version": VERSION, **parts}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass
-class CacheLayout:
-    """Shape of a view: ``rows`` draws, ``classes`` logits and ``width`` features each, stored as ``dtype``."""
-
-    rows: int
-    classes: int
-    width: int
-    dtype: str
-
-    @property
-    def columns(self) -> int:
-        """Numbers a row."""
-        return self.classes + self.width
-
-    @property
-    def view_bytes(self) -> int:
-        """Size of one view's file."""
-        return self.rows * self.columns * np.dtype(DTYPES[self.dtype]).itemsize + _TRAILER
 
 
 class TeacherCache:
@@ -88,10 +78,14 @@ class TeacherCache:
         return meta
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
-        """Make the folder and its record; a folder that cannot be written turns writing off, with a warning."""
+        """Make the folder and its record, unless another run has done so; a folder that cannot be written turns writing off,
+        with a warning. A folder without record is one that another run is making, and its files are left alone."""
         try:
-            if self.folder.is_dir() and self.read_meta() is None:
-                shutil.rmtree(self.folder)
+            if (self.folder / META).is_file():
+                if self.read_meta() is not None:
+                    return
+                for file in self.folder.glob("view*.bin"):  # of a version that this one does not read
+                    file.unlink(missing_ok=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = self.folder / f".{META}.{os.getpid()}"
             temporary.write_text(json.dumps({"version": VERSION, **meta}, indent=1), encoding="utf-8")
@@ -113,103 +107,83 @@ class TeacherCache:
         return self.folder / f"view{view:05d}.bin"
 
     def open(self, view: int, layout: CacheLayout) -> np.ndarray | None:
-        """(rows, columns) memory map of a complete view, or None; a damaged file is deleted, in a warning."""
+        """(rows, columns) memory map of a complete view, or None; a damaged file is deleted, in a warning. One that another
+        run evicts in the meantime is one that is not there."""
         file = self.path(view)
-        if not file.is_file():
-            return None
-        if file.stat().st_size != layout.view_bytes or not _checksum_fits(file):
-            log.warning("teacher cache %s is damaged and is made anew", file)
-            with contextlib.suppress(OSError):
+        try:
+            if not whole(file, layout):
+                log.warning("teacher cache %s is damaged and is made anew", file)
                 file.unlink()
+                return None
+            rows = np.memmap(file, DTYPES[layout.dtype], "r", shape=(layout.rows, layout.columns))
+        except OSError:
             return None
         with contextlib.suppress(OSError):
             os.utime(self.folder)  # eviction takes the folder that was used longest ago
-        return np.memmap(file, DTYPES[layout.dtype], "r", shape=(layout.rows, layout.columns))
+        return rows
 
     def make_room(self, needed: int) -> bool:
-        """Whether ``needed`` more bytes fit into the budget, after evicting the keys that were used longest ago."""
+        """Whether ``needed`` more bytes fit into the budget, after deleting what killed runs left and evicting the keys that
+        were used longest ago. Other runs may delete the same at the same time."""
         if needed > self.max_bytes:
             return False
-        sizes = {folder: folder_bytes(folder) for folder in cache_folders(self.root)}
-        others = sorted((f for f in sizes if f != self.folder), key=lambda f: f.stat().st_mtime)
+        _sweep(self.root)
+        sizes = {folder: folder_bytes(folder) for folder in _folders(self.root)}
+        others = sorted((f for f in cache_folders(self.root) if f != self.folder), key=_last_use)
         while others and sum(sizes.values()) + needed > self.max_bytes:
             oldest = others.pop(0)
-            log.info("teacher cache: evicting %s (%.1f MB)", oldest.name, sizes.pop(oldest) / 1e6)
+            log.info("teacher cache: evicting %s (%.1f MB)", oldest.name, sizes.pop(oldest, 0) / 1e6)
             shutil.rmtree(oldest, ignore_errors=True)
         return sum(sizes.values()) + needed <= self.max_bytes
 
 
-class ViewWriter:
-    """Fills one view. Nothing is visible under the view's name before :meth:`commit`.
-
-    Args:
-        cache: where the view belongs.
-        view: its number.
-        layout: its shape.
-        owner: name of the run, so that two runs never share a temporary file.
-        create: make the file (one process of a run does; the others open it).
-    """
-
-    def __init__(self, cache: TeacherCache, view: int, layout: CacheLayout, owner: str, *, create: bool = True) -> None:
-        self.cache, self.view, self.layout = cache, view, layout
-        self.file = cache.folder / f".view{view:05d}.{owner}.tmp"
-        if create:
-            with self.file.open("wb") as stream:
-                # Reserve the blocks now: a full disk shall be an error here, not a signal in the middle of a memory map.
-                os.posix_fallocate(stream.fileno(), 0, layout.view_bytes)
-        self.rows = np.memmap(self.file, DTYPES[layout.dtype], "r+", shape=(layout.rows, layout.columns))
-        if create:
-            self.rows[:] = np.nan  # what nobody writes must not read as a number
-
-    def write(self, draw: Tensor, logits: Tensor, penultimate: Tensor) -> None:
-        """Store the rows of a batch."""
-        self.rows[draw.numpy()] = torch.cat((logits, penultimate), dim=1).numpy()
-
-    def commit(self) -> None:
-        """Write the checksum and give the view its name."""
-        self.rows.flush()
-        del self.rows
-        with self.file.open("r+b") as stream:
-            stream.seek(self.layout.view_bytes - _TRAILER)
-            stream.write(_MAGIC + _crc(self.file, self.layout.view_bytes - _TRAILER).to_bytes(8, "little"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(self.file, self.cache.path(self.view))
-
-    def discard(self) -> None:
-        """Throw the temporary file away."""
-        with contextlib.suppress(OSError):
-            self.file.unlink()
-
-
 def cache_folders(root: Path) -> list[Path]:
     """Folders of caches below ``root``."""
-    return sorted(f for f in root.iterdir() if (f / META).is_file()) if root.is_dir() else []
+    return sorted(folder for folder in _subfolders(root) if (folder / META).is_file())
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of the files in a folder."""
+    """Bytes of the files in a folder; 0 for one that is gone."""
     total = 0
-    for file in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another run may just have renamed it
+    for file in _entries(folder):
+        with contextlib.suppress(OSError):  # another run may just have renamed it
             total += file.stat().st_size
     return total
 
 
-def _crc(file: Path, size: int) -> int:
-    value, left = 0, size
-    with file.open("rb") as stream:
-        while left > 0:
-            part = stream.read(min(_CHUNK, left))
-            value, left = zlib.crc32(part, value), left - len(part)
-            if not part:
-                break
-    return value
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
-def _checksum_fits(file: Path) -> bool:
-    size = file.stat().st_size - _TRAILER
-    with file.open("rb") as stream:
-        stream.seek(size)
-        trailer = stream.read(_TRAILER)
-    return trailer[:8] == _MAGIC and int.from_bytes(trailer[8:], "little") == _crc(file, size)
+def _subfolders(root: Path) -> Iterator[Path]:
+    return (entry for entry in _entries(root) if entry.is_dir())
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders of caches, and those named like one that hold no record: being made, or left by a killed run."""
+    return [f for f in _subfolders(root) if (f / META).is_file() or _KEY.fullmatch(f.name)]
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _sweep(root: Path) -> None:
+    """Delete temporary files that nobody has written to for a day, and folders without record as old as that."""
+    for folder in _folders(root):
+        if not (folder / META).is_file() and _abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in _entries(folder):
+            if any(fnmatch.fnmatch(file.name, pattern) for pattern in _TEMPORARY) and _abandoned(file):
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
+
+def _abandoned(path: Path) -> bool:
+    return 0.0 < _last_use(path) < time.time() - _ABANDONED

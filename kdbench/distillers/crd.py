@@ -183,9 +183,16 @@ def unit(feature: Tensor) -> Tensor:
 
 
 def all_ranks(tensor: Tensor) -> Tensor:
-    """The tensors of all processes along dimension 0; the tensor itself where there is one process."""
+    """The tensors of all processes along dimension 0, whatever their lengths; the tensor itself where there is one process."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return tensor
-    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)
+    # all_gather takes equal shapes only, and the parts of an epoch's last batch may differ
+    own = torch.tensor([len(tensor)], device=tensor.device)
+    counts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, own)
+    lengths = [int(count) for count in counts]
+    padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
+    padded[: len(tensor)] = tensor
+    parts = [torch.empty_like(padded) for _ in lengths]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[:length] for part, length in zip(parts, lengths)])

@@ -24,6 +24,17 @@ def image_size(cfg: CfgNode, data: DataSource) -> int:
     return cfg.DATASET.IMAGE_SIZE or data.image_size
 
 
+def evaluation_options(cfg: CfgNode, data: DataSource) -> dict[str, Any]:
+    """How a configuration has networks evaluated, as arguments of :func:`kdbench.engine.evaluation.score`."""
+    return {
+        "batch_size": cfg.DATASET.TEST.BATCH_SIZE,
+        "size": image_size(cfg, data),
+        "crop_pct": cfg.AUGMENT.CROP_PCT,
+        "interpolation": cfg.AUGMENT.EVAL_INTERPOLATION,
+        "workers": cfg.DATASET.NUM_WORKERS,
+    }
+
+
 def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None = None) -> FeatureModel:
     """The network of ``cfg.DISTILLER.<role>`` with the options of ``cfg.<role>``; role is TEACHER or STUDENT.
 
@@ -113,7 +124,15 @@ class TrainStep(nn.Module):
 
 
 def make_loader(cfg: CfgNode, data: DataSource, runtime: Runtime) -> TrainLoader:
-    """The training loader of a configuration."""
+    """The training loader of a configuration.
+
+    Raises:
+        ConfigError: an augmentation or batch size that the data or the processes do not allow.
+    """
+    if cfg.AUGMENT.CROP == "pad" and cfg.AUGMENT.PAD < 0 and not data.standard.pad:
+        raise ConfigError(
+            f"AUGMENT.CROP: pad needs AUGMENT.PAD, the pixels on each side: data set {data.name!r} has no standard"
+        )
     seed = cfg.EXPERIMENT.SEED
     return TrainLoader(
         data.train,

@@ -15,14 +15,16 @@ from kdbench.data.build import build_data
 from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
-from kdbench.engine.build import build_distiller, build_network, check_gate, image_size, make_loader
+from kdbench.engine.build import build_distiller, build_network, check_gate, evaluation_options, make_loader
 from kdbench.engine.evaluation import Score, score
-from kdbench.engine.run_folder import RunFolder, identity, run_name, write_atomically
+from kdbench.engine.identity import canonical, identity, run_name, weights_identity
+from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.engine.runtime import Runtime, environment, start_runtime
-from kdbench.engine.teacher import TeacherSource, teacher_sha256
+from kdbench.engine.teacher import TeacherSource
+from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
 from kdbench.errors import ConfigError
-from kdbench.models.checkpoints import file_sha256, save_student
+from kdbench.models.checkpoints import save_student
 from kdbench.models.features import FeatureModel
 from kdbench.models.flops import forward_flops
 
@@ -83,13 +85,16 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     """
     if not cfg.DISTILLER.STUDENT:
         raise ConfigError("DISTILLER.STUDENT is empty: name a student")
+    cfg = canonical(cfg)
     tune_malloc()
     runtime = start_runtime(cfg)
     data = build_data(cfg)
     folder, hashes = locate(cfg, data)
-    if folder.done:
+    done = runtime.from_main(_finished(folder) if runtime.is_main else None)
+    if done is not None:
         log.info("%s is done already", folder.path.name)
-        return RunResult.read(folder)
+        return done
+    folder.check_place()
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = make_loader(cfg, data, runtime)
     teacher = None
@@ -104,6 +109,8 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     started = time.perf_counter()
     trainer = Trainer(cfg, data, student, distiller, teacher, folder, runtime, progress)
     history = trainer.run()
+    if teacher is not None:
+        hashes["teacher_sha256"] = teacher.weights_sha256()
     result = _result(cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, runtime)
     if runtime.is_main:
         _finish(folder, trainer.outcome, {**result, "seconds": round(time.perf_counter() - started, 3)}, cfg)
@@ -124,34 +131,36 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
         cfg.freeze()
     if not cfg.STUDENT.WEIGHTS:
         raise ConfigError("STUDENT.WEIGHTS is empty: name the weights to evaluate")
+    tune_malloc()
     runtime = start_runtime(cfg)
     data = build_data(cfg)
     student = build_network(cfg, "STUDENT", data).to(runtime.device)
-    size = image_size(cfg, data)
-    return score(
-        student,
-        data.test,
-        batch_size=cfg.DATASET.TEST.BATCH_SIZE,
-        runtime=runtime,
-        size=size,
-        crop_pct=cfg.AUGMENT.CROP_PCT,
-        interpolation=cfg.AUGMENT.EVAL_INTERPOLATION,
-    )
+    return score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
 
 
 def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
     """The run's folder and the hashes that stand for its inputs."""
+    cfg = canonical(cfg)
+    taught = uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER
     hashes = {
-        "teacher_sha256": teacher_sha256(cfg) if uses_teacher(cfg.DISTILLER.TYPE) else "",
-        "student_sha256": _weights_hash(cfg.STUDENT.WEIGHTS),
+        "teacher_sha256": teacher_identity(cfg, data) if taught else "",
+        "student_sha256": weights_identity(cfg, "STUDENT", data),
         "data": data.fingerprint(),
     }
     prefix = Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME
     return RunFolder(prefix / run_name(cfg, identity(cfg, **hashes))), hashes
 
 
-def _weights_hash(weights: str) -> str:
-    return weights if weights in ("", "pretrained") else file_sha256(weights)
+def _finished(folder: RunFolder) -> RunResult | None:
+    """The result of a run that is done. One that cannot be read is set aside, and the run goes on from its checkpoint."""
+    if not folder.done:
+        return None
+    try:
+        return RunResult.read(folder)
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("%s cannot be read (%s); it is renamed to *.damaged, and the run goes on", folder.result, error)
+        folder.set_aside()
+        return None
 
 
 def _gate(cfg: CfgNode, data: DataSource, teacher: TeacherSource | None) -> float | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,29 +13,7 @@ import yaml
 from yacs.config import CfgNode
 
 from kdbench.config import to_dict
-from kdbench.config_defaults import NOT_IDENTITY
-
-
-def identity(cfg: CfgNode, *, teacher_sha256: str, student_sha256: str, data: str) -> str:
-    """Hash of all that determines a run's result: the configuration without paths, logging and hardware, the weights that
-    it starts from, and the data."""
-    tree = to_dict(cfg)
-    for key in NOT_IDENTITY:
-        *path, last = key.split(".")
-        node: Any = tree
-        for part in path:
-            node = node.get(part, {})
-        node.pop(last, None)
-    text = json.dumps([tree, teacher_sha256, student_sha256, data], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def run_name(cfg: CfgNode, digest: str) -> str:
-    """A readable name that ends in the identity."""
-    node = cfg.DISTILLER
-    parts = [node.TYPE, node.TEACHER, node.STUDENT] if node.TEACHER else [node.TYPE, node.STUDENT]
-    words = "-".join(re.sub(r"[^A-Za-z0-9_+.]+", "_", part) for part in parts if part)
-    return f"{words}-s{cfg.EXPERIMENT.SEED}-{digest}"
+from kdbench.errors import ConfigError
 
 
 class RunFolder:
@@ -53,6 +30,23 @@ class RunFolder:
     def done(self) -> bool:
         """Whether the run has finished."""
         return self.result.is_file()
+
+    def check_place(self) -> None:
+        """Make sure that the folder can be made.
+
+        Raises:
+            ConfigError: what ``LOG.PREFIX`` leads to is a file, or cannot be written to.
+        """
+        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not there.is_dir():
+            raise ConfigError(f"LOG.PREFIX: {there} is a file, so that no run folder can be made below it")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise ConfigError(f"LOG.PREFIX: {there} cannot be written to; name another folder")
+
+    def set_aside(self) -> None:
+        """Rename a result that cannot be read, so that the run counts as not done."""
+        with contextlib.suppress(OSError):
+            os.replace(self.result, self.result.with_name(f"{self.result.name}.damaged"))
 
     def create(self, cfg: CfgNode) -> None:
         """Make the folder and write the configuration."""

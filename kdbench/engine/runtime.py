@@ -8,14 +8,21 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.errors import ConfigError
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,24 @@ class Runtime:
         if self.world == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) == self.world)
+
+    def from_main(self, value: T) -> T:
+        """What the main process holds, in all processes: what one of them read from a disk must not be read again by the
+        others, who may find something else there. The value can be pickled."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give the buffers of ``module`` (running statistics) in all processes the values of the main one."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                value = buffer.contiguous()  # another layout may differ between processes
+                dist.broadcast(value, src=0)
+                if value is not buffer:
+                    buffer.copy_(value)
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -73,6 +98,14 @@ def start_runtime(cfg: CfgNode) -> Runtime:
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Runtime(device, rank, world)
+
+
+def peak_rss_bytes() -> dict[str, int]:
+    """``{"peak_rss_bytes": n}``, the largest resident set of this process so far; empty where the system does not say."""
+    if resource is None:
+        return {}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_rss_bytes": peak if sys.platform == "darwin" else 1024 * peak}  # macOS counts bytes, Linux kilobytes
 
 
 def environment(runtime: Runtime) -> dict[str, Any]:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,19 +15,22 @@ from yacs.config import CfgNode
 from kdbench.config import to_dict
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
-from kdbench.data.teacher_cache import CacheLayout, TeacherCache, ViewWriter, cache_key
+from kdbench.data.teacher_cache import CacheLayout, TeacherCache, cache_key, cache_root
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.engine.build import build_teacher, image_size
+from kdbench.engine.build import build_teacher, evaluation_options, image_size
 from kdbench.engine.evaluation import score
-from kdbench.engine.run_folder import write_atomically
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher_records import read_accuracy, write_accuracy, write_weights
+from kdbench.engine.teacher_views import EpochViews
 from kdbench.errors import DataError
-from kdbench.models.checkpoints import file_sha256
+from kdbench.models.checkpoints import state_sha256
 from kdbench.models.features import FeatureModel
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
 
 log = logging.getLogger(__name__)
 _CACHED = {"logits", "penultimate"}
+#: keys of TEACHER that decide over these outputs, besides the weights
+_DECIDES = ("WEIGHTS_EMA", "NORM", "INPUT_SIZE", "OPTIONS")
 _TORCH = {"fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -46,21 +45,29 @@ class TeacherSource:
         data: data set.
         loader: the run's training loader.
         runtime: device and processes.
-        sha256: of the teacher's weights.
+        sha256: what stands for the teacher's weights, see :func:`kdbench.engine.teacher_records.teacher_identity`.
     """
 
     def __init__(self, cfg: CfgNode, data: DataSource, loader: TrainLoader, runtime: Runtime, sha256: str) -> None:
         self.cfg, self.data, self.loader, self.runtime = cfg, data, loader, runtime
         node = cfg.CACHE
         self.root, self.sha256 = cache_root(cfg), sha256
-        teacher = {"name": cfg.DISTILLER.TEACHER, "sha256": sha256, **to_dict(cfg.TEACHER)}
-        teacher.pop("WEIGHTS")
-        teacher.pop("FLOOR")
-        shown = {"data": data.fingerprint(), "image_size": image_size(cfg, data), "teacher": teacher}
-        cut = [cfg.AUGMENT.CROP_PCT, cfg.AUGMENT.EVAL_INTERPOLATION]
-        self.gate_key = cache_key({**shown, "cut": cut, "device": runtime.device.type})
+        # What decides over its logits and penultimate features: not which stages a method may ask for besides.
+        teacher = {"name": cfg.DISTILLER.TEACHER, "sha256": sha256}
+        teacher |= {key: value for key, value in to_dict(cfg.TEACHER).items() if key in _DECIDES}
+        shown = {"image_size": image_size(cfg, data), "teacher": teacher, "device": runtime.device.type}
+        self.gate_key = cache_key(
+            {
+                **shown,
+                "test": data.stamp("test"),
+                "classes": data.num_classes,
+                "statistics": data.statistics,
+                "cut": [cfg.AUGMENT.CROP_PCT, cfg.AUGMENT.EVAL_INTERPOLATION],
+            }
+        )
         self.key_parts = {
             **shown,
+            "data": data.stamp(),
             "augment": asdict(loader.augment),
             "aug_seed": loader.aug_seed,
             # the partner of a mixed image depends on the order
@@ -71,15 +78,13 @@ class TeacherSource:
             "dtype": node.DTYPE,
             "amp": cfg.SOLVER.AMP,
             "channels_last": cfg.SOLVER.CHANNELS_LAST,
-            "device": runtime.device.type,
             "world": runtime.world,
         }
         self.cache = TeacherCache(self.root, cache_key(self.key_parts), int(node.MAX_GB * 1e9))
-        self.meta = self.cache.read_meta() if node.ENABLED else None
+        self.meta = runtime.from_main(self.cache.read_meta() if node.ENABLED and runtime.is_main else None)
         self._network: FeatureModel | None = None
-        self.serves = False
-        self._rows: Any = None
-        self._writer: ViewWriter | None = None
+        #: the cached views, once :meth:`serve` has found that the method's outputs go through them
+        self.views: EpochViews | None = None
 
     @property
     def network(self) -> FeatureModel:
@@ -99,21 +104,30 @@ class TeacherSource:
 
     @property
     def spec(self) -> ModelSpec:
-        """The teacher's spec: the recorded one, or the network's."""
-        return spec_from_dict(self.meta["spec"]) if self.meta is not None else self.network.spec
+        """The teacher's spec: the recorded one where it has the same stages, or the network's."""
+        if self.meta is not None and self.meta.get("stages") == to_dict(self.cfg.TEACHER.STAGES):
+            return spec_from_dict(self.meta["spec"])
+        return self.network.spec
 
     def top1(self) -> float:
         """The teacher's accuracy on the test split (percent), measured once per teacher and data set."""
-        file = self.root / "accuracy" / f"{self.gate_key}.json"
-        try:
-            return float(json.loads(file.read_text(encoding="utf-8"))["top1"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        batch, size = self.cfg.DATASET.TEST.BATCH_SIZE, image_size(self.cfg, self.data)
-        node = self.cfg.AUGMENT
-        how = {"size": size, "crop_pct": node.CROP_PCT, "interpolation": node.EVAL_INTERPOLATION}
-        result = score(self.network, self.data.test, batch_size=batch, runtime=self.runtime, **how)
-        return result.top1
+        if self._gate_record is not None:
+            return float(self._gate_record["top1"])
+        options = evaluation_options(self.cfg, self.data)
+        return score(self.network, self.data.test, runtime=self.runtime, **options).top1
+
+    def weights_sha256(self) -> str:
+        """Hash of the teacher's weights, for the record: of their file; of published ones, of the values that were loaded by this
+        run or by the one that measured the accuracy, else their release."""
+        if self.cfg.TEACHER.WEIGHTS != "pretrained":
+            return self.sha256
+        if self._network is not None:
+            return state_sha256(self._network.backbone.state_dict())
+        return str((self._gate_record or {}).get("sha256", self.sha256))
+
+    @functools.cached_property
+    def _gate_record(self) -> dict[str, Any] | None:
+        return self.runtime.from_main(read_accuracy(self.root, self.gate_key) if self.runtime.is_main else None)
 
     def remember(self, top1: float) -> None:
         """Record what later runs need not measure: the accuracy, and (with the cache on) the hash of the weights' file, so that a
@@ -121,128 +135,72 @@ class TeacherSource:
         if not self.runtime.is_main:
             return
         about = {"teacher": self.cfg.DISTILLER.TEACHER, "dataset": self.data.name}
-        _record(self.root / "accuracy" / f"{self.gate_key}.json", {"top1": top1, **about})
-        weights = self.cfg.TEACHER.WEIGHTS
-        if self.cfg.CACHE.ENABLED and Path(weights).is_file():
-            _record(_weights_record(self.root, weights), {"path": os.path.abspath(weights), "sha256": self.sha256})
+        write_accuracy(self.root, self.gate_key, {"top1": top1, "sha256": self.weights_sha256(), **about})
+        if self.cfg.CACHE.ENABLED:
+            write_weights(self.root, self.cfg.TEACHER.WEIGHTS, self.sha256)
 
     def serve(self, distiller: Distiller, owner: str) -> None:
         """Decide whether this method's outputs go through the cache, and prepare it."""
         kinds = distiller.teacher_needs <= _CACHED and not distiller.needs_networks and not distiller.grad_teacher
-        self.serves, self.owner = self.cfg.CACHE.ENABLED and kinds, owner
-        if self.cfg.CACHE.ENABLED and not kinds:
+        if not self.cfg.CACHE.ENABLED:
+            return
+        if not kinds:
             log.info("%s needs more of the teacher than is cached; it runs with the live teacher", distiller.name)
-        if not self.serves:
             return
         spec = self.spec
         rows = len(self.loader.split) * self.loader.repeat
-        self.layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
-        if self.meta is None and self.runtime.is_main:
-            self.cache.write_meta({"spec": spec_to_dict(spec), "layout": asdict(self.layout), "key": self.key_parts})
+        layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
+        self.views = EpochViews(self.cache, layout, owner, self.runtime)
+        if self.meta is None:
+            about = {"spec": spec_to_dict(spec), "stages": to_dict(self.cfg.TEACHER.STAGES)}
+            self.views.prepare({**about, "layout": asdict(layout), "key": self.key_parts})
             views = self.cfg.CACHE.VIEWS or self.cfg.SOLVER.EPOCHS
-            size, budget = views * self.layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
+            size, budget = views * layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
             log.info(
                 "teacher cache %s: up to %.1f MB for %d views (budget %g GB)", self.cache.folder, size, views, budget
             )
 
     def start_epoch(self, epoch: int) -> None:
         """Open the epoch's view for reading, or begin to write it."""
-        if not self.serves:
-            return
-        view = self.loader.view(epoch)
-        self._rows = self.cache.open(view, self.layout)
-        self.runtime.barrier()  # nobody begins to write before all have looked
-        if self._rows is None and self.cache.writable:
-            self._writer = self._open_writer(view)
-
-    def _open_writer(self, view: int) -> ViewWriter | None:
-        writer = None
-        if self.runtime.is_main and not self.cache.make_room(self.layout.view_bytes):
-            log.info("teacher cache: the budget of CACHE.MAX_GB %g is used up; going on live", self.cfg.CACHE.MAX_GB)
-            self.cache.writable = False
-        make = functools.partial(ViewWriter, self.cache, view, self.layout, self.owner, create=self.runtime.is_main)
-        for main in (True, False):  # the main process makes the file, the others open it
-            if self.runtime.is_main == main and self.cache.writable:
-                writer = self._guard(make)
-            self.runtime.barrier()
-        return writer
-
-    def _guard(self, action: Callable[[], Any]) -> Any:
-        try:
-            return action()
-        except OSError as error:
-            self.cache.give_up(error)
-            if self._writer is not None:
-                self._writer.discard()
-                self._writer = None
-            return None
+        if self.views is not None:
+            self.views.start(self.loader.view(epoch))
 
     def end_epoch(self) -> None:
         """Publish the view that was written."""
-        writer, self._writer, self._rows = self._writer, None, None
-        # A view to which one process could not write has holes: it is published by all or by none.
-        whole = self.runtime.all(writer is not None)
-        if writer is not None and self.runtime.is_main:
-            self._guard(writer.commit) if whole else writer.discard()
+        if self.views is not None:
+            self.views.end()
 
     def outputs(self, batch: Batch, distiller: Distiller, autocast: Callable[[], Any]) -> Any:
-        """What the method asked for: outputs from the cache or the network, or the network itself."""
+        """What the method asked for: outputs from the cache or the network, or the network itself.
+
+        Raises:
+            DataError: outputs that are to be cached are not finite, or too large for the storage type.
+        """
         if distiller.needs_networks:
             return self.network
-        if self._rows is not None:
-            rows = torch.from_numpy(self._rows[batch.draw.cpu().numpy()])
-            # Rows that the filling run never drew (its last batch of one was dropped) are NaN; those are asked of the network.
-            if not bool(rows.isnan().any()):
-                rows = rows.to(self.runtime.device).float()
-                return ModelOutput(*rows.split((self.layout.classes, self.layout.width), dim=1))
+        rows = None if self.views is None else self.views.read(batch.draw)
+        if self.views is not None and rows is not None:
+            layout = self.views.layout
+            return ModelOutput(*rows.to(self.runtime.device).float().split((layout.classes, layout.width), dim=1))
         with torch.no_grad(), autocast():
             output = self.network(batch.images, need=distiller.teacher_needs)
-        return self._round_trip(output, batch.draw) if self.serves else output
+        return output if self.views is None else self._round_trip(output, batch.draw, self.views)
 
-    def _round_trip(self, output: ModelOutput, draw: Tensor) -> ModelOutput:
-        stored = output.map(lambda value: value.to(_TORCH[self.layout.dtype]))
-        if not bool(torch.isfinite(stored.logits).all() & torch.isfinite(stored.penultimate).all()):
-            raise DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
-        if self._writer is not None:
-            writer = self._writer
-            self._guard(lambda: writer.write(draw.cpu(), stored.logits.cpu(), stored.penultimate.cpu()))
+    def _round_trip(self, output: ModelOutput, draw: Tensor, views: EpochViews) -> ModelOutput:
+        stored = output.map(lambda value: value.to(_TORCH[views.layout.dtype]))
+        if not _finite(stored):
+            if _finite(output):
+                raise DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
+            raise DataError(
+                f"teacher {self.cfg.DISTILLER.TEACHER!r} gives NaN or infinite outputs on training images: are its weights "
+                "damaged, or its TEACHER.NORM wrong? (SOLVER.AMP fp16 may overflow where bf16 does not)"
+            )
+        views.write(draw, stored.logits, stored.penultimate)
         return stored.map(Tensor.float)
 
 
-def cache_root(cfg: CfgNode) -> Path:
-    """Folder of the caches."""
-    return Path(cfg.CACHE.DIR or Path(cfg.LOG.PREFIX) / ".teacher-cache")
-
-
-def teacher_sha256(cfg: CfgNode) -> str:
-    """Hash of the teacher's weights; of a file that is gone, the one that a caching run recorded for its path.
-
-    Raises:
-        ModelError: there is neither file nor record.
-    """
-    weights = cfg.TEACHER.WEIGHTS
-    if weights in ("", "pretrained"):
-        return weights
-    if cfg.CACHE.ENABLED and not Path(weights).exists():
-        try:
-            recorded = json.loads(_weights_record(cache_root(cfg), weights).read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return file_sha256(weights)
-        log.info("%s is gone; using what the cache recorded of it", weights)
-        return str(recorded)
-    return file_sha256(weights)
-
-
-def _weights_record(root: Path, weights: str) -> Path:
-    return root / "weights" / f"{hashlib.sha256(os.path.abspath(weights).encode()).hexdigest()[:16]}.json"
-
-
-def _record(file: Path, values: dict[str, Any]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(values) + "\n")
-    except OSError as error:
-        log.warning("%s cannot be written (%s)", file, error.strerror)
+def _finite(output: ModelOutput) -> bool:
+    return bool(torch.isfinite(output.logits).all() & torch.isfinite(output.penultimate).all())
 
 
 def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,12 +17,13 @@ from yacs.config import CfgNode
 from kdbench.data.loader import LoadedBatch
 from kdbench.data.source import DataSource, Split
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.engine.build import TrainStep, image_size, make_loader
+from kdbench.engine.board import Board
+from kdbench.engine.build import TrainStep, evaluation_options, make_loader
 from kdbench.engine.checkpoint import load_checkpoint, save_checkpoint
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.optim import Schedule, build_optimizer
 from kdbench.engine.run_folder import RunFolder, file_size
-from kdbench.engine.runtime import Runtime
+from kdbench.engine.runtime import Runtime, peak_rss_bytes
 from kdbench.engine.teacher import TeacherSource
 from kdbench.errors import NonFiniteLossError
 from kdbench.models.features import FeatureModel
@@ -96,7 +97,7 @@ class Trainer:
         """Train to the last epoch; returns the evaluations, oldest first."""
         self.resume()
         epochs = self.cfg.SOLVER.EPOCHS
-        with self._tensorboard() as board:
+        with Board(self.cfg, self.folder.path / "tensorboard", enabled=self.runtime.is_main) as board:
             for epoch in range(self.first_epoch, epochs + 1):
                 terms, timing = self.train_epoch(epoch, board)
                 if epoch % self.cfg.SOLVER.EVAL_EVERY == 0 or epoch == epochs:
@@ -104,7 +105,7 @@ class Trainer:
                 self.save(epoch)
         return self.history
 
-    def train_epoch(self, epoch: int, board: Any = None) -> tuple[dict[str, float], dict[str, float]]:
+    def train_epoch(self, epoch: int, board: Board | None = None) -> tuple[dict[str, float], dict[str, float]]:
         """One pass; returns the mean of each loss term, and timings."""
         self.module.train()
         if self.teacher is not None:
@@ -120,12 +121,17 @@ class Trainer:
             images += len(loaded.draw)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value.double() * len(loaded.draw)
-            self._log_step(board, epoch, step, terms)
+            if board is not None:
+                board.step((epoch - 1) * steps + step, terms)
             if self.progress is not None:
                 self.progress(epoch, step + 1, steps)
             mark = time.perf_counter()
         if self.teacher is not None:
             self.teacher.end_epoch()
+        # Each process kept running statistics of its own share of the last batch; what is evaluated is one network.
+        self.runtime.share_buffers(self.student)
+        if self.average is not None:
+            self.runtime.share_buffers(self.average.module)
         seconds = time.perf_counter() - started
         means = self._means(sums, images)
         rate = images * self.runtime.world / max(seconds, 1e-9)
@@ -150,6 +156,9 @@ class Trainer:
                 f"in epoch {batch.epoch}, step {step + 1}; "
                 "lower SOLVER.LR or the term's weight, or set SOLVER.CLIP_GRAD"
             )
+        weight = self.loader.weight(step)
+        if weight != 1.0:  # DDP takes the plain mean of the processes' gradients, whatever their shares of the batch
+            loss = loss * weight
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.cfg.SOLVER.CLIP_GRAD > 0:
@@ -171,16 +180,7 @@ class Trainer:
         return line | {"lr": self.optimizer.param_groups[0]["lr"], "train": terms}
 
     def _score(self, split: Split) -> Score:
-        return score(
-            self.outcome,
-            split,
-            batch_size=self.cfg.DATASET.TEST.BATCH_SIZE,
-            runtime=self.runtime,
-            size=image_size(self.cfg, self.data),
-            crop_pct=self.cfg.AUGMENT.CROP_PCT,
-            interpolation=self.cfg.AUGMENT.EVAL_INTERPOLATION,
-            workers=self.cfg.DATASET.NUM_WORKERS,
-        )
+        return score(self.outcome, split, runtime=self.runtime, **evaluation_options(self.cfg, self.data))
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one: cut what was logged after it."""
@@ -249,32 +249,14 @@ class Trainer:
         stacked = self.runtime.sum(stacked).cpu()
         return {name: float(value / stacked[-1]) for name, value in zip(names, stacked)}
 
-    def _record(self, line: dict[str, Any], timing: dict[str, Any], board: Any) -> None:
+    def _record(self, line: dict[str, Any], timing: dict[str, Any], board: Board) -> None:
         self.history.append(line)
         if not self.runtime.is_main:
             return
+        timing |= peak_rss_bytes()
         if self.runtime.device.type == "cuda":
             timing["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(self.runtime.device)
         self.folder.append(self.folder.metrics, line)
         self.folder.append(self.folder.timing, timing)
         log.info("epoch %d: top-1 %.2f, top-5 %.2f", line["epoch"], line["top1"], line["top5"])
-        if board is not None:
-            for name in ("top1", "top5", "test_loss", "lr"):
-                board.add_scalar(f"eval/{name}", line[name], line["epoch"])
-
-    @contextlib.contextmanager
-    def _tensorboard(self) -> Iterator[Any]:
-        if not (self.cfg.LOG.TENSORBOARD and self.runtime.is_main):
-            yield None
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter(str(self.folder.path / "tensorboard")) as writer:
-            yield writer
-
-    def _log_step(self, board: Any, epoch: int, step: int, terms: dict[str, Tensor]) -> None:
-        count = (epoch - 1) * len(self.loader) + step
-        if board is None or count % self.cfg.LOG.TENSORBOARD_FREQ:
-            return
-        for name, value in terms.items():
-            board.add_scalar(f"train/{name}", float(value), count)
+        board.evaluation(line)

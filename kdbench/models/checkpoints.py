@@ -24,7 +24,7 @@ from kdbench.errors import ModelError
 from kdbench.models.fitting import identify, load_into
 
 log = logging.getLogger(__name__)
-__all__ = ["file_sha256", "identify", "load_into", "read_weights", "save_student"]
+__all__ = ["file_sha256", "identify", "load_into", "read_weights", "save_student", "state_sha256"]
 
 #: key of our own metadata in a safetensors header
 METADATA_KEY = "kdbench"
@@ -51,6 +51,15 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
                 digest.update(chunk)
     except OSError as error:
         raise _unreadable(Path(path), error) from error
+    return digest.hexdigest()
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 of the names, types, shapes and values of tensors, wherever they lie and in whatever order."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(f"{key}\0{value.dtype}\0{tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

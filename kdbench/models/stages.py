@@ -7,6 +7,7 @@ network of depth L (ViT, Mixer) the maps after blocks ceil(qL/4), q = 1..4. Othe
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def choose_stages(backbone: nn.Module, name: str, choice: str | Sequence[int]) -
     """Indices into the backbone's intermediates, shallow to deep; empty where it has no feature interface.
 
     Raises:
-        ModelError: the choice names a map that the network does not have.
+        ModelError: the choice names a map that the network does not have, or not from shallow to deep.
     """
     info = _feature_info(backbone)
     if not info or not hasattr(backbone, "forward_intermediates"):
@@ -58,6 +59,11 @@ def choose_stages(backbone: nn.Module, name: str, choice: str | Sequence[int]) -
     bad = [i for i in choice if not isinstance(i, int) or not (i == FINAL or 0 <= i < len(info))]
     if bad or not choice:
         raise ModelError(f"{name} has stages 0 to {len(info) - 1} (and -1, the final map), not {bad or 'none'}")
+    order = [len(info) if i == FINAL else i for i in choice]
+    if any(a >= b for a, b in itertools.pairwise(order)):
+        raise ModelError(
+            f"STAGES of {name} go from shallow to deep (-1, the final map, is the last), not {list(choice)}"
+        )
     return tuple(choice)
 
 

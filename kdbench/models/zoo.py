@@ -138,6 +138,15 @@ def find_entry(name: str, side: int = 0) -> ModelEntry:
     return models.get(entry.large) if entry.large and side >= LARGE_IMAGE else entry
 
 
+def canonical_name(name: str) -> str:
+    """``name`` as it was registered, whatever the case of its letters; a name that is not registered stays as it is, and so do
+    timm's and torchvision's, where case matters."""
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix == "cifar":
+        return f"cifar:{models.canonical(rest)}" if rest in models else name
+    return models.canonical(name) if name in models else name
+
+
 def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: int | None) -> nn.Module:
     signature = inspect.signature(entry.build)
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from replicas import class_tree
 
 from kdbench.cli.main import VERBS, main
+from kdbench.data.teacher_cache import TeacherCache
 
 STUDENT = ["train", "--cfg", "configs/digits/student.yaml"]
 
@@ -25,8 +27,29 @@ STUDENT = ["train", "--cfg", "configs/digits/student.yaml"]
         ([*STUDENT, "SOLVER.LR"], "has no value"),
         (["train", "--cfg", "configs/digits/studnet.yaml"], "did you mean 'student.yaml'"),
         ([*STUDENT, "--distiller", "KD"], "KD needs a teacher"),
+        ([*STUDENT, "--distiller", "KD", "TEACHER.WEIGHTS=pretrained"], "KD needs a teacher"),
         ([*STUDENT, "--distiller", "KD", "--teacher", "small_vit"], "TEACHER.WEIGHTS is empty"),
         ([*STUDENT, "--distiller", "KD", "--teacher", "small_vit", "TEACHER.WEIGHTS=no.pt"], "no.pt does not exist"),
+        ([*STUDENT, "DATASET.VAL_FRACTION=0.001"], "VAL_FRACTION 0.001 leaves no images for validation"),
+        ([*STUDENT, "AUGMENT.RRC_SCALE=[0.5]"], "AUGMENT.RRC_SCALE: expects [low, high]"),
+        ([*STUDENT, "AUGMENT.RRC_SCALE=[a,b]"], "0 < low <= high <= 1, got ['a', 'b']"),
+        ([*STUDENT, "AUGMENT.RRC_SCALE=[1.0,0.08]"], "0 < low <= high <= 1, got [1.0, 0.08]"),
+        ([*STUDENT, "AUGMENT.RRC_RATIO=[0,1]"], "AUGMENT.RRC_RATIO: expects [low, high]"),
+        ([*STUDENT, "SOLVER.LR_DECAY_STAGES=[a]"], "SOLVER.LR_DECAY_STAGES: expects epochs"),
+        ([*STUDENT, "SOLVER.LR_DECAY_STAGES=[20,10]"], "each later than the one before, got [20, 10]"),
+        ([*STUDENT, "STUDENT.NORM=[1,2]"], "STUDENT.NORM: expects a word or [[mean x 3], [std x 3]]"),
+        ([*STUDENT, "STUDENT.NORM=[[0,0,0],[1,0,1]]"], "with positive std, got [[0, 0, 0], [1, 0, 1]]"),
+        ([*STUDENT, "DISTILLER.PART_WEIGHTS=[a]"], "DISTILLER.PART_WEIGHTS: expects numbers"),
+        ([*STUDENT, "AUGMENT.AUTO=rand-m99-n2"], "m, the magnitude, lies in 0..10, got 99"),
+        ([*STUDENT, "AUGMENT.AUTO=rand-m9-n0"], "n, operations an image, is a whole number from 1, got 0"),
+        ([*STUDENT, "AUGMENT.AUTO=rand-m9-p2"], "p, a probability, lies in 0..1, got 2"),
+        ([*STUDENT, "STUDENT.STAGES=[2,0]"], "STAGES of small_cnn go from shallow to deep"),
+        ([*STUDENT, "STUDENT.STAGES=[-1,1]"], "-1, the final map, is the last"),
+        ([*STUDENT, "SOLVER.SCHEDULE_PER=epoch", "SOLVER.WARMUP_EPOCHS=0.5"], "0.5 is no whole number"),
+        ([*STUDENT, "SOLVER.BATCH_SIZE=-2"], "lies outside"),
+        (["cache", "rm"], "name keys as `kdbench cache ls` prints them"),
+        (["cache", "ls", "LOG.PREFX=a"], "did you mean 'PREFIX'"),
+        (["cache", "ls", "abc"], "takes no 'abc'"),
         ([*STUDENT, "--sede", "3"], "unknown argument '--sede'"),
         (["eval", "--run", "nowhere"], "no config.yaml there"),
         (["table", "nowhere"], "no results folder 'nowhere'"),
@@ -103,3 +126,40 @@ def test_methods_of_a_pair(capsys):
 
 def test_nothing_fits():
     assert main(["list", "methods", "zzz*"]) == 1
+
+
+def test_a_file_in_the_place_of_the_runs_folder(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    for prefix in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main([*STUDENT, f"LOG.PREFIX={prefix}"]) == 2
+        error = capsys.readouterr().err.strip()
+        assert (
+            error == f"kdbench: LOG.PREFIX: {tmp_path / 'file'} is a file, so that no run folder can be made below it"
+        )
+
+
+def test_padding_that_nobody_named(capsys, tmp_path):
+    tree = class_tree(tmp_path / "set", ["cat", "dog"], {"train": 2, "val": 1})
+    words = [*STUDENT, f"DATASET.TYPE=folder:{tree}", "DATASET.PER_CLASS=0", f"LOG.PREFIX={tmp_path / 'runs'}"]
+    assert main([*words, "AUGMENT.CROP=pad", "AUGMENT.PAD=-1"]) == 2
+    assert "AUGMENT.CROP: pad needs AUGMENT.PAD" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_caches_are_found_where_the_configuration_puts_them(capsys, tmp_path):
+    places = {"a": ["LOG.PREFIX={}"], "b": ["CACHE.DIR={}/.teacher-cache"], "c": ["--dir", "{}/.teacher-cache"]}
+    (tmp_path / "d.yaml").write_text(f"LOG: {{PREFIX: {tmp_path / 'd'}}}\n")
+    for name in "abcd":
+        root = tmp_path / name / ".teacher-cache"
+        for key in ("0123456789abcdef", "fedcba9876543210"):
+            TeacherCache(root, key, 0).write_meta({"key": {"teacher": {"name": f"teacher-{name}"}}})
+        for records in ("accuracy", "weights"):
+            (root / records).mkdir()
+        words = [word.format(tmp_path / name) for word in places.get(name, ["--cfg", str(tmp_path / "d.yaml")])]
+        assert main(["cache", "ls", *words]) == 0
+        assert f"0123456789abcdef  teacher-{name}" in capsys.readouterr().out
+        assert main(["cache", "rm", "0123456789abcdef", *words]) == 0
+        assert sorted(f.name for f in root.iterdir()) == ["accuracy", "fedcba9876543210", "weights"]
+        assert main(["cache", "rm", *words, "all"]) == 0
+        assert not list(root.iterdir())
+        capsys.readouterr()

@@ -16,6 +16,7 @@ FOUNDATIONS = {
     "errors",
     "registry",
     "config",
+    "config_checks",
     "config_defaults",
     "config_values",
     "plugins",

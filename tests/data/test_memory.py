@@ -11,7 +11,7 @@ from kdbench.data.augment import Augment, pad_crop, random_boxes
 from kdbench.data.builtin import digits, fake
 from kdbench.data.loader import TrainLoader, evaluation_batches
 from kdbench.data.source import per_class_subset, stratified_split
-from kdbench.errors import DataError
+from kdbench.errors import ConfigError, DataError
 from kdbench.random import CounterRNG
 
 PAD = Augment(crop="pad", pad=2, flip=0.5)
@@ -66,6 +66,26 @@ def test_last_batch_of_one_is_dropped():
     assert [len(b.draw) for b in part.epoch(1)] == [32]
     assert len(part) == 1
     assert part.smallest == 32
+
+
+def test_shares_of_processes():
+    """Of a last batch of 6 (54 = 3 x 16 + 6) two processes get 2 and 4; of one of 2 the first would get nothing."""
+    parts = [loader(fake(train=54, size=8).train, repeat=1, batch_size=16, rank=r, world=2) for r in range(2)]
+    assert [[len(b.draw) for b in part.epoch(1)] for part in parts] == [[8, 8, 8, 2], [8, 8, 8, 4]]
+    assert [part.smallest for part in parts] == [2, 2]
+    assert [[part.weight(step) for step in (0, 3)] for part in parts] == [[1.0, 2 / 3], [1.0, 4 / 3]]
+    for rest in (1, 2, 3):
+        part = loader(fake(train=48 + rest, size=8).train, repeat=1, batch_size=16, rank=0, world=2)
+        assert (len(part), part.smallest) == (3, 8)
+    alone = loader(fake(train=50, size=8).train, repeat=1, batch_size=16)
+    assert (len(alone), alone.smallest, alone.weight(3)) == (4, 2, 1.0)
+
+
+def test_a_process_without_samples_is_refused():
+    with pytest.raises(ConfigError, match="BATCH_SIZE 2 over 2 processes leaves one of them without samples"):
+        loader(fake(train=50, size=8).train, batch_size=2, world=2)
+    with pytest.raises(ConfigError, match="2 training images make no batch over 2 processes"):
+        loader(fake(train=2, size=8).train, repeat=1, batch_size=16, world=2)
 
 
 def test_pad_crop_equals_a_crop_of_the_padded_image():

@@ -15,6 +15,7 @@ import torch
 import kdbench
 from kdbench.data.teacher_cache import CacheLayout, TeacherCache, ViewWriter, cache_folders, cache_key, folder_bytes
 from kdbench.engine import teacher as teacher_module
+from kdbench.errors import DataError
 
 BASE = {
     "DISTILLER.TEACHER": "small_mixer",
@@ -184,7 +185,7 @@ def test_full_disk_goes_on_live(tmp_path, weights, monkeypatch, caplog):
     live = kdbench.train(
         configure(tmp_path / "live", weights, **{"CACHE.ENABLED": True, "CACHE.DIR": str(tmp_path / "c1")})
     )
-    monkeypatch.setattr("kdbench.data.teacher_cache.os.posix_fallocate", full)
+    monkeypatch.setattr("kdbench.data.teacher_view.os.posix_fallocate", full)
     cached = {"CACHE.ENABLED": True, "CACHE.DIR": str(tmp_path / "c2")}
     result = kdbench.train(configure(tmp_path / "full", weights, **cached))
     assert metrics(result) == metrics(live)
@@ -250,3 +251,91 @@ def test_specs_survive_the_record():
     spec = kdbench.create_model("small_vit", num_classes=10, class_token=True).spec
     again = teacher_module.spec_from_dict(json.loads(json.dumps(teacher_module.spec_to_dict(spec))))
     assert again == spec
+
+
+def make_view(cache: TeacherCache, layout: CacheLayout, view: int = 1) -> None:
+    cache.write_meta({})
+    writer = ViewWriter(cache, view, layout, "run")
+    writer.write(
+        torch.arange(layout.rows), *(torch.ones(layout.rows, n).half() for n in (layout.classes, layout.width))
+    )
+    writer.commit()
+
+
+LAYOUT = CacheLayout(rows=100, classes=10, width=6, dtype="fp16")
+
+
+def test_another_run_evicts_while_this_one_looks(tmp_path, monkeypatch):
+    """Files and folders that were listed are gone when they are asked for."""
+    caches = [TeacherCache(tmp_path, name, 10 * LAYOUT.view_bytes) for name in ("a", "b", "c")]
+    for cache in caches:
+        make_view(cache, LAYOUT)
+    listed = cache_folders(tmp_path)
+    shutil.rmtree(tmp_path / "b")
+    monkeypatch.setattr("kdbench.data.teacher_cache.cache_folders", lambda root: listed)
+    assert folder_bytes(tmp_path / "b") == 0
+    assert caches[0].make_room(LAYOUT.view_bytes)
+    monkeypatch.setattr(Path, "is_file", lambda self: True)
+    assert caches[1].open(1, LAYOUT) is None
+
+
+def test_a_folder_that_another_run_is_making_is_left_alone(tmp_path):
+    """Between the other run's mkdir and the moment when its record has its name."""
+    one, two = (TeacherCache(tmp_path, "k", 10 * LAYOUT.view_bytes) for _ in range(2))
+    one.folder.mkdir()
+    (one.folder / ".meta.json.1").write_text("{}")
+    two.write_meta({"from": "two"})
+    assert (one.folder / ".meta.json.1").exists()
+    one.write_meta({"from": "one"})  # later than two: what is there stays
+    assert two.read_meta()["from"] == "two"
+
+
+def test_failed_reservation_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    cache = TeacherCache(tmp_path, "k", 10 * LAYOUT.view_bytes)
+    cache.write_meta({})
+    monkeypatch.setattr("kdbench.data.teacher_view.os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        ViewWriter(cache, 1, LAYOUT, "run")
+    assert [f.name for f in cache.folder.iterdir()] == ["meta.json"]
+
+
+def test_system_without_reservation(tmp_path, monkeypatch):
+    monkeypatch.delattr("kdbench.data.teacher_view.os.posix_fallocate")
+    cache = TeacherCache(tmp_path, "k", 10 * LAYOUT.view_bytes)
+    make_view(cache, LAYOUT)
+    assert np.array_equal(cache.open(1, LAYOUT), np.ones((100, 16), dtype=np.float16))
+
+
+def test_what_killed_runs_left_is_counted_and_swept(tmp_path):
+    cache = TeacherCache(tmp_path, "k", 3 * LAYOUT.view_bytes)
+    make_view(cache, LAYOUT)
+    left = cache.folder / ".view00002.dead.tmp"
+    orphan = tmp_path / "0123456789abcdef"
+    orphan.mkdir()
+    for file in (left, orphan / ".view00001.dead.tmp"):
+        file.write_bytes(bytes(LAYOUT.view_bytes))
+    foreign = tmp_path / "photographs"
+    foreign.mkdir()
+    assert not cache.make_room(LAYOUT.view_bytes)  # both may be in use
+    for path in (left, orphan / ".view00001.dead.tmp", orphan, foreign):
+        os.utime(path, (1e9, 1e9))
+    assert cache.make_room(LAYOUT.view_bytes)
+    assert not left.exists()
+    assert not orphan.exists()
+    assert foreign.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "dtype", "cause"), [(float("nan"), "fp32", "NaN or infinite"), (1e6, "fp16", "16 bits")]
+)
+def test_outputs_that_cannot_be_stored_are_named_by_their_cause(tmp_path, damage, dtype, cause):
+    teacher = kdbench.create_model("small_cnn", num_classes=10, seed=0)
+    teacher.backbone.fc.bias.data.fill_(damage)
+    torch.save(teacher.backbone.state_dict(), tmp_path / "teacher.pt")
+    settings = {"DATASET.TYPE": "fake", "DATASET.OPTIONS": {"size": 8, "train": 32, "test": 16}, "DATASET.PER_CLASS": 0}
+    named = {"DISTILLER.TEACHER": "small_cnn", "TEACHER.NORM": "none", "CACHE.ENABLED": True, "CACHE.DTYPE": dtype}
+    with pytest.raises(DataError, match=cause):
+        kdbench.train(configure(tmp_path, tmp_path / "teacher.pt", **settings, **named))

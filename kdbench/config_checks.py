@@ -1,0 +1,68 @@
+"""Rules that a single range or choice does not say: lists of numbers, and keys that depend on each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_MAGNITUDE = 10.0  # the strongest level of timm's RandAugment, where the string does not say another
+
+
+def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with its value) for every rule that a complete tree breaks."""
+    augment, solver = tree["AUGMENT"], tree["SOLVER"]
+    pairs = (
+        ("AUGMENT.RRC_SCALE", augment["RRC_SCALE"], 1.0, "shares of the image's area with 0 < low <= high <= 1"),
+        ("AUGMENT.RRC_RATIO", augment["RRC_RATIO"], math.inf, "aspect ratios with 0 < low <= high"),
+    )
+    for key, value, top, what in pairs:
+        if not (_numbers(value, 2) and 0 < value[0] <= value[1] <= top):
+            yield key, f"expects [low, high], {what}, got {_show(value)}"
+    yield from _auto(augment["AUTO"])
+    stages = solver["LR_DECAY_STAGES"]
+    if not (_numbers(stages) and all(a < b for a, b in zip((-1, *stages), stages))):
+        yield "SOLVER.LR_DECAY_STAGES", f"expects epochs, each later than the one before, got {_show(stages)}"
+    warmup = solver["WARMUP_EPOCHS"]
+    if solver["SCHEDULE_PER"] == "epoch" and not float(warmup).is_integer():
+        yield "SOLVER.WARMUP_EPOCHS", f"{warmup:g} is no whole number, which only SOLVER.SCHEDULE_PER: step can follow"
+    for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS"):
+        if not _numbers(tree["DISTILLER"][key]):
+            yield f"DISTILLER.{key}", f"expects numbers, got {_show(tree['DISTILLER'][key])}"
+    for role in ("TEACHER", "STUDENT"):
+        norm = tree[role]["NORM"]
+        if not (
+            isinstance(norm, str) or (len(norm) == 2 and all(_numbers(part, 3) for part in norm) and min(norm[1]) > 0)
+        ):
+            yield f"{role}.NORM", f"expects a word or [[mean x 3], [std x 3]] with positive std, got {_show(norm)}"
+
+
+def _auto(text: str) -> Iterator[tuple[str, str]]:
+    """Ranges of timm's RandAugment string; what else may be wrong with it is found where it is read."""
+    if not text.startswith("rand"):
+        return
+    found = {name: float(number) for name, number in re.findall(r"-([a-z]+)(\d+(?:\.\d+)?)(?=-|$)", text)}
+    most = found.get("mmax", _MAGNITUDE)
+    rules = (
+        ("m", found.get("m", 0.0) <= most, f"the magnitude, lies in 0..{most:g}"),
+        (
+            "n",
+            found.get("n", 1.0) >= 1 and found.get("n", 1.0).is_integer(),
+            "operations an image, is a whole number from 1",
+        ),
+        ("p", found.get("p", 0.0) <= 1, "a probability, lies in 0..1"),
+    )
+    for name, holds, rule in rules:
+        if not holds:
+            yield "AUGMENT.AUTO", f"{text!r}: {name}, {rule}, got {found[name]:g}"
+
+
+def _numbers(value: Any, count: int | None = None) -> bool:
+    if not isinstance(value, (tuple, list)) or (count is not None and len(value) != count):
+        return False
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value)
+
+
+def _show(value: Any) -> str:
+    return str([list(v) if isinstance(v, tuple) else v for v in value]) if isinstance(value, tuple) else repr(value)
