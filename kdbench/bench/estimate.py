@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kdbench.bench.known_data import DATASETS
 from kdbench.bench.plan import Grid
-from kdbench.bench.smoke import DATASETS, run_small, small_config
+from kdbench.bench.smoke import run_small, small_config
 from kdbench.bench.tasks import Task, make_tasks
 from kdbench.errors import KdbenchError
 

@@ -167,7 +167,9 @@ class _Runner:
             result = self.by_task.get(number)
             for cell in task.cells:
                 entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher}
-                entry |= {"student": cell.student, "key": task.key, "run": result.run_id if result else None}
+                entry |= {"student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
+                entry |= {"network": self.grid.teachers[cell.teacher].network if cell.teacher else ""}
+                entry |= {"key": task.key, "run": result.run_id if result else None}
                 cells.append({**entry, "error": self.failed.get(task.label, "")})
         head = {
             "name": self.grid.name,

@@ -12,20 +12,11 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.bench.executor import LocalPool, default_jobs
+from kdbench.bench.known_data import DATASETS
 from kdbench.bench.plan import Grid, load_grid
 from kdbench.bench.results import timing_of
 from kdbench.engine.run import train
 from kdbench.errors import ConfigError
-
-#: classes, side and training images of the data sets whose place random images take
-DATASETS: dict[str, tuple[int, int, int]] = {
-    "cifar10": (10, 32, 50_000),
-    "cifar100": (100, 32, 50_000),
-    "imagenet": (1000, 224, 1_281_167),
-    "cub200": (200, 224, 5_994),
-    "aircraft": (100, 224, 6_667),
-    "digits": (10, 8, 1_297),
-}
 
 
 @dataclass

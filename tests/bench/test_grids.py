@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kdbench.bench.declared import Declared
 from kdbench.bench.paper_layouts import layout
 from kdbench.bench.plan import load_grid
-from kdbench.bench.recipe import Declared
 from kdbench.bench.smoke import small_config, smoke
 from kdbench.cli.main import main
 from kdbench.config import load_config
