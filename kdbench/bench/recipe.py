@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,6 +69,8 @@ def recipe_of_run(folder: str | Path) -> RunRecipe | None:
 
 def differences(run: Recipe, declared: Recipe) -> list[str]:
     """``KEY value (declared value)`` for each key that differs."""
+    if run == declared:
+        return []
     keys = [key for key in {**declared, **run} if run.get(key) != declared.get(key)]
     return [f"{key} {_show(run.get(key))} (declared {_show(declared.get(key))})" for key in keys]
 
@@ -98,7 +99,7 @@ def _without_sections(text: str) -> str:
     """The text without the sections that are no part of a recipe."""
     kept, keep = [], True
     for line in text.splitlines(keepends=True):
-        if re.match(r"\w", line):
+        if line[:1].isalnum():
             keep = line.partition(":")[0] not in _NO_PART
         if keep:
             kept.append(line)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from tabulate import tabulate
 
-from kdbench.bench.paper_table import FilledPanel, PaperCell, PaperTable
+from kdbench.bench.paper_cell import PaperCell
+from kdbench.bench.paper_table import FilledPanel, PaperTable
 from kdbench.errors import KdbenchError, did_you_mean
 
 FORMATS = ("md", "csv", "latex")
