@@ -34,6 +34,7 @@ _PUBLIC = {
     "RunResult": "kdbench.engine.run",
     "run_grid": "kdbench.bench.grid",
     "load_results": "kdbench.bench.results",
+    "load_curves": "kdbench.bench.results",
     "KdbenchError": "kdbench.errors",
 }
 

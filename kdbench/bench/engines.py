@@ -18,7 +18,14 @@ EXECUTORS = ("local", "ray", "slurm")
 
 
 def make_pool(
-    name: str, *, folder: Path, jobs: int = 0, gpus: float = -1.0, cpus: int = 0, options: Sequence[str] = ()
+    name: str,
+    *,
+    folder: Path,
+    jobs: int = 0,
+    gpus: float = -1.0,
+    cpus: int = 0,
+    options: Sequence[str] = (),
+    processes: int = 1,
 ) -> Pool | None:
     """The pool of an executor; None for ``local``, whose pool the grid makes.
 
@@ -26,12 +33,13 @@ def make_pool(
         name: ``local``, ``ray`` or ``slurm``.
         folder: the grid's, for Slurm's logs.
         jobs: runs at a time; 0 = as many as the engine takes.
-        gpus: of each run; below 0 = one where the engine has some.
-        cpus: of each run; 0 = one.
+        gpus: of each run; below 0 = one a process, where the engine has some.
+        cpus: of each run; 0 = one a process.
         options: ``KEY=VALUE`` of ``ray.init``, or of submitit's executor (``slurm_partition=gpu``, ``timeout_min=1440``).
+        processes: of each run.
 
     Raises:
-        ConfigError: no such executor, or an option that is no ``KEY=VALUE``.
+        ConfigError: no such executor, an option that is no ``KEY=VALUE``, or more GPUs for a run than it has processes.
         KdbenchError: the engine is not installed.
     """
     if name not in EXECUTORS:
@@ -42,19 +50,36 @@ def make_pool(
         if not equals:
             raise ConfigError(f"--engine {option!r}: expects KEY=VALUE")
         settings[key] = yaml.safe_load(value)
+    if gpus > processes:
+        raise ConfigError(
+            f"--gpus {gpus:g}: a run of {processes} process{'' if processes == 1 else 'es'} uses no more; "
+            f"give --processes {gpus:g} too"
+        )
     if name == "local":
         return None
     if name == "ray":
-        return RayPool(jobs=jobs, gpus=gpus, cpus=cpus or 1, **settings)
-    return SlurmPool(folder / ".slurm", jobs=jobs, gpus=gpus, cpus=cpus or 1, **settings)
+        return RayPool(jobs=jobs, gpus=gpus, cpus=cpus or processes, processes=processes, **settings)
+    return SlurmPool(
+        folder / ".slurm", jobs=jobs, gpus=gpus if gpus >= 0 else processes, cpus=cpus or processes, **settings
+    )
 
 
 class RayPool:
     """A task a run on a Ray cluster. Ray itself tries a run again whose node was lost; the run goes on from its checkpoint, if
     the grid's folder is on a file system that all nodes share."""
 
-    def __init__(self, *, jobs: int = 0, gpus: float = -1.0, cpus: int = 1, retries: int = 5, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        jobs: int = 0,
+        gpus: float = -1.0,
+        cpus: int = 1,
+        processes: int = 1,
+        retries: int = 5,
+        **settings: Any,
+    ) -> None:
         self.ray = _import("ray", "ray")
+        self.processes = processes
         self.jobs, self.gpus, self.cpus, self.retries, self.settings = jobs, gpus, cpus, retries, settings
         self._busy: dict[Any, Any] = {}
         self._started = False
@@ -63,7 +88,7 @@ class RayPool:
         if not self.ray.is_initialized():
             self.ray.init(log_to_driver=False, **self.settings)
             self._started = True
-        gpus = self.gpus if self.gpus >= 0 else float(self.ray.cluster_resources().get("GPU", 0) > 0)
+        gpus = self.gpus if self.gpus >= 0 else self.processes * float(self.ray.cluster_resources().get("GPU", 0) > 0)
         resources = {"num_cpus": self.cpus, "num_gpus": gpus, "max_retries": self.retries, "retry_exceptions": False}
         self._remote = self.ray.remote(**resources)(guarded)
         return self

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,13 +16,16 @@ from typing import Any, Protocol
 
 from kdbench.errors import KdbenchError
 
+_WATCH = 1.0  # seconds between a worker's looks at whether its parent lives
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: its value, or the reason why there is none."""
+    """What became of a task: its value, or the reason why there is none, and the whole traceback."""
 
     value: Any = None
     error: str = ""
+    trace: str = ""
 
 
 def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
@@ -28,10 +33,11 @@ def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
     try:
         return Outcome(fn(*args))
     except KdbenchError as error:
-        return Outcome(error=f"{type(error).__name__}: {error}")
+        return Outcome(error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - a cell must not take the grid down
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        return Outcome(error=f"{type(error).__name__}: {error} ({os.path.basename(frame.filename)}:{frame.lineno})")
+        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        return Outcome(error=f"{type(error).__name__}: {error} ({place})", trace=traceback.format_exc())
 
 
 class Pool(Protocol):
@@ -61,10 +67,11 @@ class LocalPool:
     task and no more.
 
     Two processes with default threads do less than half the work of one on two cores: ``threads`` is set for each. Each
-    sees one of ``gpus`` (default: those of this machine), in turn.
+    sees ``gpus_each`` of ``gpus`` (default: those of this machine), in turn. A worker ends when its parent does.
     """
 
-    def __init__(self, jobs: int, threads: int, gpus: Sequence[str] | None = None) -> None:
+    def __init__(self, jobs: int, threads: int, gpus: Sequence[str] | None = None, *, gpus_each: int = 1) -> None:
+        self.gpus_each = gpus_each
         self.jobs, self.threads = jobs, threads
         self.gpus = visible_gpus() if gpus is None else list(gpus)
         self._context = multiprocessing.get_context("spawn")
@@ -85,8 +92,16 @@ class LocalPool:
             pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def _new_pool(self, slot: int) -> ProcessPoolExecutor:
-        gpu = self.gpus[slot % len(self.gpus)] if self.gpus else ""
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_pin, initargs=(self.threads, gpu))
+        count = len(self.gpus)
+        seen = (
+            [self.gpus[n % count] for n in range(slot * self.gpus_each, (slot + 1) * self.gpus_each)] if count else []
+        )
+        arguments = (self.threads, ",".join(dict.fromkeys(seen)), os.getpid())
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin, initargs=arguments)
+
+    def _renew(self, slot: int) -> None:
+        self._pools[slot].shutdown(wait=False)
+        self._pools[slot] = self._new_pool(slot)
 
     @property
     def has_room(self) -> bool:
@@ -101,8 +116,15 @@ class LocalPool:
     def start(self, key: Any, fn: Callable[..., Any], *args: Any) -> None:
         """Hand a task to an idle worker."""
         slot = self._free.pop()
+        processes = list((getattr(self._pools[slot], "_processes", None) or {}).values())
+        if any(not process.is_alive() for process in processes):
+            self._renew(slot)  # it died while it was idle: no task's fault
         with _threads_in_environment(self.threads):
-            future = self._pools[slot].submit(guarded, fn, args)
+            try:
+                future = self._pools[slot].submit(guarded, fn, args)
+            except BrokenProcessPool:
+                self._renew(slot)
+                future = self._pools[slot].submit(guarded, fn, args)
         self._busy[future] = (slot, key)
 
     def finished(self, timeout: float | None = None) -> Iterator[tuple[Any, Outcome]]:
@@ -113,20 +135,21 @@ class LocalPool:
             try:
                 outcome = future.result()
             except BrokenProcessPool:
-                self._pools[slot].shutdown(wait=False)
-                self._pools[slot] = self._new_pool(slot)
+                self._renew(slot)
                 outcome = Outcome(error="the worker process died (killed, or out of memory)")
             self._free.append(slot)
             yield key, outcome
 
 
-def default_jobs() -> tuple[int, int]:
-    """(jobs, threads of each): a process per GPU where there are some, else one single-threaded process per core."""
+def default_jobs(processes: int = 1) -> tuple[int, int]:
+    """(jobs, threads of each process): a process per GPU where there are some, else one single-threaded process per core; with
+    several ``processes`` a job accordingly fewer jobs."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = torch.cuda.device_count()
-    return (gpus, max(1, cores // gpus)) if gpus else (cores, 1)
+    jobs = max(1, (gpus or cores) // processes)
+    return (jobs, max(1, cores // gpus)) if gpus else (jobs, 1)
 
 
 def visible_gpus() -> list[str]:
@@ -138,12 +161,20 @@ def visible_gpus() -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def _pin(threads: int, gpu: str) -> None:
-    if gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA starts in this process
+def _begin(threads: int, gpus: str, parent: int) -> None:
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before CUDA starts in this process
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _end_with(parent: int) -> None:
+    """A parent that was killed outright cannot end its workers; one that goes on alone would hold its run, and the memory."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH)
+    os._exit(1)
 
 
 @contextmanager

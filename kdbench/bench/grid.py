@@ -47,6 +47,7 @@ def run_grid(
     announce: Callable[[str], None] | None = None,
     retry: bool = False,
     pool: Pool | None = None,
+    processes: int = 1,
 ) -> GridReport:
     """Run every cell of a grid that is not done. Several processes may do so on one folder: each run is claimed by one.
 
@@ -60,6 +61,7 @@ def run_grid(
         announce: called with one line per finished run.
         retry: try runs again that are recorded as failed; otherwise they are reported with their reason and left alone.
         pool: what carries out the runs; default: processes of this machine.
+        processes: of each run, through torchrun; each takes a GPU, where there are some.
 
     Raises:
         KdbenchError: the grid is wrong; nothing was run.
@@ -68,12 +70,12 @@ def run_grid(
     folder = Path(prefix) / grid.name
     tasks = make_tasks(grid, prefix)
     if retry:
-        clear_failures(folder)
-    runner = _Runner(grid, tasks, folder, announce or log.info, imports)
+        clear_failures(folder, [task.key for task in tasks])
+    runner = _Runner(grid, tasks, folder, announce or log.info, imports, processes)
     runner.write_record()
     if pool is None:
-        auto_jobs, auto_threads = default_jobs()
-        pool = LocalPool(min(jobs or auto_jobs, len(tasks)), threads or auto_threads)
+        auto_jobs, auto_threads = default_jobs(processes)
+        pool = LocalPool(min(jobs or auto_jobs, len(tasks)), threads or auto_threads, gpus_each=processes)
     with pool:
         runner.run(pool)
     runner.write_record()
@@ -84,8 +86,15 @@ class _Runner:
     """Hands out tasks as their teachers become available and collects what comes back."""
 
     def __init__(
-        self, grid: Grid, tasks: list[Task], folder: Path, announce: Callable[[str], None], imports: tuple[str, ...]
+        self,
+        grid: Grid,
+        tasks: list[Task],
+        folder: Path,
+        announce: Callable[[str], None],
+        imports: tuple[str, ...],
+        processes: int,
     ) -> None:
+        self.processes = processes
         self.grid, self.folder, self.announce, self.imports = grid, folder, announce, imports
         self.waiting = list(enumerate(tasks))
         self.tasks = tasks
@@ -132,7 +141,7 @@ class _Runner:
             elif pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
                 cfg = task.cells[0].with_teacher(task.teacher, self.weights.get(name, "")) if task.cells else task.cfg
                 cfg = placed(cfg, task.cfg.LOG.PREFIX, task.cfg.EXPERIMENT.NAME)
-                pool.start(number, run_task, cfg, self.imports, str(self.folder), task.key, os.getcwd())
+                pool.start(number, run_task, cfg, self.imports, str(self.folder), task.key, os.getcwd(), self.processes)
             else:
                 kept.append((number, task))
         self.waiting = kept
@@ -151,7 +160,8 @@ class _Runner:
             if task.trains:
                 self.dead[task.trains] = outcome.error
             if not recorded:
-                write_state(self.folder, task.key, {"status": "failed", "label": task.label, "error": outcome.error})
+                record = {"status": "failed", "label": task.label, "error": outcome.error}
+                write_state(self.folder, task.key, record, trace=outcome.trace)
             self.announce(f"{head}  FAILED: {outcome.error}")
             return
         result, seconds = outcome.value
@@ -167,7 +177,9 @@ class _Runner:
             result = self.by_task.get(number)
             for cell in task.cells:
                 entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher}
-                entry |= {"student": cell.student, "key": task.key, "run": result.run_id if result else None}
+                entry |= {"student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
+                entry |= {"network": self.grid.teachers[cell.teacher].network if cell.teacher else ""}
+                entry |= {"key": task.key, "run": result.run_id if result else None}
                 cells.append({**entry, "error": self.failed.get(task.label, "")})
         head = {
             "name": self.grid.name,

@@ -13,26 +13,20 @@ SOURCE = "Xu et al., Heterogeneous Complementary Distillation, AAAI 2026 (arXiv 
 #: names that the tables give to methods, by the name under which they are registered
 METHOD_NAMES = {
     **{"vanilla": "Scratch", "none": "Scratch", "catkd": "CAT-KD", "reviewkd": "ReviewKD", "fitnet": "FitNet"},
-    **{"tekap": "TeKAP"},
+    **{"tekap": "TeKAP", "sdd_dkd": "SDD"},
 }
-#: registered names and timm tags, by the name that the tables give to the network
-_NETWORKS: dict[str, tuple[str, ...]] = {
-    "Swin-T": ("swin_tiny", "swin_t", "timm:swin_tiny_patch4_window7_224"),
-    "ViT-S": ("vit_small", "timm:vit_small_patch16_224"),
-    "Mixer-B/16": ("mixer_b16", "timm:mixer_b16_224"),
-    "DeiT-T": ("deit_tiny", "timm:deit_tiny_patch16_224"),
-    "ResNet18": ("timm:resnet18",),
-    "ResNet34": ("timm:resnet34", "torchvision:resnet34"),
-    "ResNet50": ("timm:resnet50", "torchvision:resnet50"),
-    "MobileNetV1": ("timm:mobilenetv1_100",),
-    "MobileNetV2": ("timm:mobilenetv2_100",),
-    "ShuffleNetV2": ("shufflev2",),
-    "DINOv2 (ViT-S)": ("timm:vit_small_patch14_dinov2",),
-    "DINOv2 (ViT-L)": ("timm:vit_large_patch14_dinov2",),
-    "SigLIP2 (ViT-B)": ("timm:vit_base_patch16_siglip_224",),
-    "SigLIP2 (ViT-L)": ("timm:vit_large_patch16_siglip_256",),
+#: what else the networks of the tables are called, besides their registered names, aliases and timm architectures
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "Swin-T": ("swin_tiny", "swin_t"),
+    "ViT-S": ("vit_small",),
+    "Mixer-B/16": ("mixer_b16",),
+    "DeiT-T": ("deit_tiny",),
+    "ResNet34": ("torchvision:resnet34",),
+    "ResNet50": ("torchvision:resnet50",),
+    "ShuffleNetV2": ("shufflenetv2", "shufflev2", "torchvision:shufflenet_v2_x1_0"),
+    "VGG8": ("vgg8",),
+    "ResNet20": ("resnet20",),
 }
-_PAPER_NAME = {alias.casefold(): name for name, aliases in _NETWORKS.items() for alias in (name, *aliases)}
 DATASETS = {
     "cifar100": "CIFAR-100",
     "imagenet": "ImageNet-1K",
@@ -90,13 +84,18 @@ def paper_dataset(name: str) -> str:
 def paper_network(name: str) -> str:
     """The name that the tables give to a network: ``timm:swin_tiny_patch4_window7_224.ms_in1k`` is ``Swin-T``.
 
-    Letter case is ignored; a name that no table has comes back in lower case.
+    This is the architecture: which pretrained tag a run had is a matter of its recipe. Letter case is ignored; a name that
+    no table has comes back in lower case.
     """
     folded = name.casefold()
-    found = _PAPER_NAME.get(folded)
-    if found is None and folded.startswith("timm:"):
-        found = _PAPER_NAME.get(folded.rsplit(".", 1)[0])
-    return found or _student_name(folded)
+    return known_network(name) or folded
+
+
+def known_network(name: str) -> str:
+    """As :func:`paper_network`, but empty for a name that no table has."""
+    folded = name.casefold()
+    bare = folded.partition(".")[0] if folded.startswith("timm:") else folded
+    return _paper_names().get(folded) or _paper_names().get(bare, "")
 
 
 def paper_method(name: str) -> str:
@@ -104,5 +103,14 @@ def paper_method(name: str) -> str:
     return METHOD_NAMES.get(name.casefold(), name)
 
 
-def _student_name(folded: str) -> str:
-    return {"vgg8": "VGG8", "resnet20": "ResNet20"}.get(folded, folded)
+@functools.cache
+def _paper_names() -> dict[str, str]:
+    from kdbench.models.paper import PAPER
+
+    names: dict[str, str] = {}
+    for registered, network in PAPER.items():
+        name = registered.removeprefix("paper:")
+        architecture = f"timm:{network.tag.partition('.')[0]}"
+        names |= {alias.casefold(): name for alias in (name, registered, architecture, *network.aliases)}
+    names |= {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+    return names

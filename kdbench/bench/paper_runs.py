@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from kdbench.bench.declared import Declared
+from kdbench.bench.ours import Ours
 from kdbench.bench.paper import Key, paper_dataset, paper_method, paper_network
-from kdbench.bench.recipe import Declared, differences, recipe_of_run
-from kdbench.bench.results import check_select, load_results, timing_of
+from kdbench.bench.recipe import recipe_of_run
+from kdbench.bench.results import check_select, load_results, read_lines, timing_of
 from kdbench.bench.state import GRID_FILE, read_grid_record
 from kdbench.errors import KdbenchError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Ours:
-    """Own figures of a cell.
-
-    Attributes:
-        values: by seed; of the teacher itself, by its weights.
-        deviations: how the runs' recipe differs from the declared one; empty where it does not.
-        checked: whether there was a declared recipe to compare with.
-    """
-
-    values: dict[Any, float]
-    deviations: tuple[str, ...] = ()
-    checked: bool = True
-
-    @property
-    def n(self) -> int:
-        """Number of seeds."""
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds."""
-        return math.fsum(self.values.values()) / self.n
-
-    @property
-    def sd(self) -> float | None:
-        """Standard deviation over seeds (ddof 1); None for one seed."""
-        if self.n < 2:
-            return None
-        return math.sqrt(math.fsum((v - self.mean) ** 2 for v in self.values.values()) / (self.n - 1))
-
-    def text(self) -> str:
-        """``mean ± sd (n)``; ``n/a`` stands for the sd of a single seed."""
-        spread = "n/a" if self.sd is None else f"{self.sd:.2f}"
-        return f"{self.mean:.2f} ± {spread} ({self.n})"
+#: what stands where there is no own figure: nothing was run, all runs failed, or the runs did not record it
+MISSING, FAILED, NOT_RECORDED = "missing", "failed", "not recorded"
+_Place = tuple[str, str, str, str]
 
 
 class PaperRuns:
@@ -76,20 +42,21 @@ class PaperRuns:
         self.skipped: list[str] = frame.attrs["skipped"]
         self.unfinished: int = frame.attrs["unfinished"]
         self.count = len(frame)
-        self._cells: dict[tuple[str, str, str, str], list[Any]] = {}
-        self._teachers: dict[tuple[str, str], dict[str, tuple[float, float | None]]] = {}
-        labels = _grid_labels(Path(folder))
+        self._cells: dict[_Place, list[Any]] = {}
+        self._teachers: dict[tuple[str, str], dict[str, Any]] = {}  # a row that learned from them, by weights
+        labels, self._failed = _grids(Path(folder))
         network, dataset = _cached(paper_network), _cached(paper_dataset)
-        rows: Any = frame.itertuples(index=False)
+        rows: Any = list(frame.itertuples(index=False))
+        self._runs = {str(row.run_id): row for row in rows}
         for row in rows:
             place = (dataset(row.dataset), network(row.teacher) if row.teacher else "", network(row.student))
             for label in labels.get(str(row.run_id), {row.method}):
                 self._cells.setdefault((*place, paper_method(label)), []).append(row)
             if row.teacher and row.teacher_top1 is not None and not pd.isna(row.teacher_top1):
-                self._teachers.setdefault(place[:2], {})[str(row.teacher_sha256)] = (float(row.teacher_top1), None)
+                self._teachers.setdefault(place[:2], {}).setdefault(str(row.teacher_sha256), row)
 
     def find(self, key: Key, declared: Declared | None = None) -> Ours | None:
-        """Own figures of a cell; None where nothing was run.
+        """Own figures of a cell; None where there are none, see :meth:`absence`.
 
         Where some runs keep the declared recipe, the others of that cell are left out.
 
@@ -97,20 +64,20 @@ class PaperRuns:
             KdbenchError: a seed stands there twice, under recipes neither of which is the declared one.
         """
         if key.method == "Teacher":
-            return self._teacher(key)
+            return self._teacher(key, declared)
         rows = self._rows(key)
-        if not rows:
-            return None
-        wanted = declared.find(key) if declared is not None else None
+        checked = declared is not None and declared.find(key) is not None
         deviations: dict[str, tuple[str, ...]] = {}
-        if wanted is not None:
+        if declared is not None and checked:
             for row in rows:
-                own = recipe_of_run(row.folder)
-                found = ("its configuration cannot be read",) if own is None else tuple(differences(own, wanted))
-                deviations[row.folder] = found
-            faithful = [row for row in rows if not deviations[row.folder]]
-            rows = faithful or rows
+                run = recipe_of_run(row.folder)
+                made = self._runs.get(run.teacher_run) if run is not None and row.teacher else None
+                teacher = recipe_of_run(made.folder) if made is not None else None
+                deviations[row.folder] = declared.deviations(key, run, teacher)
+            rows = [row for row in rows if not deviations[row.folder]] or rows
         values: dict[Any, float] = {}
+        by_seed: dict[Any, tuple[str, ...]] = {}
+        teachers: dict[Any, str] = {}
         for row in rows:
             value = self._value(row, key.metric)
             if value is None:
@@ -121,45 +88,82 @@ class PaperRuns:
                     f"configurations ({row.folder} is one); render the folder of one grid"
                 )
             values[row.seed] = value
-        if not values:
-            return None
-        told = dict.fromkeys(line for row in rows for line in deviations.get(row.folder, ()))
-        return Ours(values, tuple(told), wanted is not None)
+            by_seed[row.seed] = deviations.get(row.folder, ())
+            if row.teacher_sha256:
+                teachers[row.seed] = str(row.teacher_sha256)
+        return Ours(values, by_seed, teachers, checked) if values else None
+
+    def absence(self, key: Key) -> str:
+        """Why a cell has no own figure."""
+        if key.method == "Teacher":
+            return NOT_RECORDED if (key.dataset, key.teacher) in self._teachers else MISSING
+        if self._rows(key):
+            return NOT_RECORDED
+        return FAILED if _first(self._failed, key) is not None else MISSING
 
     def _rows(self, key: Key) -> list[Any]:
-        teacher = "" if key.method == "Scratch" else key.teacher
-        place = (key.dataset, teacher, key.student)
-        rows = self._cells.get((*place, key.method), [])
-        if not rows and key.method == "HCD(n=4)":
-            rows = self._cells.get((*place, "HCD"), [])
-        return list({row.run_id: row for row in rows}.values())
+        return list({row.run_id: row for row in _first(self._cells, key) or []}.values())
 
-    def _teacher(self, key: Key) -> Ours | None:
-        found = self._teachers.get((key.dataset, key.teacher))
-        if not found or key.metric != "top1":
-            return None
-        return Ours({sha: top1 for sha, (top1, _) in found.items()}, checked=False)
+    def _teacher(self, key: Key, declared: Declared | None) -> Ours | None:
+        """The teacher's figures, as the runs that learned from it measured them; what they did not, as its own run did."""
+        place = (key.dataset, key.teacher)
+        values: dict[Any, float] = {}
+        by_seed: dict[Any, tuple[str, ...]] = {}
+        for sha, row in self._teachers.get(place, {}).items():
+            run = recipe_of_run(row.folder)
+            made = self._runs.get(run.teacher_run) if run is not None else None
+            # the weights that a run exports are those of its last epoch
+            top5 = made.top5_last if made is not None else None
+            value = row.teacher_top1 if key.metric == "top1" else top5
+            if value is None or pd.isna(value):
+                continue
+            values[sha] = float(value)
+            own = recipe_of_run(made.folder) if made is not None else None
+            if declared is not None and own is not None:
+                by_seed[sha] = tuple(declared.teacher_deviations(place, own))
+        return Ours(values, by_seed) if values else None
 
     def _value(self, row: Any, metric: str) -> float | None:
         if metric == "seconds_per_epoch":
             return timing_of(row.folder).get("seconds_per_epoch")
         if metric == "top5" and self.select == "selected":
-            return None  # result.json keeps only the top-1 of that epoch
+            return _selected_top5(row.folder)
         value = getattr(row, f"{metric}_{self.select}")
         return None if value is None or pd.isna(value) else float(value)
 
 
-def _grid_labels(folder: Path) -> dict[str, set[str]]:
-    """Labels of runs in the grids below (or right at) a folder, by run id; broken records are named and skipped."""
+def _first(cells: dict[_Place, Any], key: Key) -> Any:
+    place = (key.dataset, "" if key.method == "Scratch" else key.teacher, key.student)
+    found = cells.get((*place, key.method))
+    return cells.get((*place, "HCD")) if found is None and key.method == "HCD(n=4)" else found
+
+
+def _selected_top5(folder: str) -> float | None:
+    """Top-5 at the best validation epoch; ``result.json`` keeps only the top-1 of that epoch."""
+    try:
+        lines = [line for line in read_lines(Path(folder) / "metrics.jsonl") if "val_top1" in line]
+        return float(max(lines, key=lambda line: line["val_top1"])["top5"]) if lines else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _grids(folder: Path) -> tuple[dict[str, set[str]], dict[_Place, str]]:
+    """Of the grids below (or right at) a folder: labels of runs by run id, and the cells of which a run failed; broken records are
+    named and skipped."""
     labels: dict[str, set[str]] = {}
+    failed: dict[_Place, str] = {}
     for file in sorted(folder.rglob(GRID_FILE)):
         try:
             for cell in (read_grid_record(file.parent) or {"cells": []})["cells"]:
                 if cell["run"]:
                     labels.setdefault(cell["run"], set()).add(cell["method"])
+                elif cell["error"] and "dataset" in cell:
+                    teacher = paper_network(cell["network"]) if cell["network"] else ""
+                    place = (paper_dataset(cell["dataset"]), teacher, paper_network(cell["student"]))
+                    failed[(*place, paper_method(cell["method"]))] = str(cell["error"])
         except (OSError, ValueError, KeyError, TypeError):
             log.warning("%s is no grid's record and is skipped", file)
-    return labels
+    return labels, failed
 
 
 def _cached(fn: Any) -> Any:

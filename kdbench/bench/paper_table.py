@@ -5,67 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kdbench.bench.declared import Declarations
+from kdbench.bench.ours import Ours, OwnGain, paired_gain
 from kdbench.bench.paper import SOURCE, Key, published
+from kdbench.bench.paper_cell import NOT_PRINTED, SOURCES, PaperCell
 from kdbench.bench.paper_layouts import Gain, Layout, Panel, Slot, WithGain, layout
-from kdbench.bench.paper_runs import Ours, PaperRuns
-from kdbench.bench.recipe import Declared, declared_recipes
+from kdbench.bench.paper_runs import MISSING, PaperRuns
 from kdbench.errors import KdbenchError, did_you_mean
 
-SOURCES = ("reported", "ours", "delta", "both")
-#: what stands where there is no figure
-NOT_PRINTED, NOT_RUN = "-", "missing"
+NOT_DECLARED = "no recipe is declared for this cell: the own run was compared with none"
 _MAX_TOLD = 4  # differences from the declared recipe that a footnote names
-
-
-@dataclass(frozen=True)
-class PaperCell:
-    """One cell. ``reported``, ``ours`` and ``gain`` figures are None where there are none.
-
-    Attributes:
-        key: what it is the figure of; None for text and for gains.
-        gain_of: what it is the gain of (over method ``over``), for gains and for figures with a gain beside them.
-        text: fixed text, of headings.
-        marks: numbers of its footnotes, from 1.
-        other_recipe: its runs do not keep the declared recipe.
-    """
-
-    key: Key | None = None
-    gain_of: Key | None = None
-    over: str = ""
-    text: str = ""
-    reported: float | None = None
-    ours: Ours | None = None
-    reported_gain: float | None = None
-    ours_gain: float | None = None
-    marks: tuple[int, ...] = ()
-    other_recipe: bool = False
-
-    @property
-    def delta(self) -> float | None:
-        """Ours less reported."""
-        if self.key is None or self.ours is None or self.reported is None:
-            return None
-        return self.ours.mean - self.reported
-
-    def parts(self, source: str) -> tuple[str, ...]:
-        """The texts that the cell consists of: one, or reported, ours and delta."""
-        if self.key is None and self.gain_of is None:
-            return (self.text,)
-        if self.key is None:
-            both = (_signed(self.reported_gain, NOT_PRINTED), _signed(self.ours_gain, NOT_RUN))
-            known = self.reported_gain is not None and self.ours_gain is not None
-            shift = self.ours_gain - self.reported_gain if known else None  # type: ignore[operator]
-            texts: tuple[str, ...] = (*both, _signed(shift, ""))
-        else:
-            reported = NOT_PRINTED if self.reported is None else f"{self.reported:.2f}"
-            texts = (reported, NOT_RUN if self.ours is None else self.ours.text(), _signed(self.delta, ""))
-            if self.gain_of is not None:
-                gains = (self.reported_gain, self.ours_gain, None)
-                texts = tuple(t if g is None else f"{t} ({g:+.2f})" for t, g in zip(texts, gains))
-        if source == "both":
-            return texts
-        picked = texts[SOURCES.index(source)]
-        return (picked or NOT_RUN,)
 
 
 @dataclass
@@ -142,7 +91,7 @@ def build_paper_table(
             raise KdbenchError(
                 f"results were read for --select {runs.select}: two selection rules are never mixed in one table"
             )
-        declared = declared_recipes(number, grid)
+        declared = Declarations(number, grid)
     filler = _Filler(runs, declared, source)
     panels = [FilledPanel(p, [[filler.cell(slot) for slot in row] for row in p.rows]) for p in shape.panels]
     table = PaperTable(shape, source, select, panels, filler.notes)
@@ -156,44 +105,73 @@ def build_paper_table(
 class _Filler:
     """Turns slots into cells and numbers the footnotes in order of appearance."""
 
-    def __init__(self, runs: PaperRuns | None, declared: Declared | None, source: str) -> None:
+    def __init__(self, runs: PaperRuns | None, declared: Declarations | None, source: str) -> None:
         self.runs, self.declared, self.source = runs, declared, source
         self.notes: list[str] = []
         self._figures = published()
+        self._found: dict[Key, Ours | None] = {}
 
     def cell(self, slot: Slot) -> PaperCell:
         if isinstance(slot, str):
             return PaperCell(text=slot)
         if isinstance(slot, Gain):
-            gained = self._gains(slot.key, slot.over)
+            reported, own = self._gains(slot.key, slot.over)
             note = self._figures[slot.key].note if self._prints else ""
-            marks = self._marks(note if "gain of" in note else "")
+            marks = self._marks(note if "gain of" in note else "", own.note, _deviation(own.deviations))
             return PaperCell(
-                gain_of=slot.key, over=slot.over, reported_gain=gained[0], ours_gain=gained[1], marks=marks
+                gain_of=slot.key,
+                over=slot.over,
+                reported_gain=reported,
+                ours_gain=own.value,
+                marks=marks,
+                other_recipe=bool(own.deviations),
+                absence=NOT_PRINTED if own.note else MISSING,
             )
         key = slot.key if isinstance(slot, WithGain) else slot
         ours = self._ours(key)
         figure = self._figures[key]
-        other = ours is not None and bool(ours.deviations)
-        marks = self._marks(figure.note if self._prints else "", _deviation(ours) if ours is not None and other else "")
-        cell = PaperCell(key, reported=figure.value, ours=ours, marks=marks, other_recipe=other)
-        if not isinstance(slot, WithGain):
-            return cell
-        gains = self._gains(key, slot.over)
-        return PaperCell(key, key, slot.over, "", cell.reported, ours, *gains, marks, other)
+        reported, own = self._gains(key, slot.over) if isinstance(slot, WithGain) else (None, OwnGain())
+        marks = self._marks(figure.note if self._prints else "", *self._remarks(ours, key), own.note)
+        return PaperCell(
+            key,
+            key if isinstance(slot, WithGain) else None,
+            slot.over if isinstance(slot, WithGain) else "",
+            reported=figure.value,
+            ours=ours,
+            reported_gain=reported,
+            ours_gain=own.value,
+            marks=marks,
+            other_recipe=ours is not None and bool(ours.deviations),
+            absence=MISSING if self.runs is None else self.runs.absence(key),
+        )
 
     @property
     def _prints(self) -> bool:
         return self.source != "ours"
 
-    def _gains(self, key: Key, over: str) -> tuple[float | None, float | None]:
+    def _remarks(self, ours: Ours | None, key: Key) -> list[str]:
+        """Footnotes to own figures."""
+        if ours is None:
+            return []
+        notes = [_deviation(ours.deviations)]
+        if ours.teacher_count > 1:
+            notes.append(f"own runs under {ours.teacher_count} teachers of different weights")
+        if not ours.checked and self.declared is not None and self.declared.of(key) is not None:
+            notes.append(NOT_DECLARED)
+        return notes
+
+    def _gains(self, key: Key, over: str) -> tuple[float | None, OwnGain]:
         base = key.of(over)
         reported = (self._figures[key].value, self._figures[base].value)
         gain = reported[0] - reported[1] if reported[0] is not None and reported[1] is not None else None
-        return gain, _paired_gain(self._ours(key), self._ours(base))
+        return gain, paired_gain(self._ours(key), self._ours(base))
 
     def _ours(self, key: Key) -> Ours | None:
-        return None if self.runs is None else self.runs.find(key, self.declared)
+        if self.runs is None:
+            return None
+        if key not in self._found:  # asked for anew by every gain over it
+            self._found[key] = self.runs.find(key, None if self.declared is None else self.declared.of(key))
+        return self._found[key]
 
     def _marks(self, *notes: str) -> tuple[int, ...]:
         numbers = []
@@ -204,34 +182,23 @@ class _Filler:
         return tuple(numbers)
 
 
-def _paired_gain(ours: Ours | None, base: Ours | None) -> float | None:
-    """Mean difference over the seeds that both have; None without any, or across two recipes."""
-    if ours is None or base is None or bool(ours.deviations) != bool(base.deviations):
-        return None
-    shared = sorted(set(ours.values) & set(base.values))
-    return sum(ours.values[s] - base.values[s] for s in shared) / len(shared) if shared else None
-
-
-def _deviation(ours: Ours) -> str:
-    told = list(ours.deviations)
+def _deviation(told: tuple[str, ...]) -> str:
+    if not told:
+        return ""
     rest = f" and {len(told) - _MAX_TOLD} more" if len(told) > _MAX_TOLD else ""
     return f"own run under another recipe than declared: {', '.join(told[:_MAX_TOLD])}{rest}"
 
 
-def _remarks(runs: PaperRuns, declared: Declared | None, table: PaperTable) -> list[str]:
+def _remarks(runs: PaperRuns, declared: Declarations | None, table: PaperTable) -> list[str]:
     lines = (
         ["The paper does not say whether its figures are of the last or of the best epoch."]
         if table.source != "ours"
         else []
     )
-    if declared is None:
+    if declared is None or declared.own is None:
         lines.append("No declared recipes were at hand (--grid): own runs were not compared with them.")
     if runs.skipped:
         lines.append(f"{len(runs.skipped)} unreadable or foreign result files were skipped.")
     if runs.unfinished:
         lines.append(f"{runs.unfinished} runs have not finished.")
     return lines
-
-
-def _signed(value: float | None, nothing: str) -> str:
-    return nothing if value is None else f"{value:+.2f}"

@@ -24,6 +24,16 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.bench.plan_checks import (
+    as_list,
+    as_mapping,
+    check_baseline,
+    check_keys,
+    check_name,
+    check_network,
+    check_seeds,
+    check_texts,
+)
 from kdbench.config import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
 
@@ -109,22 +119,30 @@ def load_grid(
     """
     path, last = Path(path), parse_overrides(overrides)
     tree = read_yaml(path)
-    _check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
-    teachers = {name: _teacher(path, name, node, last, weights) for name, node in tree.get("TEACHERS", {}).items()}
+    check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
+    check_texts(path, "", tree, "NAME", "CFG")
+    check_name(path, tree["NAME"])
+    as_mapping(path, "", tree, "SET")
+    check_seeds(path, as_list(path, tree, "SEEDS"))
+    given = as_mapping(path, "", tree, "TEACHERS")
+    teachers = {str(name): _teacher(path, str(name), node, last, weights) for name, node in given.items()}
     labels: list[str] = []
     recipe = read_yaml(path.parent / tree["CFG"]) if "CFG" in tree else {}
     cells: list[Cell] = []
-    for entry in _list(path, tree, "PAIRS"):
-        _check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
+    for entry in as_list(path, tree, "PAIRS"):
+        check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
+        check_texts(path, "PAIRS.", entry, "TEACHER", "STUDENT", "LABEL")
+        as_mapping(path, "PAIRS.", entry, "SET")
         if entry["TEACHER"] not in teachers:
             near = did_you_mean(str(entry["TEACHER"]), teachers)
             raise ConfigError(f"{path}: PAIRS names the teacher {entry['TEACHER']!r}, which is not in TEACHERS{near}")
+        check_network(path, "PAIRS.STUDENT", entry["STUDENT"])
         if "METHODS" not in entry and "METHODS" not in tree:
             raise ConfigError(f"{path}: METHODS is missing")
-        methods = [_method(path, method) for method in _list(path, entry if "METHODS" in entry else tree, "METHODS")]
+        methods = [_method(path, method) for method in as_list(path, entry if "METHODS" in entry else tree, "METHODS")]
         labels += [method["LABEL"] for method in methods]
         for method in methods:
-            for seed in _list(path, tree, "SEEDS")[: seeds or None]:
+            for seed in as_list(path, tree, "SEEDS")[: seeds or None]:
                 cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last))
     seen: set[tuple[str, str, int]] = set()
     for cell in cells:
@@ -135,21 +153,33 @@ def load_grid(
             )
         seen.add(key)
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
-    return Grid(tree["NAME"], teachers, cells, list(dict.fromkeys(labels)), pairs, tree.get("BASELINE", "KD"))
+    labels = list(dict.fromkeys(labels))
+    return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels))
 
 
 def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool) -> Teacher:
-    _check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
+    check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
+    where = f"TEACHERS.{name}."
+    check_texts(path, where, node, "CFG", "MODEL", "WEIGHTS")
+    as_mapping(path, where, node, "SET")
     if "CFG" in node:
+        for key in ("WEIGHTS", "MODEL"):
+            if key in node:
+                raise ConfigError(
+                    f"{path}: TEACHERS.{name} has CFG, which trains it, and {key}: give one of the two "
+                    "(the weights that training starts from are SET: {STUDENT.WEIGHTS: ...})"
+                )
         layers = [(str(node["CFG"]), read_yaml(path.parent / node["CFG"])), (str(path), node.get("SET", {}))]
         cfg = _build(layers, last)
         if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
             raise ConfigError(
                 f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE"
             )
+        check_network(path, f"TEACHERS.{name}", cfg.DISTILLER.STUDENT)
         return Teacher(name, cfg=cfg)
     if "MODEL" not in node or "WEIGHTS" not in node:
         raise ConfigError(f"{path}: TEACHERS.{name} needs CFG, or MODEL and WEIGHTS")
+    check_network(path, f"TEACHERS.{name}.MODEL", node["MODEL"])
     weights = str(node["WEIGHTS"])
     if check and weights != "pretrained" and not (path.parent / weights).is_file() and not Path(weights).is_file():
         raise ConfigError(f"{path}: TEACHERS.{name}.WEIGHTS: there is no file {weights!r}")
@@ -158,8 +188,10 @@ def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]
 
 
 def _method(path: Path, entry: Any) -> dict[str, Any]:
-    entry = {"TYPE": entry} if isinstance(entry, str) else dict(entry)
-    _check_keys(path, "METHODS.", entry, _METHOD_KEYS, required=("TYPE",))
+    entry = {"TYPE": entry} if isinstance(entry, str) else entry
+    check_keys(path, "METHODS.", entry, _METHOD_KEYS, required=("TYPE",))
+    check_texts(path, "METHODS.", entry, "TYPE", "LABEL", "PRESET")
+    as_mapping(path, "METHODS.", entry, "SET")
     return {"LABEL": entry["TYPE"], "PRESET": "", "SET": {}, **entry}
 
 
@@ -194,21 +226,3 @@ def _cell(
 
 def _build(layers: Sequence[tuple[str, Mapping[str, Any]]], last: list[Setting]) -> CfgNode:
     return build_config([*(setting for source, layer in layers for setting in flatten(layer, source)), *last])
-
-
-def _list(path: Path, tree: Mapping[str, Any], key: str) -> list[Any]:
-    value = tree[key]
-    if not isinstance(value, list) or not value:
-        raise ConfigError(f"{path}: {key} expects a list that is not empty, got {value!r}")
-    return value
-
-
-def _check_keys(path: Path, where: str, node: Any, known: set[str], required: Sequence[str] = ()) -> None:
-    if not isinstance(node, Mapping):
-        raise ConfigError(f"{path}: {where.rstrip('.') or 'a grid'} expects a mapping, got {node!r}")
-    for key in node:
-        if key not in known:
-            raise ConfigError(f"{path}: unknown key {where}{key}{did_you_mean(str(key), known)}")
-    for key in required:
-        if key not in node:
-            raise ConfigError(f"{path}: {where}{key} is missing")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.bench.labels import load_grid_results
 from kdbench.bench.plot import MARKS, panels, save
-from kdbench.bench.results import load_grid_results, timing_of
+from kdbench.bench.results import timing_of
 from kdbench.bench.table import Table
 
 

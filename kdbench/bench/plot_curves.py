@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kdbench.bench.labels import load_grid_results
 from kdbench.bench.plot import LINES, MARKS, panels, save
-from kdbench.bench.results import load_grid_results
 from kdbench.bench.table import Table
 
 log = logging.getLogger(__name__)

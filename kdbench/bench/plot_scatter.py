@@ -10,8 +10,9 @@ from kdbench.bench.plot import MARKS, pyplot, save
 
 
 def plot_reported(tables: Sequence[PaperTable], path: str | Path) -> bool:
-    """Each cell that has both figures as a point, the published one across, the own mean up with its standard deviation; on the
-    line they are equal. A marker a table; a hollow circle around runs of another recipe than declared.
+    """Each student's cell that has both figures as a point, the published one across, the own mean up with its standard
+    deviation; on the line they are equal. Teachers are left out: they are not what is compared, and would stretch the axes. A
+    marker a table; a hollow circle around runs of another recipe than declared.
 
     Returns:
         Whether there was such a cell; without one nothing is written.
@@ -47,9 +48,11 @@ def plot_reported(tables: Sequence[PaperTable], path: str | Path) -> bool:
 
 
 def _points(table: PaperTable) -> list[tuple[float, float, float, bool]]:
-    """(published, own mean, own sd, another recipe) of each top-1 cell that has both figures."""
-    return [
-        (cell.reported, cell.ours.mean, cell.ours.sd or 0.0, cell.other_recipe)
-        for cell in table.cells()
-        if cell.key is not None and cell.key.metric == "top1" and cell.ours is not None and cell.reported is not None
-    ]
+    """(published, own mean, own sd, another recipe) of each student's top-1 that has both figures."""
+    found = []
+    for cell in table.cells():
+        if cell.key is None or cell.key.metric != "top1" or cell.key.method == "Teacher":
+            continue
+        if cell.ours is not None and cell.reported is not None:
+            found.append((cell.reported, cell.ours.mean, cell.ours.sd or 0.0, cell.other_recipe))
+    return found

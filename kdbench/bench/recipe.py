@@ -1,94 +1,143 @@
-"""Whether a run was trained as a grid declares: its configuration against the grid cell's, key by key."""
+"""How a run was trained: its configuration, key by key, without what tells runs of one recipe apart."""
 
 from __future__ import annotations
 
 import functools
-import re
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kdbench.bench.paper import Key, paper_dataset, paper_method, paper_network
-from kdbench.bench.plan import load_grid
-from kdbench.config import to_dict
-from kdbench.config_defaults import NOT_IDENTITY
+from kdbench.bench.known_data import image_side
+from kdbench.config import merge_trees, to_dict
+from kdbench.config_defaults import NOT_IDENTITY, defaults
+from kdbench.errors import KdbenchError
 
 Recipe = Mapping[str, Any]
-#: besides paths, logging and hardware: what tells runs of one recipe apart, and the names of networks, which are compared apart
-_APART = (*NOT_IDENTITY, "EXPERIMENT", "DISTILLER.TEACHER", "DISTILLER.STUDENT", "DATASET.TYPE", "TEACHER.OPTIONS")
-_VOLATILE = re.compile(r"^\s+(SEED|WEIGHTS|TAG|NAME|PREFIX|ROOT|NUM_WORKERS|DEVICE|THREADS):.*\n", re.MULTILINE)
-CellName = tuple[str, str, str, str]  # dataset, teacher, student, method, as the tables write them
+#: besides paths, logging and hardware: what tells runs of one recipe apart, and the cell that a run belongs to
+_APART = (*NOT_IDENTITY, "EXPERIMENT", "DATASET.TYPE", "TEACHER.OPTIONS")
+#: sections of which no key is part of a recipe; without them the runs of a cell have one text, which is parsed once
+_NO_PART = {key for key in _APART if "." not in key}
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """The recipe of a run, and the weights of its teacher as it names them."""
+
+    recipe: Recipe
+    teacher_weights: str
+
+    @property
+    def teacher_run(self) -> str:
+        """Id of the run that made its teacher's weights; empty for other files."""
+        file = Path(self.teacher_weights)
+        return file.parent.name if file.name == "student.safetensors" else ""
 
 
 def recipe(tree: Mapping[str, Any]) -> Recipe:
-    """Dotted keys and values of all that a recipe fixes."""
+    """Dotted keys and values of all that a recipe fixes.
+
+    A key that a run's version of kdbench did not have yet stands at its default. Networks are compared by what is behind
+    their names, a student's weights by their kind: fresh, ``pretrained`` or from a file.
+    """
+    kind = str(tree.get("DISTILLER", {}).get("TYPE", "NONE"))
+    full = merge_trees(_defaults(kind), tree)
     flat: dict[str, Any] = {}
-    _flatten(tree, "", flat)
-    return {k: v for k, v in flat.items() if not any(k == a or k.startswith(f"{a}.") for a in _APART)}
+    _flatten(full, "", flat)
+    kept = {k: v for k, v in flat.items() if not any(k == a or k.startswith(f"{a}.") for a in _APART)}
+    student, side = full["STUDENT"], image_side(full["DATASET"])
+    weights = str(student["WEIGHTS"])
+    kept["STUDENT.WEIGHTS"] = weights if weights in ("", "pretrained") else "a file"
+    kept["DISTILLER.STUDENT"] = _network(
+        full["DISTILLER"]["STUDENT"], int(student["INPUT_SIZE"]) or side, tagged=weights == "pretrained"
+    )
+    teacher = full["DISTILLER"]["TEACHER"]
+    kept["DISTILLER.TEACHER"] = _network(teacher, int(full["TEACHER"]["INPUT_SIZE"]) or side) if teacher else ""
+    return kept
 
 
-def recipe_of_run(folder: str | Path) -> Recipe | None:
+def recipe_of_run(folder: str | Path) -> RunRecipe | None:
     """The recipe of a run folder, from its ``config.yaml``; None where that cannot be read."""
     try:
-        text = (Path(folder) / "config.yaml").read_text(encoding="utf-8")
-        return _parse(_VOLATILE.sub("", text))  # runs that differ by seed and paths only are parsed once
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return _parse(_without_sections((Path(folder) / "config.yaml").read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
 def differences(run: Recipe, declared: Recipe) -> list[str]:
     """``KEY value (declared value)`` for each key that differs."""
+    if run == declared:
+        return []
     keys = [key for key in {**declared, **run} if run.get(key) != declared.get(key)]
     return [f"{key} {_show(run.get(key))} (declared {_show(declared.get(key))})" for key in keys]
 
 
-class Declared:
-    """The recipes that a grid file declares, by cell."""
-
-    def __init__(self, grid: str | Path) -> None:
-        loaded = load_grid(grid, seeds=1, weights=False)
-        self.recipes: dict[CellName, Recipe] = {}
-        for cell in loaded.cells:
-            teacher = loaded.teachers.get(cell.teacher)
-            name = teacher.network if teacher is not None else ""
-            key = (
-                paper_dataset(cell.cfg.DATASET.TYPE),
-                paper_network(name) if name else "",
-                paper_network(cell.student),
-            )
-            cfg = cell.with_teacher(teacher, "")
-            self.recipes[(*key, paper_method(cell.method))] = recipe(to_dict(cfg))
-
-    def find(self, key: Key) -> Recipe | None:
-        """The recipe of a table's cell; a student alone belongs to every teacher."""
-        teacher = "" if key.method == "Scratch" else key.teacher
-        return self.recipes.get((key.dataset, teacher, key.student, key.method))
+def disagreement(recipes: list[Recipe]) -> str:
+    """``KEY a and b`` of the first keys in which the recipes are not one; empty where they are."""
+    first = recipes[0]
+    found: dict[str, list[str]] = {}
+    for other in recipes[1:]:
+        for key in {**first, **other}:
+            if first.get(key) != other.get(key):
+                found.setdefault(key, [_show(first.get(key))]).append(_show(other.get(key)))
+    told = [f"{key} {' and '.join(dict.fromkeys(values))}" for key, values in found.items()]
+    return ", ".join(told[:3]) + (f" and {len(told) - 3} more keys" if len(told) > 3 else "")
 
 
-def declared_recipes(table: int, grid: str | Path = "") -> Declared | None:
-    """Of ``grid``, or of this project's ``configs/grids/table<n>.yaml`` where that is at hand (a source checkout).
-
-    Raises:
-        KdbenchError: the named grid cannot be read.
-    """
-    if grid:
-        return Declared(grid)
-    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        file = root / "configs" / "grids" / f"table{table}.yaml"
-        if file.is_file():
-            return Declared(file)
-    return None
-
-
-@functools.lru_cache(maxsize=4096)
-def _parse(text: str) -> Recipe:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    tree = yaml.load(text, loader)
+@functools.lru_cache(maxsize=8192)
+def _parse(text: str) -> RunRecipe:
+    tree = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(tree, dict):
         raise yaml.YAMLError("no mapping")
-    return recipe(tree)
+    return RunRecipe(recipe(tree), str(tree.get("TEACHER", {}).get("WEIGHTS", "")))
+
+
+def _without_sections(text: str) -> str:
+    """The text without the sections that are no part of a recipe."""
+    kept, keep = [], True
+    for line in text.splitlines(keepends=True):
+        if line[:1].isalnum():
+            keep = line.partition(":")[0] not in _NO_PART
+        if keep:
+            kept.append(line)
+    return "".join(kept)
+
+
+@functools.lru_cache(maxsize=256)
+def _defaults(kind: str) -> dict[str, Any]:
+    from kdbench.distillers.base import distillers
+
+    tree = defaults()
+    for name in filter(distillers.__contains__, (part.strip() for part in kind.split("+"))):
+        method = distillers.get(name)
+        if method.defaults:
+            tree[distillers.canonical(name).upper()] = method.defaults
+    return to_dict(tree)
+
+
+@functools.lru_cache(maxsize=1024)
+def _network(name: str, side: int, *, tagged: bool = True) -> str:
+    """The timm or torchvision name behind a network's; ``tagged`` = with the tag that says which weights are published."""
+    import timm
+
+    from kdbench.models.zoo import find_entry
+
+    try:
+        entry = find_entry(name, side)
+    except KdbenchError:
+        return name.casefold()
+    project, _, rest = entry.tag.partition(" ")
+    if project != "timm":
+        return entry.tag or entry.name
+    architecture, _, tag = rest.partition(".")
+    if not tagged:
+        return f"timm {architecture}"
+    published = timm.models.get_pretrained_cfg(rest)
+    tag = tag or (published.tag if published is not None and published.tag else "")
+    return f"timm {architecture}{'.' if tag else ''}{tag}"
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str, out: dict[str, Any]) -> None:
@@ -96,8 +145,8 @@ def _flatten(tree: Mapping[str, Any], prefix: str, out: dict[str, Any]) -> None:
         if isinstance(value, Mapping) and value:
             _flatten(value, f"{prefix}{key}.", out)
         else:
-            out[f"{prefix}{key}"] = to_dict(value) if not isinstance(value, Mapping) else {}
+            out[sys.intern(f"{prefix}{key}")] = to_dict(value) if not isinstance(value, Mapping) else {}
 
 
 def _show(value: Any) -> str:
-    return "none" if value is None else str(value)
+    return "none" if value is None else str(value) or "none"

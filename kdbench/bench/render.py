@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from tabulate import tabulate
 
-from kdbench.bench.paper_table import FilledPanel, PaperCell, PaperTable
+from kdbench.bench.paper_cell import PaperCell
+from kdbench.bench.paper_table import FilledPanel, PaperTable
 from kdbench.errors import KdbenchError, did_you_mean
 
 FORMATS = ("md", "csv", "latex")
@@ -36,11 +37,20 @@ def render(table: PaperTable, form: str = "md") -> str:
     Raises:
         KdbenchError: there is no such format.
     """
-    if form not in FORMATS:
-        raise KdbenchError(f"--format {form!r} is none of {', '.join(FORMATS)}{did_you_mean(form, FORMATS)}")
+    check_format(form)
     if form == "csv":
         return to_frame(table).to_csv(index=False)
     return _markdown(table) if form == "md" else _latex(table)
+
+
+def check_format(form: str) -> None:
+    """Refuse a format that does not exist.
+
+    Raises:
+        KdbenchError: it does not.
+    """
+    if form not in FORMATS:
+        raise KdbenchError(f"--format {form!r} is none of {', '.join(FORMATS)}{did_you_mean(form, FORMATS)}")
 
 
 def to_frame(table: PaperTable) -> pd.DataFrame:

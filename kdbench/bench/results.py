@@ -1,16 +1,17 @@
-"""Run folders as one DataFrame."""
+"""Run folders as DataFrames: a row a run, or a row an epoch."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.state import GRID_FILE, read_grid_record
+from kdbench.bench.result_file import read_result
 from kdbench.errors import KdbenchError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,10 @@ COLUMNS = (
     ),
 )
 #: columns from ``timing.jsonl`` (means over epochs but the first, which warms up) and the run's environment
-DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_bytes")
+DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_bytes", "peak_rss_bytes")
+#: columns of an epoch, from ``metrics.jsonl`` and from ``timing.jsonl``
+CURVE = ("top1", "top5", "test_loss", "val_top1", "val_top5", "lr")
+TIMING = ("seconds", "data_seconds", "images_per_second", "peak_gpu_bytes", "peak_rss_bytes")
 ENVIRONMENT = ("device", "gpu", "threads", "world_size", "torch", "timm", "kdbench", "commit", "platform")
 SELECT = {"last": "top1_last", "best": "top1_best", "selected": "top1_selected"}
 
@@ -53,7 +57,7 @@ def load_results(folder: str | Path, *, detail: bool = False) -> pd.DataFrame:
 
     Columns: those of ``result.json`` (see :class:`kdbench.RunResult`; ``student_flops`` is None in folders written before it
     was counted) and ``folder``. With ``detail`` also seconds per epoch,
-    images per second, the share of time spent waiting for data, peak GPU memory in bytes (:data:`DETAIL`), the environment
+    images per second, the share of time spent waiting for data, peak GPU and main memory in bytes (:data:`DETAIL`), the environment
     (``env_device``, ``env_torch``, ...) and ``config_hash``, the end of the run's name. ``attrs`` of the frame:
     ``skipped``, the files that were left out, and ``unfinished``, the number of run folders without a result.
 
@@ -70,7 +74,7 @@ def load_results(folder: str | Path, *, detail: bool = False) -> pd.DataFrame:
         if "result.json" not in names:
             unfinished += "config.yaml" in names
             continue
-        record = _read(Path(place) / "result.json")
+        record = read_result(Path(place) / "result.json")
         if record is None:
             skipped.append(os.path.join(place, "result.json"))
             continue
@@ -99,73 +103,69 @@ def timing_of(folder: str | Path) -> dict[str, float]:
         }
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return {}
-    peaks = [line["peak_gpu_bytes"] for line in lines if "peak_gpu_bytes" in line]
-    return means | ({"peak_gpu_bytes": float(max(peaks))} if peaks else {})
+    for key in ("peak_gpu_bytes", "peak_rss_bytes"):
+        peaks = [line[key] for line in lines if isinstance(line.get(key), (int, float))]
+        means |= {key: float(max(peaks))} if peaks else {}
+    return means
 
 
-def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The results of a grid's folder with the grid's own labels (``pair``, ``label``), and the grid's record.
+def load_curves(folder: str | Path) -> pd.DataFrame:
+    """One row per evaluated epoch of every run below ``folder``, finished or not.
 
-    Without a ``grid.json`` rows are labelled ``teacher -> student`` and columns by method; a student that was trained alone
-    stands in the row of every teacher.
+    Columns: ``run_id``, ``folder``, :data:`CURVE` (accuracies in percent; ``val_*`` where a validation part was held out), a
+    column ``train_<term>`` for the epoch's mean of each loss term, then :data:`TIMING` of that epoch. What a run did not record
+    is NaN. Unreadable files are skipped by name, in a warning, and stand in ``attrs["skipped"]``.
 
     Raises:
-        KdbenchError: there is no such folder, or its ``grid.json`` is damaged.
+        KdbenchError: there is no such folder.
     """
-    frame = load_results(folder)
-    try:
-        record = read_grid_record(folder)
-        if record is not None:
-            cells = pd.DataFrame(record["cells"])
-            cells = cells.rename(columns={"method": "label", "run": "run_id"})[["pair", "label", "run_id"]]
-    except (ValueError, KeyError):
-        raise KdbenchError(
-            f"{Path(folder) / GRID_FILE} is damaged: run the grid's command again, which writes it anew"
-        ) from None
-    if record is not None:
-        merged = cells.merge(frame, on="run_id", how="left")
-        merged.attrs |= frame.attrs
-        return merged, record
-    return _derive_labels(frame)
+    root = Path(folder)
+    if not root.is_dir():
+        raise KdbenchError(f"no results folder {str(folder)!r}")
+    rows: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    for place, names in _folders(root):
+        if "metrics.jsonl" not in names:
+            continue
+        try:
+            timing = {int(line["epoch"]): line for line in read_lines(Path(place) / "timing.jsonl")}
+            own = [_curve_row(line, timing) for line in read_lines(Path(place) / "metrics.jsonl")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            log.warning("%s is unreadable and is skipped", Path(place) / "metrics.jsonl")
+            skipped.append(os.path.join(place, "metrics.jsonl"))
+            continue
+        rows += [{"run_id": Path(place).name, "folder": place, **row} for row in own]
+    terms = sorted({key for row in rows for key in row if key.startswith("train_")})
+    frame = pd.DataFrame(rows, columns=["run_id", "folder", "epoch", *CURVE, *terms, *TIMING])
+    numbers = [*CURVE, *terms, *TIMING]
+    frame[numbers] = frame[numbers].astype("float64")
+    frame.attrs["skipped"] = skipped
+    return frame
 
 
-def _derive_labels(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
-    taught = frame[frame.teacher != ""]
-    rows = [frame_with_pair(taught, taught.teacher + " -> " + taught.student)] if len(taught) else []
-    for (teacher, student), _ in taught.groupby(["teacher", "student"], sort=False):
-        alone = frame[(frame.teacher == "") & (frame.student == student)]
-        rows.append(frame_with_pair(alone, pd.Series(f"{teacher} -> {student}", index=alone.index)))
-    labelled = pd.concat(rows) if rows else frame_with_pair(frame, frame.student)
-    labelled.attrs |= frame.attrs
-    methods = list(dict.fromkeys(labelled.label))
-    return labelled, {
-        "name": "",
-        "pairs": list(dict.fromkeys(labelled.pair)),
-        "methods": methods,
-        "baseline": "KD",
-        "cells": [],
-    }
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a ``.jsonl`` file; a last one that is being written is left out, and a file that is not there has none.
+
+    Raises:
+        ValueError: a line is no JSON.
+    """
+    if not file.is_file():
+        return []
+    text = file.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return [json.loads(line) for line in whole.splitlines() if line]
 
 
-def frame_with_pair(frame: pd.DataFrame, pair: pd.Series) -> pd.DataFrame:
-    """``frame`` with the labels that a table's rows and columns are made of."""
-    return frame.assign(pair=pair, label=frame.method)
+def _curve_row(line: dict[str, Any], timing: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    epoch = int(line["epoch"])
+    row = {"epoch": epoch, **{key: _number(line.get(key)) for key in CURVE}}
+    row |= {f"train_{term}": _number(value) for term, value in line.get("train", {}).items()}
+    return row | {key: _number(timing.get(epoch, {}).get(key)) for key in TIMING}
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _folders(root: Path) -> list[tuple[str, set[str]]]:
     return sorted((place, set(files)) for place, _, files in os.walk(root))
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        log.warning("%s is unreadable and is skipped", file)
-        return None
-    if not isinstance(record, dict) or "top1_last" not in record or "method" not in record:
-        log.warning("%s is no result of kdbench and is skipped", file)
-        return None
-    if not isinstance(record["top1_last"], (int, float)) or not isinstance(record.get("seed"), int):
-        log.warning("%s has figures that are no numbers and is skipped", file)
-        return None
-    return record

@@ -184,5 +184,18 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return result
 
 
+def smallest_p(blocks: int, comparisons: int = 1) -> float:
+    """The smallest Holm-corrected p that the two-sided signed-rank test can reach: ``comparisons * 2 / 2^blocks``, at most 1."""
+    return min(1.0, comparisons * 2.0 / 2.0**blocks)
+
+
+def blocks_needed(comparisons: int = 1, alpha: float = 0.05) -> int:
+    """The smallest number of differing blocks at which :func:`smallest_p` is below ``alpha``."""
+    blocks = 1
+    while smallest_p(blocks, comparisons) >= alpha:
+        blocks += 1
+    return blocks
+
+
 def _testable(differences: pd.Series) -> bool:
     return int((differences != 0).sum()) >= MIN_BLOCKS_WILCOXON

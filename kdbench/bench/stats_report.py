@@ -5,8 +5,17 @@ from __future__ import annotations
 import pandas as pd
 from tabulate import tabulate
 
-from kdbench.bench.statistics import MIN_BLOCKS_WILCOXON, Friedman, friedman, pair_tests, paired, summarise
-from kdbench.bench.table import Table
+from kdbench.bench.statistics import (
+    Friedman,
+    PairTest,
+    blocks_needed,
+    friedman,
+    pair_tests,
+    paired,
+    smallest_p,
+    summarise,
+)
+from kdbench.bench.table import Entry, Table
 from kdbench.errors import KdbenchError
 
 
@@ -43,7 +52,11 @@ def _cells(table: Table) -> str:
     rows = []
     for pair in table.pairs:
         entries = [table.entries.get((pair, m)) for m in table.methods]
-        rows.append([pair, *("missing" if e is None else summarise(list(e.values.values())).text() for e in entries)])
+        texts = [
+            table.absent(pair, m) if e is None else summarise(list(e.values.values())).text()
+            for m, e in zip(table.methods, entries)
+        ]
+        rows.append([pair, *texts])
     return tabulate(rows, ["pair", *table.methods], tablefmt="pipe", disable_numparse=True)
 
 
@@ -55,10 +68,18 @@ def _differences(table: Table) -> str:
         texts = []
         for method in methods:
             entry = table.entries.get((pair, method))
-            found = paired(entry.values, base.values) if entry is not None and base is not None else None
-            texts.append("missing" if found is None else found.text())
+            found = (
+                paired(_of_one_teacher(entry, base), base.values) if entry is not None and base is not None else None
+            )
+            texts.append(table.absent(pair, method) if found is None else found.text())
         rows.append([pair, *texts])
     return tabulate(rows, ["pair", *methods], tablefmt="pipe", disable_numparse=True)
+
+
+def _of_one_teacher(entry: Entry, base: Entry) -> dict[int, float]:
+    """The seeds at which both sides learned from the same weights, or the one side from none."""
+    taught = entry.teachers
+    return {s: v for s, v in entry.values.items() if not taught.get(s) or taught[s] == base.teachers.get(s, taught[s])}
 
 
 def _over_pairs(table: Table) -> str:
@@ -100,10 +121,20 @@ def _over_pairs(table: Table) -> str:
             disable_numparse=True,
         )
     )
-    parts.append(
-        f"Wilcoxon's signed-rank test needs {MIN_BLOCKS_WILCOXON} pairs that differ: with fewer it cannot reach 0.05."
-    )
+    parts.append(_reachable(tests))
     return "\n\n".join(parts)
+
+
+def _reachable(tests: list[PairTest]) -> str:
+    """What the tests could have shown at best: with few pairs, nothing."""
+    pairs = max(t.wins + t.losses for t in tests)
+    needed = blocks_needed(len(tests))
+    comparisons = "1 comparison" if len(tests) == 1 else f"{len(tests)} comparisons"
+    return (
+        f"Wilcoxon's signed-rank test over n pairs that differ has no p below 2/2^n, and Holm's correction multiplies the smallest "
+        f"of {comparisons} by {len(tests)}: with the {pairs} pairs here no corrected p below "
+        f"{smallest_p(pairs, len(tests)):.3g} can be reached, and p < 0.05 takes {needed} pairs."
+    )
 
 
 def _difference(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def grid_status(folder: str | Path) -> Status:
 
 
 def status_table(status: Status) -> Any:
-    """A rich renderable: a line a pair, then teachers, running runs and failures with their reasons."""
+    """A rich renderable: a line a pair, then teachers, running runs and the reasons of failures."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -77,5 +78,19 @@ def status_table(status: Status) -> Any:
     table.add_row("all", *(str(total[state]) for state in STATES))
     lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state != "done"]
     lines += [f"running: {label} ({host})" for label, host in status.running.items()]
-    lines += [f"failed: {label}: {reason}" for label, reason in status.failed.items()]
+    lines += grouped(status.failed)
     return Group(table, *(Text(line) for line in lines))
+
+
+def grouped(failed: dict[str, str]) -> list[str]:
+    """A line a reason, most frequent first; reasons that differ in numbers and paths only are one."""
+    groups: dict[str, list[str]] = {}
+    for label, reason in failed.items():
+        groups.setdefault(re.sub(r"\d+|\S*/\S*", "#", reason), []).append(label)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    return [
+        f"failed: {len(labels)} runs: {failed[labels[0]]} ({labels[0]}, for instance)"
+        if len(labels) > 1
+        else f"failed: {labels[0]}: {failed[labels[0]]}"
+        for labels in ordered
+    ]

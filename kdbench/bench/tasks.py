@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from yacs.config import CfgNode
 
+from kdbench.bench.claim import BusyError, LockLostError, claimed
+from kdbench.bench.launch import train_in_processes
 from kdbench.bench.plan import Cell, Grid, Teacher
-from kdbench.bench.state import BusyError, claimed, read_states, write_state
+from kdbench.bench.state import read_states, write_state
 from kdbench.config import to_dict
 from kdbench.config_defaults import NOT_IDENTITY
 from kdbench.engine.run import RunResult, train
-from kdbench.engine.run_folder import RunFolder
+from kdbench.engine.run_folder import RunFolder, write_atomically
 
+log = logging.getLogger(__name__)
 BUSY = "busy"
 
 
@@ -66,14 +72,45 @@ def placed(cfg: CfgNode, prefix: str, name: str) -> CfgNode:
     return cfg
 
 
+def write_configs(tasks: list[Task], folder: str | Path) -> list[Path]:
+    """Write each run's resolved configuration, as ``kdbench train --cfg`` takes it; returns the files.
+
+    Weights of a teacher that the grid itself trains are not known yet: the first line says so.
+    """
+    files = []
+    for task in tasks:
+        cfg, remark = task.cfg, f"# {task.label}"
+        if task.cells and task.teacher is not None:
+            cfg = placed(
+                task.cells[0].with_teacher(task.teacher, task.teacher.weights), cfg.LOG.PREFIX, cfg.EXPERIMENT.NAME
+            )
+            if not task.teacher.weights:
+                remark += (
+                    f"; TEACHER.WEIGHTS: the student.safetensors that the run of teacher {task.teacher.name} will make"
+                )
+        file = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_+.-]+', '_', task.label)}-{task.key[:6]}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, f"{remark}\n{yaml.safe_dump(to_dict(cfg), sort_keys=False)}")
+        files.append(file)
+    return files
+
+
 def run_task(
-    cfg: CfgNode, imports: tuple[str, ...], folder: str, key: str, cwd: str = ""
+    cfg: CfgNode, imports: tuple[str, ...], folder: str, key: str, cwd: str = "", processes: int = 1
 ) -> tuple[RunResult, float] | str:
     """One run, in a worker: claim it, train, record what became of it.
 
+    Args:
+        cfg: its configuration.
+        imports: modules to import first.
+        folder: the grid's.
+        key: the run's name in the grid's state.
+        cwd: folder to work in; empty = the present one.
+        processes: of the run; several are started through torchrun.
+
     Returns:
         The result and the seconds that it took here (little, when it was done already), or :data:`BUSY` while another
-        process is at it.
+        process is at it, or has taken it over.
     """
     if cwd:
         os.chdir(cwd)  # a worker of a cluster starts elsewhere
@@ -83,10 +120,16 @@ def run_task(
         import_plugins(imports)
     started = time.perf_counter()
     try:
-        with claimed(folder, key):
-            result = train(cfg)
+        with claimed(folder, key) as claim:
+            if processes > 1:
+                result = train_in_processes(cfg, processes, folder, key, claim, imports)
+            else:
+                result = train(cfg, progress=claim.check)
             write_state(folder, key, {"status": "done", "run": result.run_id, "seconds": time.perf_counter() - started})
     except BusyError:
+        return BUSY
+    except LockLostError as error:
+        log.warning("%s", error)
         return BUSY
     return result, time.perf_counter() - started
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from kdbench.cli.dry_run import dry_run
 from kdbench.errors import ConfigError
 
 
@@ -16,9 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="runs", help="folder above the grid's folder (default: runs)")
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: one per GPU, or per core)")
     parser.add_argument("--threads", type=int, default=0, help="threads of each worker")
-    parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the cells and what they cost, and stop")
+    parser.add_argument("--no-probe", action="store_true", help="of --dry-run: measure nothing")
+    # what --dry-run does by itself; the word is still accepted
+    parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--probe", action="store_true", help="with --dry-run: measure a run of each kind, print the cost"
+        "--write-configs",
+        default="",
+        metavar="FOLDER",
+        help="of --dry-run: write each run's resolved configuration there",
     )
     parser.add_argument("--smoke", action="store_true", help="two steps of every cell on random data; nothing is kept")
     parser.add_argument("--batch", type=int, default=2, help="samples of a step of --smoke (default: 2)")
@@ -29,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--executor", default="local", help="local (default), ray or slurm")
     parser.add_argument("--gpus", type=float, default=-1.0, help="of each run, for ray and slurm")
     parser.add_argument("--cpus", type=int, default=0, help="of each run, for ray and slurm")
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="of each run, through torchrun: a GPU each (default: 1)"
+    )
     parser.add_argument(
         "--engine",
         action="append",
@@ -45,10 +55,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: arguments out of range, or a grid that is wrong.
     """
-    if args.jobs < 0 or args.threads < 0 or args.batch < 1:
-        raise ConfigError(
-            f"--jobs, --threads and --batch expect numbers from 0, 0 and 1, got {args.jobs}, {args.threads}, {args.batch}"
-        )
+    for name, least in (("jobs", 0), ("threads", 0), ("batch", 1), ("processes", 1)):
+        if getattr(args, name) < least:
+            raise ConfigError(f"--{name} expects a number from {least}, got {getattr(args, name)}")
     if args.status:
         return _status(args)
     from kdbench.bench.names import find_grid
@@ -62,7 +71,9 @@ def run(args: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         print(f"{len(found.seconds)} runs passed, {len(found.failed)} failed, {seconds:.0f} s")
         return 0 if found.ok else 1
-    return _dry_run(file, args) if args.dry_run else _run(file, args)
+    if args.write_configs and not args.dry_run:
+        raise ConfigError("--write-configs belongs to --dry-run")
+    return dry_run(file, args) if args.dry_run else _run(file, args)
 
 
 def _run(file: str, args: argparse.Namespace) -> int:
@@ -78,6 +89,7 @@ def _run(file: str, args: argparse.Namespace) -> int:
         gpus=args.gpus,
         cpus=args.cpus,
         options=args.engine,
+        processes=args.processes,
     )
     report = run_grid(
         grid,
@@ -88,38 +100,12 @@ def _run(file: str, args: argparse.Namespace) -> int:
         announce=_say,
         retry=args.retry,
         pool=pool,
+        processes=args.processes,
     )
     if report.failed:
         print(f"{len(report.failed)} runs failed; --retry tries them again", file=sys.stderr)
     print(f"results: {report.folder}   table: kdbench table {report.folder}")
     return 0 if report.ok else 1
-
-
-def _dry_run(file: str, args: argparse.Namespace) -> int:
-    from kdbench.bench.estimate import estimate, images_of
-    from kdbench.bench.plan import load_grid
-    from kdbench.bench.tasks import make_tasks
-
-    grid = load_grid(file, args.opts)
-    for cell in grid.cells:
-        print(cell.label)
-    tasks = make_tasks(grid, args.prefix)
-    own = sum(bool(task.trains) for task in tasks)
-    images = sum(images_of(task) for task in tasks)
-    print(f"{len(grid.cells)} cells, {len(grid.teachers)} teachers: {len(tasks)} runs ({own} of teachers)")
-    print(f"{images / 1e6:,.1f} million training images")
-    if not args.probe:
-        print("time and disk are measured with --probe")
-        return 0
-    seconds = size = 0.0
-    for found in estimate(grid, announce=None):
-        known = found.seconds is not None
-        each = f"{found.seconds / 3600:.2f} h" if found.seconds is not None else f"unknown: {found.reason}"
-        print(f"{found.runs:>4} x {found.label}: {each}, {found.size / 1e6:.1f} MB")
-        seconds += found.runs * (found.seconds or 0.0) if known else 0.0
-        size += found.runs * found.size
-    print(f"in all {seconds / 3600:,.1f} hours of one worker of this machine, {size / 1e9:.2f} GB of disk")
-    return 0
 
 
 def _status(args: argparse.Namespace) -> int:

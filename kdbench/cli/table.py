@@ -44,23 +44,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _paper(args: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from kdbench.bench.declared import declared_of
+    from kdbench.bench.names import find_grid
     from kdbench.bench.paper_runs import PaperRuns
     from kdbench.bench.paper_table import build_paper_table
-    from kdbench.bench.render import FORMATS, render
+    from kdbench.bench.render import FORMATS, check_format, render, to_frame
 
+    check_format(args.format)
     numbers = range(1, 8) if args.paper == "all" else [_number(args.paper)]
     if args.stats:
         raise ConfigError("--stats is of a results folder, without --paper")
+    grid = find_grid(args.grid) if args.grid else ""
     runs = PaperRuns(args.folder, args.select) if args.folder and args.source != "reported" else None
     tables = []
     for number in numbers:
-        table = build_paper_table(number, source=args.source, select=args.select, grid=args.grid, runs=runs)
+        # of several tables, a grid speaks for those that it declares
+        own = grid if grid and (args.paper != "all" or declared_of(grid).declares(number)) else ""
+        table = build_paper_table(number, source=args.source, select=args.select, grid=own, runs=runs)
         tables.append(table)
-        print(render(table, args.format))
+        if args.format != "csv":
+            print(render(table, args.format))
         if args.out:
             for form in FORMATS:
                 suffix = "tex" if form == "latex" else form
                 _write(Path(args.out) / f"table{number}.{suffix}", render(table, form))
+    if args.format == "csv":  # one frame, one header
+        print(pd.concat([to_frame(table) for table in tables]).to_csv(index=False))
     if args.plots:
         from kdbench.bench.plot_scatter import plot_reported
 
@@ -93,12 +104,19 @@ def _comparison(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from kdbench.bench.stats_report import report
+    from kdbench.bench.labels import grids_below
+    from kdbench.bench.plot_ranks import plot_ranks
+    from kdbench.bench.state import GRID_FILE
+    from kdbench.bench.stats_report import ranks, report
     from kdbench.bench.table import build_table
 
-    table = build_table(args.folder, select=args.select, baseline=args.baseline)
+    blocks = not (Path(args.folder) / GRID_FILE).is_file() and grids_below(args.folder) > 0
+    table = build_table(args.folder, select=args.select, baseline=args.baseline, blocks=blocks)
     text = report(table)
     print(text)
+    if args.plots:
+        plot_ranks(ranks(table), _folder(args.plots) / "ranks.png")
+        print(f"written: {Path(args.plots) / 'ranks.png'}")
     if args.out:
         _write(_folder(args.out) / "statistics.md", text)
     return 0

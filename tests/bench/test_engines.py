@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 from test_kill import twelve_cells
@@ -11,6 +12,7 @@ from test_kill import twelve_cells
 from kdbench.bench.engines import RayPool, SlurmPool, make_pool
 from kdbench.bench.grid import run_grid
 from kdbench.bench.results import load_results
+from kdbench.bench.state import read_states
 from kdbench.bench.table import build_table
 from kdbench.errors import ConfigError, KdbenchError
 
@@ -40,6 +42,20 @@ def calm(tmp_path):
     return file, build_table(tmp_path / "calm" / "g").to_markdown()
 
 
+def runs_on(node, folder):
+    """Keys of the runs whose worker is a child of this node's raylet."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    running = {key: state["pid"] for key, state in read_states(folder).items() if state["status"] == "running"}
+    return [key for key, pid in running.items() if parent_of(pid) == raylet]
+
+
+def parent_of(pid):
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
 @pytest.mark.slow
 def test_ray_with_a_node_killed_on_the_way(calm, tmp_path):
     pytest.importorskip("ray")
@@ -48,20 +64,23 @@ def test_ray_with_a_node_killed_on_the_way(calm, tmp_path):
     file, expected = calm
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     second = cluster.add_node(num_cpus=1)
-    lines: list[str] = []
+    hit: list[str] = []
 
     def announce(line):
-        lines.append(line)
-        if len(lines) == 4:  # both nodes are at a run
-            cluster.remove_node(second, allow_graceful=False)
+        if not hit:
+            hit.extend(runs_on(second, tmp_path / "ray" / "g"))
+            if hit:
+                cluster.remove_node(second, allow_graceful=False)
 
     try:
         pool = RayPool(gpus=0, address=cluster.address)
         report = run_grid(file, prefix=str(tmp_path / "ray"), announce=announce, pool=pool)
     finally:
         cluster.shutdown()
+    assert hit, "no run was under way on the node that was to be lost"
     assert report.ok, report.failed
     assert len(load_results(tmp_path / "ray")) == 14
+    assert {read_states(tmp_path / "ray" / "g")[key]["status"] for key in hit} == {"done"}
     assert build_table(tmp_path / "ray" / "g").to_markdown() == expected
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from kdbench.bench.grid import run_grid
 from kdbench.bench.plan import load_grid
+from kdbench.cli.main import main
 from kdbench.errors import ConfigError
 
 GRID = {
@@ -73,6 +74,37 @@ def test_failing_cell_and_failing_teacher_leave_the_rest_alone(tmp_path):
         ({"TEACHERS": {"A": {"MODEL": "small_vit", "WEIGHTS": "no.pt"}}}, "there is no file 'no.pt'"),
         ({"TEACHERS": {"A": {"MODEL": "small_vit"}}}, "needs CFG, or MODEL and WEIGHTS"),
         ({"SET": {"SOLVER.LRR": 1}}, "did you mean 'LR'"),
+        ({"METHODS": [3]}, "METHODS expects a mapping, got 3"),
+        ({"METHODS": [None]}, "METHODS expects a mapping, got None"),
+        ({"METHODS": [{"TYPE": 5}]}, "METHODS.TYPE expects a name, got 5"),
+        ({"METHODS": [{"TYPE": "KD", "LABEL": ["x"]}]}, "METHODS.LABEL expects a name"),
+        ({"METHODS": [{"TYPE": "KD", "SET": 5}]}, "METHODS.SET expects a mapping"),
+        ({"SET": 5}, "SET expects a mapping of keys to values, got 5"),
+        ({"SET": [1]}, "SET expects a mapping of keys to values, got [1]"),
+        ({"TEACHERS": ["A"]}, "TEACHERS expects a mapping of keys to values, got ['A']"),
+        ({"TEACHERS": None}, "TEACHERS expects a mapping"),
+        ({"CFG": ["a"]}, "CFG expects a name, got ['a']"),
+        ({"TEACHERS": {"A": {"CFG": ["a"]}}}, "TEACHERS.A.CFG expects a name"),
+        ({"PAIRS": [{"TEACHER": ["A"], "STUDENT": "small_cnn"}]}, "PAIRS.TEACHER expects a name, got ['A']"),
+        ({"PAIRS": [{"TEACHER": "A", "STUDENT": "small_cnn", "SET": 1}]}, "PAIRS.SET expects a mapping"),
+        ({"PAIRS": ["A"]}, "PAIRS expects a mapping, got 'A'"),
+        ({"NAME": None}, "NAME expects a name, got None"),
+        ({"NAME": ""}, "NAME expects a name, got ''"),
+        ({"NAME": "../x"}, "NAME expects a folder's name"),
+        ({"NAME": ".."}, "NAME expects a folder's name"),
+        ({"SEEDS": [True]}, "SEEDS expects whole numbers from 0, got True"),
+        ({"SEEDS": ["1"]}, "SEEDS expects whole numbers from 0, got '1'"),
+        ({"BASELINE": "KDD"}, "BASELINE 'KDD' is none of the methods (did you mean 'KD'?)"),
+        ({"BASELINE": ["KD"]}, "BASELINE ['KD'] is none of the methods"),
+        (
+            {"PAIRS": [{"TEACHER": "A", "STUDENT": "small_cn"}]},
+            "PAIRS.STUDENT: unknown model 'small_cn'; did you mean 'small_cnn'",
+        ),
+        (
+            {"TEACHERS": {"A": {"MODEL": "small_vi", "WEIGHTS": "pretrained"}}},
+            "TEACHERS.A.MODEL: unknown model 'small_vi'",
+        ),
+        ({"TEACHERS": {"A": {"CFG": "teacher.yaml", "WEIGHTS": "no.pt"}}}, "has CFG, which trains it, and WEIGHTS"),
     ],
 )
 def test_mistakes_in_a_grid(tmp_path, changes, part):
@@ -86,3 +118,15 @@ def test_overrides_reach_every_cell_and_teacher(tmp_path):
     grid = load_grid(write(tmp_path), ["SOLVER.EPOCHS=3"])
     assert {cell.cfg.SOLVER.EPOCHS for cell in grid.cells} == {3}
     assert grid.teachers["A"].cfg.SOLVER.EPOCHS == 3
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys):
+    file = write(tmp_path, METHODS=[{"TYPE": 5}])
+    for words in ([str(file), "--dry-run"], [str(file), "--smoke"], [str(file)]):
+        assert main(["grid", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_gains_refer_to_a_method_that_is_there(tmp_path):
+    assert load_grid(write(tmp_path, METHODS=["DKD", "DIST"])).baseline == "DKD"
+    assert load_grid(write(tmp_path)).baseline == "KD"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from kdbench.bench.declared import Declared
 from kdbench.bench.paper_layouts import layout
 from kdbench.bench.plan import load_grid
-from kdbench.bench.recipe import Declared
 from kdbench.bench.smoke import small_config, smoke
 from kdbench.cli.main import main
 from kdbench.config import load_config
@@ -60,9 +60,9 @@ def test_smoke_of_the_quickstart(capsys):
     assert list(report.failed) == ["LDRLD ViT -> CNN"]
 
 
-def test_dry_run_with_probe(tmp_path, capsys):
+def test_dry_run(tmp_path, capsys):
     file = ROOT / "configs" / "grids" / "quickstart.yaml"
-    assert main(["grid", str(file), "--dry-run"]) == 0
+    assert main(["grid", str(file), "--dry-run", "--no-probe"]) == 0
     assert "42 cells, 2 teachers: 41 runs (2 of teachers)" in capsys.readouterr().out
     local = tmp_path / "one.yaml"
     local.write_text("NAME: one\nTEACHERS: {}\n".replace("TEACHERS: {}\n", ""))
@@ -76,7 +76,7 @@ def test_probe_scales_to_images_and_epochs(tmp_path, capsys):
         "NAME: one\nTEACHERS: {T: {MODEL: small_mixer, WEIGHTS: pretrained}}\nPAIRS: [{TEACHER: T, STUDENT: small_cnn}]\n"
         "METHODS: [Vanilla]\nSEEDS: [1, 2]\nSET: {DATASET.TYPE: digits, SOLVER.EPOCHS: 10}\n"
     )
-    assert main(["grid", str(file), "--dry-run", "--probe"]) == 0
+    assert main(["grid", str(file), "--dry-run", "--probe", "--prefix", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "   2 x Vanilla T -> small_cnn: 0.0" in out
     assert "hours of one worker" in out

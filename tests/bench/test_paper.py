@@ -18,6 +18,7 @@ from kdbench.bench.paper_layouts import layout
 from kdbench.bench.paper_table import build_paper_table
 from kdbench.bench.render import render, to_frame
 from kdbench.cli.main import main
+from kdbench.config import load_config
 from kdbench.errors import KdbenchError
 
 CIFAR = {"dataset": "cifar100", "student": "ResNet18"}
@@ -70,6 +71,13 @@ def test_notes_on_the_print():
     assert "12 methods and 11 figures" in render(build_paper_table(2, source="reported"))
     assert "RKKD is named in the paper without definition" in render(build_paper_table(4, source="reported"))
     assert "82.32 (+3.58)" in render(build_paper_table(7, source="reported"))
+    notes = {k: f for k, f in published().items() if k.table in (2, 5) and f.note}
+    hcd = {(k.teacher, k.student): f.note for k, f in notes.items() if k.table == 2 and k.method == "HCD"}
+    assert "below RSD (72.13)" in hcd["Swin-T", "ResNet18"]
+    assert "below OFA (71.39) and RSD (72.18)" in hcd["DeiT-T", "MobileNetV2"]
+    assert sum("below" in note for note in hcd.values()) == 2
+    figure = notes[Key(5, "CUB-200-2011", "DINOv2 (ViT-L)", "VGG8", "LDRLD", "top5")]
+    assert (figure.value, "MobileNetV2" in figure.note) == (85.89, True)
 
 
 def test_layouts_are_those_of_the_print():
@@ -150,7 +158,7 @@ def test_csv_round_trips(folder, number, source):
 
 
 @pytest.mark.parametrize("number", range(1, 8))
-def test_latex(folder, number, tmp_path):
+def test_latex(folder, number):
     text = render(build_paper_table(number, folder), "latex")
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == len(layout(number).panels)
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
@@ -161,11 +169,19 @@ def test_latex(folder, number, tmp_path):
         assert lines
         assert all(line.replace(r"\&", "").count("&") == len(spec) - 1 for line in lines)
     assert not set("±Δ✓") & set(text)
-    if shutil.which("pdflatex"):
-        head = "\\documentclass{article}\\usepackage{booktabs,graphicx,amssymb}\\begin{document}\n"
-        (tmp_path / "t.tex").write_text(head + text + "\\end{document}\n")
-        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-        assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_latex_compiles(folder, number, tmp_path):
+    engine = next((name for name in ("pdflatex", "tectonic", "lualatex", "xelatex") if shutil.which(name)), None)
+    if engine is None:
+        pytest.skip("no TeX engine (pdflatex, tectonic, lualatex, xelatex) on this machine")
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx,amssymb}\\begin{document}\n"
+    text = render(build_paper_table(number, folder), "latex")
+    (tmp_path / "t.tex").write_text(head + text + "\\end{document}\n")
+    options = [] if engine == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([engine, *options, "t.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_names_of_networks_and_methods():
@@ -211,3 +227,57 @@ def test_all_tables_from_the_command_line(tmp_path, capsys):
     assert main(["table", "--paper", "all", "--source", "reported", "--out", str(tmp_path / "o")]) == 0
     assert len(list((tmp_path / "o").iterdir())) == 21
     assert "82.78" in capsys.readouterr().out
+
+
+def test_the_teachers_top5_is_its_own_runs(tmp_path):
+    place = {"dataset": "imagenet", "teacher": "ResNet34", "student": "ResNet18", "teacher_top1": 73.3}
+    cfg = load_config(overrides={"TEACHER.WEIGHTS": "somewhere/made/student.safetensors"})
+    write_run(tmp_path, method="KD", seed=1, top1=71.0, cfg=cfg, **place)
+    assert cell(build_paper_table(3, tmp_path), "Teacher", "top5", "ResNet34", dataset="ImageNet-1K").parts("ours") == (
+        "not recorded",
+    )
+    write_run(tmp_path, method="Vanilla", seed=1, top1=73.3, name="made", dataset="imagenet", student="ResNet34")
+    teacher = cell(build_paper_table(3, tmp_path), "Teacher", "top5", "ResNet34", dataset="ImageNet-1K")
+    assert teacher.ours.mean == pytest.approx(73.3 / 2 + 50)
+
+
+def test_what_was_not_recorded_and_what_failed_is_said(tmp_path):
+    place = {"dataset": "imagenet", "teacher": "ResNet34", "student": "ResNet18"}
+    for seed, lines in (
+        (1, [{"epoch": 1, "val_top1": 60.0, "top5": 81.0}, {"epoch": 2, "val_top1": 59.0, "top5": 82.0}]),
+        (2, []),
+    ):
+        run = write_run(tmp_path, method="KD", seed=seed, top1=71.0, top1_selected=70.0, **place)
+        (tmp_path / run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = write_run(tmp_path, method="DKD", seed=1, top1=71.0, top1_selected=70.0, **place)
+    record = {"name": "g", "pairs": ["p"], "methods": ["m"], "baseline": "KD"}
+    failed = {"pair": "p", "method": "RLD", "seed": 1, "run": None, "error": "it broke", "dataset": "imagenet"}
+    cells = [{**failed, "network": "ResNet34", "student": "ResNet18"}]
+    (tmp_path / "grid.json").write_text(json.dumps({**record, "cells": cells}))
+    table = build_paper_table(3, tmp_path, select="selected")
+    found = {
+        m: cell(table, m, "top5", "ResNet34", dataset="ImageNet-1K").parts("ours")[0]
+        for m in ("KD", "DKD", "RLD", "CRD")
+    }
+    assert found == {"KD": "81.00 ± n/a (1)", "DKD": "not recorded", "RLD": "failed", "CRD": "missing"}
+
+
+def test_all_tables_are_one_frame(capsys):
+    assert main(["table", "--paper", "all", "--source", "reported", "--format", "csv"]) == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert sorted(set(frame.table)) == list(range(1, 8))
+    assert main(["table", "--paper", "all", "--source", "reported", "--format", "cvs"]) == 2
+
+
+def test_a_grid_is_found_by_its_name(folder, capsys):
+    assert main(["table", str(folder), "--paper", "1", "--grid", "table1"]) == 0
+    assert "No declared recipes" not in capsys.readouterr().out
+    assert main(["table", str(folder), "--paper", "1", "--grid", "tabel1"]) == 2
+    assert "did you mean 'table1'" in capsys.readouterr().err
+
+
+def test_every_name_of_a_network_and_sdd_reach_their_column():
+    assert paper_network("SigLIP2-ViT-B") == "SigLIP2 (ViT-B)"
+    assert paper_network("DINOv2-ViT-S") == "DINOv2 (ViT-S)"
+    assert paper_network("timm:vit_large_patch14_dinov2.lvd142m") == "DINOv2 (ViT-L)"
+    assert paper_method("SDD_DKD") == "SDD"

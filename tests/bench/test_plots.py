@@ -7,6 +7,7 @@ import pytest
 from synthetic_runs import write_run
 
 from kdbench.bench.paper_table import build_paper_table
+from kdbench.bench.plot import plot_table
 from kdbench.bench.plot_cost import costs, frontier
 from kdbench.bench.plot_curves import curve, mean_curve
 from kdbench.bench.plot_scatter import plot_reported
@@ -75,3 +76,34 @@ def test_published_against_own(tmp_path):
     assert build_table(tmp_path / "r").methods == ["KD"]
     assert main(["table", str(tmp_path / "r"), "--paper", "1", "--plots", str(tmp_path)]) == 0
     assert is_png(tmp_path / "reported_and_ours.png")
+
+
+def drawn(monkeypatch):
+    """The figures that are saved, as they were drawn."""
+    figures = []
+    for module in ("plot", "plot_scatter"):
+        monkeypatch.setattr(f"kdbench.bench.{module}.save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_bars_are_the_t_intervals_of_the_statistics(tmp_path, monkeypatch):
+    for seed, top1 in enumerate((70.0, 71.0, 72.0), 1):
+        write_run(tmp_path, method="KD", seed=seed, top1=top1)
+    write_run(tmp_path, method="DKD", seed=1, top1=73.0)
+    figures = drawn(monkeypatch)
+    plot_table(build_table(tmp_path), tmp_path / "x.png")
+    [axis] = [a for a in figures[0].axes if a.get_visible()]
+    bars = [path for collection in axis.collections for path in collection.get_segments()]
+    assert len(bars) == 1  # a single seed has no interval
+    assert bars[0][:, 0].tolist() == pytest.approx([71 - 2.4841377, 71 + 2.4841377])
+    assert "95% t interval" in figures[0].get_supxlabel()
+
+
+def test_teachers_do_not_stretch_the_scatter(tmp_path, monkeypatch):
+    place = {"dataset": "cifar100", "teacher": "Swin-T", "student": "ResNet18", "teacher_top1": 5.0}
+    write_run(tmp_path / "r", method="KD", seed=1, top1=78.0, **place)
+    figures = drawn(monkeypatch)
+    table = build_paper_table(1, tmp_path / "r")
+    assert next(c for c in table.cells() if c.key.method == "Teacher").ours.mean == 5.0
+    assert plot_reported([table], tmp_path / "x.png")
+    assert figures[0].axes[0].get_xlim()[0] > 70

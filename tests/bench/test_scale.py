@@ -11,10 +11,10 @@ import time
 import pytest
 from synthetic_runs import write_run
 
+from kdbench.bench.claim import STATE_DIR
 from kdbench.bench.executor import LocalPool
 from kdbench.bench.paper import published
 from kdbench.bench.plan import load_grid
-from kdbench.bench.state import STATE_DIR
 
 RUNS = 5000
 
@@ -109,7 +109,8 @@ def test_status(folder):
 
 @pytest.mark.slow
 def test_handing_out_a_run(tmp_path):
-    from kdbench.bench.state import claimed, write_state
+    from kdbench.bench.claim import claimed
+    from kdbench.bench.state import write_state
 
     started = time.perf_counter()
     for number in range(200):

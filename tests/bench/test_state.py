@@ -1,18 +1,20 @@
-"""Claims, recorded failures, status: what keeps two grids on one folder apart, and what is shown of them."""
+"""Recorded failures and status: what is kept of a grid's runs, and what is shown of them."""
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
-import os
 import time
 
 import pytest
 import yaml
+from rich.console import Console
 
+from kdbench.bench.claim import STATE_DIR
 from kdbench.bench.grid import run_grid
-from kdbench.bench.state import STATE_DIR, BusyError, claimed, read_states, write_state
-from kdbench.bench.status import grid_status
+from kdbench.bench.state import clear_failures, read_states, write_state
+from kdbench.bench.status import grid_status, status_table
 from kdbench.bench.table import build_table
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
@@ -38,82 +40,6 @@ def grid_file(folder, **changes):
     file = folder / "grid.yaml"
     file.write_text(yaml.safe_dump(tree))
     return file
-
-
-def test_a_claim_excludes_and_ends(tmp_path):
-    with claimed(tmp_path, "k"):
-        assert read_states(tmp_path)["k"]["status"] == "running"
-        with pytest.raises(BusyError), claimed(tmp_path, "k"):
-            pass
-        with claimed(tmp_path, "other"):
-            pass
-    assert read_states(tmp_path) == {}
-    with claimed(tmp_path, "k"):
-        pass
-
-
-def lock_of(tmp_path, **record):
-    (tmp_path / STATE_DIR).mkdir(exist_ok=True)
-    lock = tmp_path / STATE_DIR / "k.lock"
-    lock.write_text(json.dumps(record) if record else "{")
-    return lock
-
-
-def test_silent_and_dead_owners_are_taken_over_others_not(tmp_path):
-    lock = lock_of(tmp_path, host="elsewhere", pid=1, token="t")
-    with pytest.raises(BusyError), claimed(tmp_path, "k"):
-        pass
-    old = time.time() - 1000
-    os.utime(lock, (old, old))
-    with claimed(tmp_path, "k"):
-        pass
-    child = multiprocessing.get_context("spawn").Process(target=int)
-    child.start()
-    child.join()
-    lock_of(tmp_path, host=os.uname().nodename, pid=child.pid, token="t")
-    with claimed(tmp_path, "k"):
-        pass
-    lock = lock_of(tmp_path)  # half-written by a full disk: only silence tells
-    with pytest.raises(BusyError), claimed(tmp_path, "k"):
-        pass
-
-
-def test_signs_of_life(tmp_path):
-    with claimed(tmp_path, "k", beat=0.05):
-        lock = tmp_path / STATE_DIR / "k.lock"
-        os.utime(lock, (0, 0))
-        time.sleep(0.3)
-        assert lock.stat().st_mtime > time.time() - 5
-
-
-def test_an_owner_that_lost_its_lock_leaves_the_new_one_alone(tmp_path):
-    with claimed(tmp_path, "k"):
-        lock = lock_of(tmp_path, host="elsewhere", pid=1, token="new")
-    assert lock.exists()
-
-
-def _claim_once(folder, results, everybody_has_tried):
-    try:
-        with claimed(folder, "k"):
-            results.put(1)
-            everybody_has_tried.wait(60)
-    except BusyError:
-        results.put(0)
-
-
-def test_of_many_processes_at_a_stale_lock_one_gets_it(tmp_path):
-    os.utime(lock_of(tmp_path, host="elsewhere", pid=1, token="t"), (0, 0))
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    # the one that gets it holds it until all have tried: a slow starter must not find it free again
-    tried = context.Event()
-    workers = [context.Process(target=_claim_once, args=(tmp_path, results, tried)) for _ in range(8)]
-    for worker in workers:
-        worker.start()
-    assert sum(results.get(timeout=60) for _ in workers) == 1
-    tried.set()
-    for worker in workers:
-        worker.join()
 
 
 def test_failures_are_recorded_and_tried_again_only_when_told(tmp_path, capsys):
@@ -197,3 +123,38 @@ def test_status_of_nothing_and_of_damage(tmp_path, capsys):
         build_table(tmp_path)
     assert main(["grid", "tabel1", "--status"]) == 2
     assert "did you mean 'table1'" in capsys.readouterr().err
+
+
+def test_the_whole_traceback_of_a_failure_is_kept(tmp_path):
+    methods = [{"TYPE": "LDRLD", "SET": {"LDRLD.K": 99}}]
+    file, prefix = grid_file(tmp_path, METHODS=methods), str(tmp_path / "runs")
+    assert not run_grid(file, prefix=prefix, jobs=1, threads=1).ok
+    [log] = (tmp_path / "runs" / "g" / STATE_DIR).glob("*.log")
+    text = log.read_text()
+    assert text.startswith("Traceback")
+    assert "must lie in 2..9" in text
+    assert "engine/run.py" in text
+
+
+def test_only_these_runs_are_tried_again(tmp_path):
+    for key in ("mine", "other"):
+        write_state(tmp_path, key, {"status": "failed", "error": "x"}, trace="Traceback")
+    assert clear_failures(tmp_path, ["mine", "unknown"]) == 1
+    assert set(read_states(tmp_path)) == {"other"}
+    assert [f.name for f in (tmp_path / STATE_DIR).glob("*.log")] == ["other.log"]
+
+
+def test_many_failures_of_one_reason_are_one_line(tmp_path):
+    cells = [{"pair": "p", "method": "KD", "seed": n, "key": str(n), "run": None, "error": ""} for n in range(50)]
+    record = {"name": "g", "pairs": ["p"], "methods": ["KD"], "baseline": "KD", "cells": cells, "teachers": {}}
+    (tmp_path / "grid.json").write_text(json.dumps(record))
+    for n in range(50):
+        error = f"DataError: no file /data/{n}.jpg" if n % 2 else "OutOfMemoryError"
+        write_state(tmp_path, str(n), {"status": "failed", "error": error})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(status_table(grid_status(tmp_path)))
+    lines = [line.strip() for line in console.export_text().splitlines() if line.startswith("failed")]
+    assert lines == [
+        "failed: 25 runs: OutOfMemoryError (p / KD / seed 0, for instance)",
+        "failed: 25 runs: DataError: no file /data/1.jpg (p / KD / seed 1, for instance)",
+    ]

@@ -1,0 +1,240 @@
+"""Claiming a run: a lock file with a sign of life, so that of all processes on all machines one does it.
+
+Nothing here imports torch, so that ``kdbench grid --status`` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+STATE_DIR = ".state"
+#: seconds between signs of life of a claimed run, and without one until another process takes it over
+BEAT, STALE = 5.0, 60.0
+
+
+class BusyError(Exception):
+    """Another live process is at this run."""
+
+
+class LockLostError(Exception):
+    """Another process has taken this run over; whoever held it must write no more. No failure of the run."""
+
+
+class Claim:
+    """A held lock. A process that was stopped, or whose file system hung, may have lost it meanwhile without a word.
+
+    Args:
+        path: the lock's file.
+        token: what tells it from another owner's.
+        beat: seconds after which :meth:`check` looks at the file again.
+    """
+
+    def __init__(self, path: Path, token: str, beat: float) -> None:
+        self.path, self.token, self.beat = path, token, beat
+        self._looked = time.monotonic()
+        self._lost = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock's file is still this owner's; once lost is lost. A file that cannot be read says nothing."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))["token"]
+        except FileNotFoundError:
+            found = ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return not self._lost
+        self._lost = self._lost or found != self.token
+        self._looked = time.monotonic()
+        return not self._lost
+
+    def check(self, *_: Any) -> None:
+        """Raise where the lock is known to be lost; looks at the file when the last look is older than a beat. Takes, and ignores,
+        the arguments of a training run's progress.
+
+        Raises:
+            LockLostError: it is lost.
+        """
+        if self._lost or (time.monotonic() - self._looked >= self.beat and not self.is_held):
+            raise LockLostError(
+                f"{self.path.name} was taken over by another process while this one was silent: this one stops here"
+            )
+
+
+@contextlib.contextmanager
+def claimed(folder: str | Path, key: str, *, beat: float = BEAT, stale: float = STALE) -> Iterator[Claim]:
+    """Hold a run's lock, with a sign of life every ``beat`` seconds.
+
+    An owner on this machine (same boot, same process namespace) holds it as long as its process lives, and no longer. Of any
+    other, silence tells: the lock is taken over after ``stale`` seconds without a sign of life.
+
+    Raises:
+        BusyError: somebody else holds it.
+    """
+    path = Path(folder) / STATE_DIR / f"{key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = {**_myself(), "token": uuid.uuid4().hex, "since": time.time()}
+    _take(path, owner, stale)
+    claim = Claim(path, owner["token"], beat)
+    stop = threading.Event()
+    thread = threading.Thread(target=_keep_alive, args=(claim, stop, beat), daemon=True)
+    thread.start()
+    try:
+        yield claim
+    finally:
+        stop.set()
+        thread.join()
+        if claim.is_held:
+            path.unlink(missing_ok=True)
+
+
+def is_stale(path: str | Path, record: Mapping[str, Any] | None, now: float, stale: float = STALE) -> bool:
+    """Whether nobody holds a lock any more."""
+    try:
+        silent = now - os.stat(path).st_mtime
+    except FileNotFoundError:
+        return True
+    here = _myself()
+    pid = (record or {}).get("pid")
+    if (
+        record is not None
+        and isinstance(pid, int)
+        and all(record.get(k) == here[k] for k in ("host", "boot", "namespace"))
+    ):
+        if not _is_alive(pid):
+            return True
+        started = start_time(pid)
+        if started and record.get("start"):
+            # a number is given out again, but not with the same start
+            return started != record["start"]
+    return silent > stale
+
+
+def read_record(path: str | Path) -> dict[str, Any] | None:
+    """A state file or lock; None where it is damaged or gone."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            record = json.load(stream)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in ticks since boot; empty where the system does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _take(path: Path, owner: Mapping[str, Any], stale: float) -> None:
+    # Whoever looks whether a lock is stale and whoever replaces it must not be interleaved with another such process.
+    with _guard(path.parent):
+        record = read_record(path)
+        if path.exists():
+            if not is_stale(path, record, time.time(), stale):
+                raise _busy(path, record)
+            _remove(path, record)
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:  # somebody was faster; only where there is no guard
+            raise _busy(path, read_record(path)) from None
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(json.dumps(dict(owner)))
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _remove(path: Path, record: Mapping[str, Any] | None) -> None:
+    """Take a stale lock away; of several processes without a guard, one gets it."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return
+    moved = read_record(aside)
+    if (moved or {}).get("token") != (record or {}).get("token"):
+        # between the look and the move another process had taken it over: give it back
+        with contextlib.suppress(OSError):
+            os.link(aside, path)
+        aside.unlink(missing_ok=True)
+        raise _busy(path, moved)
+    aside.unlink(missing_ok=True)
+
+
+def _busy(path: Path, record: Mapping[str, Any] | None) -> BusyError:
+    return BusyError(f"{path.name} is held by process {(record or {}).get('pid')} of {(record or {}).get('host')}")
+
+
+@contextlib.contextmanager
+def _guard(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system: creating the file, which one process can, must do
+        yield
+        return
+    with (folder / ".guard").open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            _warn_of_no_locks(str(folder), str(error.strerror))
+            yield
+            return
+        try:
+            yield
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)
+
+
+@functools.cache
+def _warn_of_no_locks(folder: str, reason: str) -> None:
+    log.warning("%s is on a file system without locks (%s): runs are claimed by creating files alone", folder, reason)
+
+
+def _myself() -> dict[str, Any]:
+    return {"host": socket.gethostname(), **_machine(), "pid": os.getpid(), "start": start_time(os.getpid())}
+
+
+@functools.cache
+def _machine() -> dict[str, str]:
+    """What a process number is valid in; hosts of a cluster, or two containers, may share a name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return {"boot": "", "namespace": ""}
+    return {"boot": boot, "namespace": namespace}
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    try:
+        # a killed child that nobody has waited for yet still has a number
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except (OSError, IndexError):
+        return True
+
+
+def _keep_alive(claim: Claim, stop: threading.Event, beat: float) -> None:
+    while not stop.wait(beat):
+        if not claim.is_held:
+            return  # its sign of life would be the new owner's
+        with contextlib.suppress(OSError):
+            os.utime(claim.path)

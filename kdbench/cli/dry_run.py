@@ -1,0 +1,60 @@
+"""``kdbench grid --dry-run``: the cells of a grid, what they cost, and their configurations."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def dry_run(file: str, args: argparse.Namespace) -> int:
+    """Print cells, images, time and disk; write the configurations where asked.
+
+    Raises:
+        ConfigError: the grid is wrong.
+    """
+    from kdbench.bench.estimate import images_of
+    from kdbench.bench.plan import load_grid
+    from kdbench.bench.tasks import make_tasks, write_configs
+
+    grid = load_grid(file, args.opts)
+    for cell in grid.cells:
+        print(cell.label)
+    tasks = make_tasks(grid, args.prefix)
+    own = sum(bool(task.trains) for task in tasks)
+    images = sum(images_of(task) for task in tasks)
+    print(f"{len(grid.cells)} cells, {len(grid.teachers)} teachers: {len(tasks)} runs ({own} of teachers)")
+    print(f"{images / 1e6:,.1f} million training images", flush=True)
+    if args.write_configs:
+        print(f"{len(write_configs(tasks, args.write_configs))} configurations written to {args.write_configs}")
+    if args.no_probe:
+        print("time and disk were not measured (--no-probe)")
+    else:
+        _costs(grid, args.prefix)
+    return 0
+
+
+def _costs(grid: Any, prefix: str) -> None:
+    from kdbench.bench.estimate import BATCHES, cache_bytes, estimate
+
+    def announce(label: str, number: int, count: int) -> None:
+        print(f"[{number}/{count}] measuring {label}", flush=True)
+
+    print(
+        f"two short runs of each kind on random data, batches of {BATCHES[0]} and {BATCHES[1]} (--no-probe leaves them out):"
+    )
+    found = estimate(grid, prefix, announce=announce)
+    seconds = size = 0.0
+    for one in found:
+        each = f"{one.seconds / 3600:.2f} h" if one.seconds is not None else f"unknown: {one.reason}"
+        source = f", as {one.finished} finished" if one.finished else ""
+        print(f"{one.runs:>4} x {one.label}: {each}{source}, {one.size / 1e6:.1f} MB")
+        seconds += one.runs * (one.seconds or 0.0)
+        size += one.runs * one.size
+    unknown = sum(one.runs for one in found if one.seconds is None)
+    cache = cache_bytes(found, max(cell.cfg.CACHE.MAX_GB for cell in grid.cells))
+    size += cache
+    print(
+        f"in all {seconds / 3600:,.1f} hours of one worker of this machine without evaluation, {size / 1e9:.2f} GB of disk"
+        + (f" ({cache / 1e9:.2f} GB of them the teacher cache)" if cache else "")
+        + (f"; {unknown} runs are not in it" if unknown else "")
+    )
