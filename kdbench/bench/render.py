@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 from tabulate import tabulate
 
@@ -139,13 +141,11 @@ def _latex(table: PaperTable) -> str:
 def _tabular(filled: FilledPanel, source: str) -> list[str]:
     columns = filled.panel.columns
     texts = sum(1 for cell in filled.rows[0] if cell.key is None and cell.gain_of is None)
-    spans = _spans([group for group, _ in columns])
-    groups = [rf"\multicolumn{{{n}}}{{c}}{{{_tex(group)}}}" for group, n, _ in spans]
-    rules = [rf"\cmidrule(lr){{{start}-{start + n - 1}}}" for group, n, start in spans if group]
+    split = [_split(name) for _, name in columns]
     lines = [rf"\begin{{tabular}}{{{'l' * texts}{'c' * (len(columns) - texts)}}}", r"\toprule"]
-    if rules:
-        lines += [" & ".join(groups) + r" \\", "".join(rules)]
-    lines += [" & ".join(_tex(name) for _, name in columns) + r" \\", r"\midrule"]
+    lines += _header([(group,) for group, _ in columns])
+    lines += _header([(head, group) for (group, _), (head, _) in zip(columns, split)])
+    lines += [" & ".join(_tex(leaf) for _, leaf in split) + r" \\", r"\midrule"]
     first = filled.rows[0][0].text
     for row in filled.rows:
         if row[0].text != first and "Method" in (name for _, name in columns):
@@ -161,15 +161,22 @@ def _tex_cell(cell: PaperCell, source: str) -> str:
     return body + (rf"\textsuperscript{{{marks}}}" if marks else "")
 
 
-def _spans(groups: list[str]) -> list[tuple[str, int, int]]:
-    """(group, width, first column from 1) of each run of equal groups."""
-    spans: list[tuple[str, int, int]] = []
-    for place, group in enumerate(groups, 1):
-        if spans and spans[-1][0] == group:
-            spans[-1] = (group, spans[-1][1] + 1, spans[-1][2])
-        else:
-            spans.append((group, 1, place))
-    return spans
+def _split(name: str) -> tuple[str, str]:
+    """A column's name as what two columns share and the rest: ``VGG8 Top-1`` in two lines of a header is half as wide."""
+    head, _, leaf = name.rpartition(" ")
+    return (head, leaf) if head and leaf in ("Top-1", "Top-5") else ("", name)
+
+
+def _header(names: list[tuple[str, ...]]) -> list[str]:
+    """A line of headings, each over its run of equal columns, and the rules below; nothing where all headings (the first of each
+    tuple; the others tell equal ones apart) are empty."""
+    spans = [(key[0], len(list(run))) for key, run in itertools.groupby(names)]
+    if not any(text for text, _ in spans):
+        return []
+    starts = itertools.accumulate((width for _, width in spans), initial=1)
+    rules = [rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start, (text, width) in zip(starts, spans) if text]
+    cells = [rf"\multicolumn{{{width}}}{{c}}{{{_tex(text)}}}" for text, width in spans]
+    return [" & ".join(cells) + r" \\", "".join(rules)]
 
 
 def _tex(text: str) -> str:
