@@ -20,7 +20,7 @@ from kdbench.bench.launch import train_in_processes
 from kdbench.bench.plan import Cell, Grid, Teacher
 from kdbench.bench.state import read_states, write_state
 from kdbench.config import to_dict
-from kdbench.config_defaults import NOT_IDENTITY
+from kdbench.engine.identity import decisive
 from kdbench.engine.run import RunResult, train
 from kdbench.engine.run_folder import RunFolder, write_atomically
 
@@ -158,15 +158,8 @@ def _teacher_key(teacher: Teacher) -> str:
 
 
 def _identity(cfg: CfgNode) -> Any:
-    tree = to_dict(cfg)
-    for key in NOT_IDENTITY:
-        *path, last = key.split(".")
-        node: Any = tree
-        for part in path:
-            node = node.get(part, {})
-        node.pop(last, None)
     # weights that the configuration itself names do tell runs apart
-    return [tree, cfg.STUDENT.WEIGHTS, cfg.TEACHER.WEIGHTS]
+    return [decisive(cfg), cfg.STUDENT.WEIGHTS, cfg.TEACHER.WEIGHTS]
 
 
 def _key(parts: list[Any]) -> str:

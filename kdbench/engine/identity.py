@@ -45,9 +45,8 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     return file_sha256(weights) if weights else ""
 
 
-def identity(cfg: CfgNode, *, teacher_sha256: str, student_sha256: str, data: str) -> str:
-    """Hash of all that determines a run's result: the configuration without paths, logging and hardware, the weights that
-    it starts from, and the data."""
+def decisive(cfg: CfgNode) -> dict[str, Any]:
+    """The configuration without paths, logging and hardware."""
     tree = to_dict(cfg)
     for key in NOT_IDENTITY:
         *path, last = key.split(".")
@@ -55,6 +54,13 @@ def identity(cfg: CfgNode, *, teacher_sha256: str, student_sha256: str, data: st
         for part in path:
             node = node.get(part, {})
         node.pop(last, None)
+    return tree
+
+
+def identity(cfg: CfgNode, *, teacher_sha256: str, student_sha256: str, data: str) -> str:
+    """Hash of all that determines a run's result: the configuration without paths, logging and hardware, the weights that
+    it starts from, and the data."""
+    tree = decisive(cfg)
     # of 'folder:<path>' the kind: where the images lie is no part of what they are
     tree["DATASET"]["TYPE"] = tree["DATASET"]["TYPE"].partition(":")[0].lower()
     text = json.dumps([tree, teacher_sha256, student_sha256, data], sort_keys=True)

@@ -234,9 +234,10 @@ def test_networks_without_a_plan_say_so() -> None:
             call()
 
 
-def test_stages_out_of_order_cannot_be_run_but_are_given() -> None:
+def test_stages_out_of_order_are_refused() -> None:
+    """Methods pair stages from the deepest."""
     from kdbench.models.zoo import create_model
 
-    model = create_model("resnet20", num_classes=3, seed=0, stages=[2, 0]).eval()
-    assert model.spec.stem is None
-    assert [m.shape[1] for m in model(images(), need={"stages"}).stages] == [64, 16]
+    for stages in ([2, 0], [1, 1], [-1, 2]):
+        with pytest.raises(ModelError, match="go from shallow to deep"):
+            create_model("resnet20", num_classes=3, seed=0, stages=stages)
