@@ -64,9 +64,7 @@ def load_results(folder: str | Path, *, detail: bool = False) -> pd.DataFrame:
     Raises:
         KdbenchError: there is no such folder.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise KdbenchError(f"no results folder {str(folder)!r}")
+    root = _root(folder)
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
     unfinished = 0
@@ -119,9 +117,7 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
     Raises:
         KdbenchError: there is no such folder.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise KdbenchError(f"no results folder {str(folder)!r}")
+    root = _root(folder)
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
     for place, names in _folders(root):
@@ -165,6 +161,13 @@ def _curve_row(line: dict[str, Any], timing: dict[int, dict[str, Any]]) -> dict[
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
+
+
+def _root(folder: str | Path) -> Path:
+    root = Path(folder)
+    if not root.is_dir():
+        raise KdbenchError(f"no results folder {str(folder)!r}")
+    return root
 
 
 def _folders(root: Path) -> list[tuple[str, set[str]]]:
