@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers._contrast import contrast
+from kdbench.distillers._contrast import contrast, occurrences
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput, ModelSpec
@@ -60,8 +60,9 @@ def crd_loss(
         0-d tensor, or ``(loss, terms)``.
     """
     index = torch.cat((sample_index.unsqueeze(1), negative_index), dim=1)
-    student = contrast(student_feat, memory_teacher, index, temperature, z_student, num_data, gather)
-    teacher = contrast(teacher_feat, memory_student, index, temperature, z_teacher, num_data, gather)
+    counts = occurrences(index, len(memory_student))
+    student = contrast(student_feat, memory_teacher, index, counts, temperature, z_student, num_data, gather)
+    teacher = contrast(teacher_feat, memory_student, index, counts, temperature, z_teacher, num_data, gather)
     rows = gather(sample_index)
     for memory, feature in ((memory_student, student_feat), (memory_teacher, teacher_feat)):
         update_memory(memory, rows, gather(feature.detach()), momentum)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kdbench.distillers._contrast import contrast
+from kdbench.distillers._contrast import contrast, occurrences
 from kdbench.distillers.at import at_loss
 from kdbench.distillers.catkd import cat_kd_loss
 from kdbench.distillers.cc import cc_loss
@@ -238,18 +238,18 @@ def test_crd_dense_and_gathered_scores_agree(monkeypatch: pytest.MonkeyPatch) ->
         return loss.detach(), student.grad
 
     dense = run()
-    monkeypatch.setattr("kdbench.distillers._contrast._DENSE_RATIO", 0)
-    for a, b in zip(dense, run()):
-        same(a, b)
+    for name, value in (("_CHUNK", 7), ("_DENSE_RATIO", 0)):
+        monkeypatch.setattr(f"kdbench.distillers._contrast.{name}", value)
+        for a, b in zip(dense, run()):
+            same(a, b)
 
 
 def test_crd_gradient_is_that_of_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, index = F.normalize(draw(20, 8, seed=2), dim=1), torch.arange(28).view(4, 7) % 20
-    for ratio in (32, 0):
-        monkeypatch.setattr("kdbench.distillers._contrast._DENSE_RATIO", ratio)
-        z = torch.tensor(15.0, dtype=torch.float64)
-        anchor = F.normalize(draw(4, 8), dim=1).requires_grad_()
-        assert torch.autograd.gradcheck(lambda x: contrast(x, bank, index, 0.5, z, 20, lambda t: t), anchor)  # noqa: B023
+    monkeypatch.setattr("kdbench.distillers._contrast._CHUNK", 7)
+    z, anchor = torch.tensor(15.0, dtype=torch.float64), F.normalize(draw(4, 8), dim=1).requires_grad_()
+    for counts in (occurrences(index, 20), None):
+        assert torch.autograd.gradcheck(lambda x: contrast(x, bank, index, counts, 0.5, z, 20, lambda t: t), anchor)  # noqa: B023
 
 
 def test_crd_index_that_occurs_twice_takes_its_last_feature() -> None:
