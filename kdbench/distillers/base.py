@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.errors import ConfigError, IncompatibleError
+from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
 from kdbench.models.spec import OUTPUT_KINDS, ModelOutput, ModelSpec
 from kdbench.random import CounterRNG, forked_seed
 from kdbench.registry import Registry
@@ -145,6 +145,17 @@ class Distiller(nn.Module):
         """Build the method's own modules and check its hyperparameters. The global generator is seeded from
         (seed, method) here, so plain PyTorch initialisation is reproducible; ``with self.seeded("name")`` gives a module
         a stream of its own, so that its weights do not depend on the modules built before it."""
+
+    def check_choice(self, key: str, choices: Collection[str]) -> None:
+        """Refuse a hyperparameter that is none of its choices; for :meth:`setup`.
+
+        Raises:
+            ConfigError: names the value, the choices and the nearest of them.
+        """
+        value = self.cfg[key]
+        if value not in choices:
+            near = did_you_mean(str(value), list(choices))
+            raise ConfigError(f"{self.name}.{key}: {value!r} is none of {', '.join(choices)}{near}")
 
     @contextmanager
     def seeded(self, module: str) -> Iterator[None]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from yacs.config import CfgNode
 
 from kdbench.distillers._features import asked
+from kdbench.distillers._grafts import bridge, grid_ratio, pooled, run_from, untouched_statistics
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
-from kdbench.errors import ConfigError
-from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
+from kdbench.models.spec import ModelSpec
 
 
 @full_precision
@@ -48,14 +46,15 @@ def fcfd_loss(
         temperature: T > 0.
         l2_weight: weight of the squared errors.
         mixed_maps: further pairs of tensors to compare, student's side first: what mixed paths have in the teacher's
-        space. return_terms: also return ``ce``, ``kl``, ``mixed_kl`` and ``l2`` (unweighted).
+            space.
+        return_terms: also return ``ce``, ``kl``, ``mixed_kl`` and ``l2`` (unweighted).
 
     Returns:
         0-d tensor, or ``(loss, terms)``.
     """
     zero = student_logits.new_zeros(())
     pairs = [*zip(student_maps, teacher_maps, strict=True), *mixed_maps]
-    pairs.append((_pooled(student_maps[-1]), _pooled(teacher_maps[-1])))
+    pairs.append((pooled(student_maps[-1]), pooled(teacher_maps[-1])))
     terms = {
         "ce": F.cross_entropy(student_logits, target),
         "kl": tempered_kl(student_logits, teacher_logits, temperature).mean(),
@@ -113,21 +112,20 @@ class FCFD(Distiller):
             if len(student.stages) != len(teacher.stages) or len(student.stages) < 2:
                 return f"its stages do not correspond: {len(teacher.stages)} and {len(student.stages)}"
             for s, t in zip(student.stages, teacher.stages):
-                if _ratio(s.grid, t.grid) is None:
+                if grid_ratio(s.grid, t.grid) is None:
                     return f"no bridge leads from a grid of {s.grid} to one of {t.grid}"
         return super().refuses(student, teacher, cfg, data)
 
     def setup(self) -> None:
-        if self.cfg.TEACHER_STATISTICS not in ("running", "batch"):
-            raise ConfigError(f"FCFD.TEACHER_STATISTICS: {self.cfg.TEACHER_STATISTICS!r} is none of running, batch")
+        self.check_choice("TEACHER_STATISTICS", ("running", "batch"))
         student, teacher = self.student_spec, self.teacher_spec
         self.to_teacher, self.to_student = nn.ModuleList(), nn.ModuleList()
         for i, (s, t) in enumerate(zip(student.stages, teacher.stages)):
             with self.seeded(f"to_teacher_{i}"):
-                self.to_teacher.append(_bridge(s, t, "pre_activation" in teacher.provides))
+                self.to_teacher.append(bridge(s, t, "pre_activation" in teacher.provides))
             if i + 1 < len(student.stages):
                 with self.seeded(f"to_student_{i}"):
-                    self.to_student.append(_bridge(t, s, "pre_activation" in student.provides))
+                    self.to_student.append(bridge(t, s, "pre_activation" in student.provides))
 
     def paths(self, batch: Batch) -> list[tuple[bool, int]]:
         """The step's paths: (from the student into the teacher?, stage after which it switches)."""
@@ -138,7 +136,7 @@ class FCFD(Distiller):
     def forward(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
         if self.cfg.TEACHER_STATISTICS == "running":
             return self._step(student, teacher, batch)
-        with _untouched_statistics(teacher, of_batch=True):
+        with untouched_statistics(teacher, of_batch=True):
             return self._step(student, teacher, batch)
 
     def _step(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
@@ -147,18 +145,18 @@ class FCFD(Distiller):
         with torch.no_grad():
             target = teacher(batch.images, need=self.teacher_needs)
         student_maps, teacher_maps = asked(own.stages), asked(target.stages)
-        bridged = [bridge(x) for bridge, x in zip(self.to_teacher, student_maps)]
+        bridged = [across(x) for across, x in zip(self.to_teacher, student_maps)]
         mixed: list[Tensor] = []
         mixed_maps: list[tuple[Tensor, Tensor]] = []
         for into_teacher, i in self.paths(batch):
             if into_teacher:
-                output, maps = _run(teacher, teacher.from_map(i, bridged[i], None), i + 1)
+                output, maps = run_from(teacher, teacher.from_map(i, bridged[i], None), i + 1)
                 mixed_maps += zip(maps, teacher_maps[i + 1 :])
-                mixed_maps.append((_pooled(maps[-1]), _pooled(teacher_maps[-1])))
+                mixed_maps.append((pooled(maps[-1]), pooled(teacher_maps[-1])))
             else:
-                with _untouched_statistics(student):
+                with untouched_statistics(student):
                     start = student.from_map(i, self.to_student[i](teacher_maps[i]), None)  # type: ignore[operator]
-                    output, _ = _run(student, start, i + 1)
+                    output, _ = run_from(student, start, i + 1)
             mixed.append(output.logits)
         _, terms = fcfd_loss(
             own.logits,
@@ -178,57 +176,3 @@ class FCFD(Distiller):
             "mixed": cfg.LOSS.MIXED_WEIGHT * terms["mixed_kl"],
             "feature": cfg.LOSS.FEAT_WEIGHT * self.warmup(batch, cfg.WARMUP) * terms["l2"],
         }
-
-
-def _run(network: Any, x: Any, first: int) -> tuple[ModelOutput, list[Tensor]]:
-    """From the input of stage ``first`` to the output, and the maps on the way."""
-    maps = []
-    for i in range(first, len(network.spec.stages)):
-        x = network.run_stage(i, x)
-        maps.append(network.to_map(i, x)[0])
-    return network.finish(x), maps
-
-
-def _pooled(feature_map: Tensor) -> Tensor:
-    return feature_map.relu().mean((2, 3))
-
-
-@contextmanager
-def _untouched_statistics(network: nn.Module, of_batch: bool = False) -> Iterator[None]:
-    """Batch normalisation leaves its running statistics as they are; ``of_batch`` also makes it use the batch's own, as
-    a network in training mode does by itself."""
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
-    kept = [(m.momentum, m.training, None if (n := m.num_batches_tracked) is None else n.clone()) for m in norms]
-    try:
-        for m in norms:
-            m.momentum = 0.0
-            m.training = m.training or of_batch
-        yield
-    finally:
-        for m, (momentum, training, count) in zip(norms, kept):
-            m.momentum, m.training = momentum, training
-            if m.num_batches_tracked is not None and count is not None:
-                m.num_batches_tracked.copy_(count)
-
-
-def _ratio(source: tuple[int, int], target: tuple[int, int]) -> float | None:
-    """Size of the target over that of the source: 1, 2 or 0.5, else None."""
-    for ratio, a, b in ((1.0, 1, 1), (2.0, 2, 1), (0.5, 1, 2)):
-        if all(x * a == y * b for x, y in zip(source, target)):
-            return ratio
-    return None
-
-
-def _bridge(source: StageSpec, target: StageSpec, rectified: bool) -> nn.Sequential:
-    """Convolution and batch normalisation, and a LeakyReLU where the target's next stage expects rectified maps. No
-    bias: the normalisation would take it out again."""
-    ratio = _ratio(source.grid, target.grid)
-    conv: nn.Conv2d | nn.ConvTranspose2d
-    if ratio == 2.0:
-        conv = nn.ConvTranspose2d(source.channels, target.channels, 4, stride=2, padding=1, bias=False)
-    else:
-        stride = 2 if ratio == 0.5 else 1
-        conv = nn.Conv2d(source.channels, target.channels, 3, stride=stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    modules: list[nn.Module] = [conv, nn.BatchNorm2d(target.channels)]
-    return nn.Sequential(*modules, *([nn.LeakyReLU(0.1)] if rectified else []))

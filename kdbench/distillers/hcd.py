@@ -202,8 +202,7 @@ class HCD(Distiller):
     def setup(self) -> None:
         cfg, spec, teacher = self.cfg, self.student_spec, self.teacher_spec
         for key, choices in _OPTIONS.items():
-            if cfg[key] not in choices:
-                raise ConfigError(f"HCD.{key}: {cfg[key]!r} is none of {', '.join(choices)}")
+            self.check_choice(key, choices)
         for key in ("N", "PROJ_DIM", "PROJ_STRIDE"):
             if cfg[key] < 1:
                 raise ConfigError(f"HCD.{key}: expects at least 1, got {cfg[key]}")

@@ -100,8 +100,7 @@ class OFA(Distiller):
                 f"OFA.EPS: expects 1 or {len(self.stages) + 1} values (a stage each, then the logits), got {eps}"
             )
         self.eps = eps * (len(self.stages) + 1) if len(eps) == 1 else eps
-        if self.cfg.VARIANT not in ("official", "paper"):
-            raise ConfigError(f"OFA.VARIANT: {self.cfg.VARIANT!r} is none of official, paper")
+        self.check_choice("VARIANT", ("official", "paper"))
         self.branches = nn.ModuleDict()
         width = max(spec.penultimate, self.teacher_spec.penultimate)
         for number in self.stages:

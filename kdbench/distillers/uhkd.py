@@ -111,9 +111,8 @@ class UHKD(Distiller):
     presets = {"cifar": {"TEMPERATURE": 4.0}}  # 32 x 32 networks; ours
 
     def setup(self) -> None:
-        for key, choices in (("MODE", MODES), ("FAM", tuple(_ALIGNERS))):
-            if self.cfg[key] not in choices:
-                raise ConfigError(f"{self.name}.{key}: {self.cfg[key]!r} is none of {', '.join(choices)}")
+        self.check_choice("MODE", MODES)
+        self.check_choice("FAM", _ALIGNERS)
         if self.cfg.KEEP < 1:
             raise ConfigError(f"{self.name}.KEEP: expects at least 1, got {self.cfg.KEEP}")
         self.pairs = self._pairs()

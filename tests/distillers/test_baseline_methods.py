@@ -237,6 +237,14 @@ def test_bad_hyperparameters_are_named(name: str, key: str, value: Any) -> None:
         build(name, spec, spec, **{key: value})
 
 
+def test_the_nearest_choice_of_a_hyperparameter_is_named() -> None:
+    spec = make_spec("cnn4")
+    with pytest.raises(
+        ConfigError, match=r"OFA.VARIANT: 'oficial' is none of official, paper.*did you mean 'official'"
+    ):
+        build("OFA", spec, spec, VARIANT="oficial")
+
+
 def test_uhkd_aligns_in_the_spectrum_and_compares_the_named_levels() -> None:
     student, teacher = make_spec("cnn4"), make_spec("vit4", width=32)
     method = build("UHKD", student, teacher, FAM="spectral", PAIRS=[[1, 4], [4, 4]], MODE="complex", NORMALIZE=False)
