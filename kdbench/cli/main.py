@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from kdbench.errors import KdbenchError, did_you_mean
@@ -78,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.verb:
             build_parser([]).print_help()
             return 0
-        _start_logging(args.quiet)
-        import_plugins(args.imports)
-        run: Callable[[argparse.Namespace], int] = importlib.import_module(VERBS[verb][0]).run
-        return run(args)
+        with _logging(args.quiet):
+            import_plugins(args.imports)
+            run: Callable[[argparse.Namespace], int] = importlib.import_module(VERBS[verb][0]).run
+            return run(args)
     except KdbenchError as error:
         print(f"kdbench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -105,6 +106,14 @@ def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Na
     return args
 
 
-def _start_logging(quiet: bool) -> None:
+@contextlib.contextmanager
+def _logging(quiet: bool) -> Iterator[None]:
+    """Messages on stderr; a caller from Python gets kdbench's level back as it was."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("kdbench").setLevel(logging.WARNING if quiet else logging.INFO)
+    logger = logging.getLogger("kdbench")
+    level = logger.level
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -56,7 +56,7 @@ def test_finished_runs_are_taken_as_they_were(tmp_path, capsys):
 
 
 def test_a_dry_run_measures_each_kind_once_and_says_so(tmp_path, capsys, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "kdbench")
     file = grid_file(tmp_path, SEEDS=[1, 2, 3])
     assert main(["grid", str(file), "--dry-run", "--prefix", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
@@ -115,6 +116,18 @@ def test_help(capsys, verb):
         main([verb, "--help"])
     assert stop.value.code == 0
     assert "usage: kdbench" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["list", "datasets", "--quiet"], ["list", "nonsense"]])
+def test_messages_of_later_calls_from_python_are_as_before(capsys, words):
+    logger = logging.getLogger("kdbench")
+    before = logger.level
+    try:
+        logger.setLevel(logging.DEBUG)
+        main(words)
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.setLevel(before)
 
 
 def test_methods_of_a_pair(capsys):

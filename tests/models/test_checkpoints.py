@@ -85,7 +85,7 @@ def test_moving_average_is_taken_on_request(tmp_path: Path, state: State) -> Non
 
 def test_which_of_both_was_taken_is_logged(tmp_path: Path, state: State, caplog: pytest.LogCaptureFixture) -> None:
     torch.save({"state_dict": state, "state_dict_ema": state}, tmp_path / "both.pt")
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "kdbench"):
         read_weights(tmp_path / "both.pt")
     assert "state_dict and state_dict_ema; taking state_dict" in caplog.text
 

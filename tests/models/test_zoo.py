@@ -218,7 +218,7 @@ def test_files_in_timms_older_layouts_and_of_other_input_sizes_load(tmp_path, ca
     old["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
     old["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
     torch.save({"state_dict": old}, tmp_path / "swin.pth")
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "kdbench"):
         model = create_model("Swin-T", num_classes=7, weights=str(tmp_path / "swin.pth"), norm="imagenet")
     assert "adapted by timm" in caplog.text
     for key, value in swin.state_dict().items():
