@@ -21,11 +21,13 @@ _WATCH = 1.0  # seconds between a worker's looks at whether its parent lives
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: its value, or the reason why there is none, and the whole traceback."""
+    """What became of a task: its value, or the reason why there is none, and the whole traceback; ``died``: its process ended
+    under it, so that nothing is known of the task itself."""
 
     value: Any = None
     error: str = ""
     trace: str = ""
+    died: bool = False
 
 
 def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
@@ -136,7 +138,7 @@ class LocalPool:
                 outcome = future.result()
             except BrokenProcessPool:
                 self._renew(slot)
-                outcome = Outcome(error="the worker process died (killed, or out of memory)")
+                outcome = Outcome(error="the worker process died (killed, or out of memory)", died=True)
             self._free.append(slot)
             yield key, outcome
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.bench.executor import LocalPool, default_jobs
+from kdbench.bench.executor import LocalPool, Outcome, default_jobs
 from kdbench.bench.known_data import DATASETS
 from kdbench.bench.plan import Grid, load_grid
 from kdbench.engine.run import train
@@ -101,21 +101,41 @@ def smoke(
         raise ConfigError(f"no cell's label holds {only!r}")
     report, say = SmokeReport(), announce or (lambda line: None)
     auto_jobs, threads = default_jobs()
-    todo = list(configs)[::-1]
-    with LocalPool(min(jobs or auto_jobs, len(configs)), threads) as pool:
+    workers = min(jobs or auto_jobs, len(configs))
+    alone: list[str] = []
+    for label, outcome in _outcomes(list(configs), configs, workers, threads, imports):
+        if outcome.died and workers > 1:  # two large networks may not fit into the memory at once: no fault of the cell
+            alone.append(label)
+            say(f"{label}  {outcome.error}; again, alone, at the end")
+        else:
+            _note(report, label, outcome, len(configs), say)
+    for label, outcome in _outcomes(alone, configs, 1, threads, imports):
+        _note(report, label, outcome, len(configs), say)
+    return report
+
+
+def _outcomes(
+    labels: list[str], configs: Mapping[str, CfgNode], jobs: int, threads: int, imports: tuple[str, ...]
+) -> Iterator[tuple[str, Outcome]]:
+    if not labels:
+        return
+    todo = labels[::-1]
+    with LocalPool(jobs, threads) as pool:
         while todo or pool.is_busy:
             while todo and pool.has_room:
                 label = todo.pop()
                 pool.start(label, run_small, configs[label], imports)
-            for label, outcome in pool.finished():
-                number = len(report.seconds) + len(report.failed) + 1
-                if outcome.error:
-                    report.failed[label] = outcome.error
-                else:
-                    report.seconds[label] = outcome.value
-                tail = f"FAILED: {outcome.error}" if outcome.error else f"{outcome.value:.1f} s"
-                say(f"[{number}/{len(configs)}] {label}  {tail}")
-    return report
+            yield from pool.finished()
+
+
+def _note(report: SmokeReport, label: str, outcome: Outcome, total: int, say: Callable[[str], None]) -> None:
+    number = len(report.seconds) + len(report.failed) + 1
+    if outcome.error:
+        report.failed[label] = outcome.error
+    else:
+        report.seconds[label] = outcome.value
+    tail = f"FAILED: {outcome.error}" if outcome.error else f"{outcome.value:.1f} s"
+    say(f"[{number}/{total}] {label}  {tail}")
 
 
 def run_small(cfg: CfgNode, imports: tuple[str, ...] = ()) -> float:

@@ -60,6 +60,33 @@ def test_smoke_of_the_quickstart(capsys):
     assert list(report.failed) == ["LDRLD ViT -> CNN"]
 
 
+DIES = """
+import os, signal
+from pathlib import Path
+try:
+    (Path(__file__).parent / "died").mkdir()
+except FileExistsError:
+    {otherwise}
+else:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "passed"), [("pass", 2), ("os.kill(os.getpid(), signal.SIGKILL)", 0)], ids=["once", "always"]
+)
+def test_smoke_runs_a_cell_again_alone_when_its_worker_died(tmp_path, otherwise, passed):
+    plugin = tmp_path / "dies.py"
+    plugin.write_text(DIES.format(otherwise=otherwise))
+    lines = []
+    file = ROOT / "configs" / "grids" / "quickstart.yaml"
+    report = smoke(file, jobs=2, imports=(str(plugin),), only="KD ViT", announce=lines.append)
+    assert (len(report.seconds), len(report.failed)) == (passed, 2 - passed)
+    assert sum(line.endswith("again, alone, at the end") for line in lines) == (1 if passed else 2)
+    assert all("worker process died" in reason for reason in report.failed.values())
+    assert [line.split()[0] for line in lines if line[0] == "["] == ["[1/2]", "[2/2]"]
+
+
 def test_dry_run(tmp_path, capsys):
     file = ROOT / "configs" / "grids" / "quickstart.yaml"
     assert main(["grid", str(file), "--dry-run", "--no-probe"]) == 0
@@ -85,4 +112,5 @@ def test_probe_scales_to_images_and_epochs(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 8))
 def test_smoke_of_a_table(number):
-    assert smoke(ROOT / "configs" / "grids" / f"table{number}.yaml").failed == {}
+    # one worker: two tests at once, each training two ViT-L, would fill 24 GB
+    assert smoke(ROOT / "configs" / "grids" / f"table{number}.yaml", jobs=1).failed == {}

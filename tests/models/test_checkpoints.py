@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import os
 import stat
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
+from kdbench.models import checkpoints
 from kdbench.models.checkpoints import file_sha256, read_weights, save_student
 from kdbench.models.cifar import CIFAR_MODELS
 
@@ -135,6 +137,20 @@ def test_tied_weights_are_saved_twice(tmp_path: Path) -> None:
     found = load_file(tmp_path / "s.safetensors")
     assert torch.equal(found["0.weight"], found["1.weight"])
     assert read_weights(tmp_path / "s.safetensors")[1] == {}
+
+
+def test_saving_takes_no_memory_of_the_size_of_the_network(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(2000, 2000), nn.Linear(2000, 2000))  # 16 MB each
+    tracemalloc.start()
+    try:
+        save_student(tmp_path / "s.safetensors", network, {})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "s.safetensors").stat().st_size > 32_000_000
+    assert peak < 4_000_000
+    state = network.state_dict()
+    assert all(tensor.data_ptr() == state[key].data_ptr() for key, tensor in checkpoints._apart(state).items())
 
 
 def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
