@@ -18,6 +18,7 @@ from kdbench.bench.known_data import DATASETS
 from kdbench.bench.plan import Grid, load_grid
 from kdbench.engine.run import train
 from kdbench.errors import ConfigError
+from kdbench.logs import at_level
 
 
 @dataclass
@@ -102,24 +103,22 @@ def smoke(
     report, say = SmokeReport(), announce or (lambda line: None)
     auto_jobs, threads = default_jobs()
     workers = min(jobs or auto_jobs, len(configs))
-    alone: list[str] = []
-    for label, outcome in _outcomes(list(configs), configs, workers, threads, imports):
+    alone: dict[str, CfgNode] = {}
+    for label, outcome in _outcomes(configs, workers, threads, imports):
         if outcome.died and workers > 1:  # two large networks may not fit into the memory at once: no fault of the cell
-            alone.append(label)
+            alone[label] = configs[label]
             say(f"{label}  {outcome.error}; again, alone, at the end")
         else:
             _note(report, label, outcome, len(configs), say)
-    for label, outcome in _outcomes(alone, configs, 1, threads, imports):
+    for label, outcome in _outcomes(alone, 1, threads, imports):
         _note(report, label, outcome, len(configs), say)
     return report
 
 
 def _outcomes(
-    labels: list[str], configs: Mapping[str, CfgNode], jobs: int, threads: int, imports: tuple[str, ...]
+    configs: Mapping[str, CfgNode], jobs: int, threads: int, imports: tuple[str, ...]
 ) -> Iterator[tuple[str, Outcome]]:
-    if not labels:
-        return
-    todo = labels[::-1]
+    todo = list(configs)[::-1]
     with LocalPool(jobs, threads) as pool:
         while todo or pool.is_busy:
             while todo and pool.has_room:
@@ -152,16 +151,12 @@ def run_small(cfg: CfgNode, imports: tuple[str, ...] = ()) -> float:
 @contextlib.contextmanager
 def trained_small(cfg: CfgNode) -> Iterator[Path]:
     """The folder of a run of this configuration, which is thrown away afterwards."""
-    logger = logging.getLogger("kdbench")
-    level = logger.level
+    level = max(logging.getLogger("kdbench").level, logging.WARNING)  # accuracies on random data would mislead
     with tempfile.TemporaryDirectory(prefix="kdbench-smoke-") as folder:
         cfg = cfg.clone()
         cfg.defrost()
         cfg.LOG.PREFIX = folder
         cfg.freeze()
-        logger.setLevel(max(level, logging.WARNING))  # accuracies on random data would mislead
-        try:
+        with at_level("kdbench", level):
             result = train(cfg)
-        finally:
-            logger.setLevel(level)
         yield Path(result.folder)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.logs import at_level
 from kdbench.plugins import import_plugins
 
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
@@ -79,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.verb:
             build_parser([]).print_help()
             return 0
-        with _logging(args.quiet):
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+        with at_level("kdbench", logging.WARNING if args.quiet else logging.INFO):
             import_plugins(args.imports)
             run: Callable[[argparse.Namespace], int] = importlib.import_module(VERBS[verb][0]).run
             return run(args)
@@ -104,16 +105,3 @@ def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Na
     if rest:
         args.opts = [*args.opts, *rest]
     return args
-
-
-@contextlib.contextmanager
-def _logging(quiet: bool) -> Iterator[None]:
-    """Messages on stderr; a caller from Python gets kdbench's level back as it was."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logger = logging.getLogger("kdbench")
-    level = logger.level
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.distillers._branches import ConvBranch, initialise
+from kdbench.distillers._hcd import ComplementaryFeatureMapper, ConvProjector
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.distillers.kd import kd_loss
@@ -129,29 +130,6 @@ def orthogonality_loss(
     off_diagonal = excess.sum((-1, -2)) - excess.diagonal(dim1=-2, dim2=-1).sum(-1)
     per_stage = (off_diagonal / max(n * (n - 1), 1)).mean(1)
     return with_terms(per_stage.mean(), {"per_stage": per_stage}, return_terms)
-
-
-class ConvProjector(nn.Sequential):
-    """Eq. 2: two Conv3x3-BN-ReLU blocks, C -> m -> m channels, then mean pooling: (B, C, H, W) -> (B, m)."""
-
-    def __init__(self, channels: int, width: int, stride: int) -> None:
-        layers: list[nn.Module] = []
-        for c_in in (channels, width):
-            layers += [
-                nn.Conv2d(c_in, width, 3, stride=stride, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-class ComplementaryFeatureMapper(nn.Sequential):
-    """Eqs. 3-5: [student vector, teacher vector] -> hidden -> n sub-logits: (B, m + d) -> (B, n, K)."""
-
-    def __init__(self, width: int, hidden: int, n: int, classes: int) -> None:
-        super().__init__(
-            nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, n * classes), nn.Unflatten(1, (n, classes))
-        )
 
 
 @register_distiller("HCD")

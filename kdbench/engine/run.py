@@ -24,7 +24,7 @@ from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
 from kdbench.errors import ConfigError
-from kdbench.models.checkpoints import save_student
+from kdbench.models.export import save_student
 from kdbench.models.features import FeatureModel
 from kdbench.models.flops import forward_flops
 

@@ -6,13 +6,13 @@ import difflib
 import functools
 import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError, UnknownNameError
+from kdbench.logs import at_level
 from kdbench.models.classifier import classifier_keys
 from kdbench.models.features import Statistics
 from kdbench.models.registry import ModelEntry
@@ -105,7 +105,7 @@ def load_pretrained(
         "loading the published weights of %s (where the hub cannot be reached, it is tried for a minute)", entry.name
     )
     try:
-        with _quiet("huggingface_hub"):  # a line for each of its retries
+        with at_level("huggingface_hub", logging.CRITICAL):  # a line for each of its retries
             source = entry.build(num_classes=num_classes, pretrained=True, **options)
     except (OSError, RuntimeError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -118,17 +118,6 @@ def load_pretrained(
     own.update({key: value for key, value in source.state_dict().items() if key not in left_out})
     backbone.load_state_dict(own)
     return (tuple(config["mean"]), tuple(config["std"])), fresh
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def adapt_to_timm(backbone: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -19,6 +19,7 @@ FOUNDATIONS = {
     "config_checks",
     "config_defaults",
     "config_values",
+    "logs",
     "plugins",
     "random",
     "static_index",
