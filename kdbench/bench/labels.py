@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,13 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         assert record is not None  # the file is there
         own = frame[[Path(place).parent == file.parent for place in frame.folder]]
         rows = _cells(record).merge(own, on="run_id", how="inner")
-        rows = rows.assign(grid=str(file.parent), label=rows.label.map(paper_method))
+        methods = _method_names(record)
+        rows = rows.assign(grid=str(file.parent), label=rows.label.map(methods))
         named = _block_names(rows)
         parts.append(rows.assign(pair=rows.pair.map(named)))
-        baselines.append(paper_method(record["baseline"]))
+        baselines.append(methods.get(record["baseline"], record["baseline"]))
         failed += [
-            {**cell, "pair": named[cell["pair"]], "method": paper_method(cell["method"])}
+            {**cell, "pair": named[cell["pair"]], "method": methods[cell["method"]]}
             for cell in record["cells"]
             if cell["pair"] in named
         ]
@@ -67,10 +69,10 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     merged.attrs |= frame.attrs
     _check_recipes(merged, folder)
     _check_shared(merged, folder)
-    methods = list(dict.fromkeys(merged.label))
-    baseline = "KD" if "KD" in methods else next((b for b in baselines if b in methods), "")
+    columns = list(dict.fromkeys(merged.label))
+    baseline = "KD" if "KD" in columns else next((b for b in baselines if b in columns), "")
     pairs = list(dict.fromkeys(merged.pair))
-    return merged, {"name": "", "pairs": pairs, "methods": methods, "baseline": baseline, "cells": failed}
+    return merged, {"name": "", "pairs": pairs, "methods": columns, "baseline": baseline, "cells": failed}
 
 
 def grids_below(folder: str | Path) -> int:
@@ -95,6 +97,13 @@ def _cells(record: dict[str, Any]) -> pd.DataFrame:
     if any(key not in cell for cell in record["cells"] for key in ("pair", "method")):
         raise KeyError("pair")
     return cells.rename(columns={"method": "label", "run": "run_id"})
+
+
+def _method_names(record: dict[str, Any]) -> dict[str, str]:
+    """The names of the tables by a grid's labels; two of its methods that share a column there (SDD and SDD_DKD) stay apart."""
+    names = {str(cell["method"]): paper_method(str(cell["method"])) for cell in record["cells"]}
+    shared = Counter(names.values())
+    return {label: name if shared[name] == 1 else label for label, name in names.items()}
 
 
 def _block_names(rows: pd.DataFrame) -> dict[str, str]:

@@ -38,6 +38,21 @@ def panels(
     return figure, flat[:count]
 
 
+def legend_below(figure: Any, handles: dict[str, Any], **options: Any) -> None:
+    """One legend below all panels, in as many columns as fit into the figure, which grows by the legend's height."""
+    if not handles:
+        return
+    for columns in range(min(8, len(handles)), 0, -1):
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9, **options
+        )
+        box = legend.get_window_extent(figure.canvas.get_renderer())
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
+
+
 def save(figure: Any, path: str | Path) -> None:
     """Write a PNG of 150 dots an inch and forget the figure."""
     figure.savefig(path, dpi=150)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.bench.labels import load_grid_results
-from kdbench.bench.plot import MARKS, panels, save
+from kdbench.bench.plot import MARKS, legend_below, panels, save
 from kdbench.bench.results import timing_of
 from kdbench.bench.table import Table
 
@@ -62,8 +62,7 @@ def plot_cost(folder: str | Path, table: Table, path: str | Path) -> None:
         axis.grid(color="0.92")
         axis.set_axisbelow(True)
     axes[0].set_ylabel(f"top-1 in percent, {table.select} epoch", fontsize=9)
-    shown = [m for m in table.methods if m in handles]
-    figure.legend([handles[m] for m in shown], shown, loc="outside lower center", ncols=min(8, len(shown)), fontsize=9)
+    legend_below(figure, {m: handles[m] for m in table.methods if m in handles})
     save(figure, path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdbench.bench.labels import load_grid_results
-from kdbench.bench.plot import LINES, MARKS, panels, save
+from kdbench.bench.plot import LINES, MARKS, legend_below, panels, save
 from kdbench.bench.table import Table
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,5 @@ def plot_curves(folder: str | Path, table: Table, path: str | Path) -> None:
         axis.grid(color="0.92")
         axis.set_axisbelow(True)
     axes[0].set_ylabel("top-1 in percent, mean over seeds", fontsize=9)
-    shown = [m for m in table.methods if m in handles]
-    if shown:
-        legend = {"loc": "outside lower center", "ncols": min(6, len(shown)), "fontsize": 9, "handlelength": 3.2}
-        figure.legend([handles[m] for m in shown], shown, **legend)
+    legend_below(figure, {m: handles[m] for m in table.methods if m in handles}, handlelength=3.2)
     save(figure, path)

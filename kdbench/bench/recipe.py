@@ -121,8 +121,6 @@ def _defaults(kind: str) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1024)
 def _network(name: str, side: int, *, tagged: bool = True) -> str:
     """The timm or torchvision name behind a network's; ``tagged`` = with the tag that says which weights are published."""
-    import timm
-
     from kdbench.models.zoo import find_entry
 
     try:
@@ -135,8 +133,11 @@ def _network(name: str, side: int, *, tagged: bool = True) -> str:
     architecture, _, tag = rest.partition(".")
     if not tagged:
         return f"timm {architecture}"
-    published = timm.models.get_pretrained_cfg(rest)
-    tag = tag or (published.tag if published is not None and published.tag else "")
+    if not tag:
+        from timm.models import get_pretrained_cfg  # over a second and 100 MB: names of the tables do without
+
+        published = get_pretrained_cfg(rest)
+        tag = published.tag if published is not None and published.tag else ""
     return f"timm {architecture}{'.' if tag else ''}{tag}"
 
 

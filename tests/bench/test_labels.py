@@ -84,6 +84,21 @@ def test_statistics_over_all_grids_below_a_folder(tmp_path, capsys):
     assert (tmp_path / "o" / "ranks.png").is_file()
 
 
+def test_methods_that_share_a_column_of_the_tables_stay_apart_in_a_grid_with_both(tmp_path):
+    cells = []
+    for method, top1 in (("SDD", 71.0), ("SDD_DKD", 73.0)):
+        cfg = load_config(overrides={"DISTILLER.TYPE": method})
+        run = write_run(tmp_path / "g", method=method, seed=1, top1=top1, cfg=cfg)
+        cells.append({"pair": "p", "method": method, "seed": 1, "run": run, "error": ""})
+    record = {"name": "g", "pairs": ["p"], "methods": ["SDD", "SDD_DKD"], "baseline": "KD", "cells": cells}
+    (tmp_path / "g" / "grid.json").write_text(json.dumps(record))
+    table = build_table(tmp_path, blocks=True)
+    assert {method: entry.mean for (_, method), entry in table.entries.items()} == {"SDD": 71.0, "SDD_DKD": 73.0}
+    record["cells"] = cells[1:]
+    (tmp_path / "g" / "grid.json").write_text(json.dumps(record))
+    assert build_table(tmp_path, blocks=True).methods == ["SDD"]  # alone, it fills the tables' column
+
+
 def test_a_run_of_two_grids_is_one_observation_and_two_recipes_are_refused(tmp_path):
     grid(tmp_path, "table1", "cifar100", "ResNet18", GAINS)
     grid(tmp_path, "table7", "cifar100", "ResNet18", GAINS)

@@ -8,7 +8,7 @@ from synthetic_runs import write_run
 
 from kdbench.bench.paper_table import build_paper_table
 from kdbench.bench.plot import plot_table
-from kdbench.bench.plot_cost import costs, frontier
+from kdbench.bench.plot_cost import costs, frontier, plot_cost
 from kdbench.bench.plot_curves import curve, mean_curve
 from kdbench.bench.plot_scatter import plot_reported
 from kdbench.bench.table import build_table
@@ -97,6 +97,22 @@ def test_bars_are_the_t_intervals_of_the_statistics(tmp_path, monkeypatch):
     assert len(bars) == 1  # a single seed has no interval
     assert bars[0][:, 0].tolist() == pytest.approx([71 - 2.4841377, 71 + 2.4841377])
     assert "95% t interval" in figures[0].get_supxlabel()
+
+
+def test_every_method_of_a_large_grid_is_in_the_legend_and_the_legend_in_the_picture(tmp_path, monkeypatch):
+    for number in range(29):
+        write_run(tmp_path, method=f"A long name {number}", seed=1, top1=70.0 + number, seconds=(9.0, 5.0))
+    table, figures = build_table(tmp_path), []
+    monkeypatch.setattr("kdbench.bench.plot_cost.save", lambda figure, path: figures.append(figure))
+    plot_cost(tmp_path, table, tmp_path / "x.png")
+    [figure] = figures
+    figure.canvas.draw()
+    [legend], [axis] = figure.legends, figure.axes
+    assert len(legend.get_texts()) == 29
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert 0 <= box.x0 < box.x1 <= whole.x1
+    assert 0 <= box.y0 < box.y1 <= axis.get_window_extent().y0
+    assert axis.get_window_extent().height > 200  # of 340 dots: the panel keeps its size
 
 
 def test_teachers_do_not_stretch_the_scatter(tmp_path, monkeypatch):

@@ -75,6 +75,21 @@ def test_import_and_list_do_not_load_torch():
     assert "small_cnn" in done.stdout
 
 
+def test_recipes_on_the_networks_of_the_tables_do_not_load_timm():
+    code = (
+        "import sys\n"
+        "from kdbench.bench.recipe import recipe\n"
+        "from kdbench.config import load_config, to_dict\n"
+        "words = ['DISTILLER.TYPE=KD', 'DISTILLER.TEACHER=Swin-T', 'DISTILLER.STUDENT=ResNet18', 'DATASET.IMAGE_SIZE=224']\n"
+        "found = recipe(to_dict(load_config(overrides=words)))\n"
+        "print(found['DISTILLER.TEACHER'], '|', found['DISTILLER.STUDENT'])\n"
+        "assert not {'timm', 'torchvision'} & set(sys.modules), 'a heavy module was imported'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "timm swin_tiny_patch4_window7_224.ms_in1k | timm resnet18"
+
+
 def test_static_index_says_what_the_classes_say():
     from kdbench.distillers.base import distillers
     from kdbench.static_index import declared
