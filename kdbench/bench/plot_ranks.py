@@ -23,9 +23,11 @@ def plot_ranks(found: Friedman, path: str | Path) -> None:
     axis.set_ylim(-depth, 1.3)
     axis.axis("off")
     axis.plot([1, count], [0, 0], color="black", linewidth=1.2)
+    every = math.ceil(count / 15)  # numbers of more than fifteen ranks would touch
     for tick in range(1, count + 1):
         axis.plot([tick, tick], [0, 0.12], color="black", linewidth=1)
-        axis.text(tick, 0.18, str(tick), ha="center", va="bottom", fontsize=9)
+        if (tick - 1) % every == 0:
+            axis.text(tick, 0.18, str(tick), ha="center", va="bottom", fontsize=9)
     width = min(found.critical_difference, count - 1)
     axis.plot([1, 1 + width], [0.95, 0.95], color="black", linewidth=1.2)
     for end in (1, 1 + width):
