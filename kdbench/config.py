@@ -20,6 +20,7 @@ from yacs.config import CfgNode
 from kdbench.config_checks import broken_rules
 from kdbench.config_defaults import CHOICES, FOREIGN_METHODS, IGNORED, RANGES, Tree, defaults
 from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode
+from kdbench.distillers.registry import declarations
 from kdbench.errors import ConfigError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] | Mappi
 
 def build_config(settings: Sequence[Setting]) -> CfgNode:
     """Check settings against the tree and freeze the result; see :func:`load_config`."""
-    from kdbench.distillers.base import distillers
-
+    distillers = declarations()
     problems = _Problems()
     methods = _method_names(settings)
     tree = defaults()
@@ -166,8 +166,7 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[Settin
 
 
 def _method_names(settings: Sequence[Setting]) -> list[str]:
-    from kdbench.distillers.base import distillers
-
+    distillers = declarations()
     kind = str(next((s.value for s in reversed(settings) if s.key == "DISTILLER.TYPE"), "NONE"))
     names = [part.strip() for part in kind.split("+")]
     for name in names:
@@ -177,8 +176,7 @@ def _method_names(settings: Sequence[Setting]) -> list[str]:
 
 
 def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[Setting]) -> None:
-    from kdbench.distillers.base import distillers
-
+    distillers = declarations()
     preset = next((str(s.value) for s in reversed(settings) if s.key == "DISTILLER.PRESET"), "")
     if not preset:
         return

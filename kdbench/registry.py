@@ -18,16 +18,17 @@ class Registry(Generic[T]):
     """Names to objects, whatever the case of the letters.
 
     ``package`` is imported with all its modules at the first look-up, and the entry points of the group of that name are
-    loaded, so that a method is registered by lying in the right folder or in an installed third-party package.
+    loaded, so that a method is registered by lying in the right folder or in an installed third-party package. Without a
+    package it holds what is added to it.
     """
 
-    def __init__(self, kind: str, package: str, hint: str = "") -> None:
+    def __init__(self, kind: str, package: str = "", hint: str = "") -> None:
         self.kind = kind
         self.package = package
         self.hint = hint
         self._entries: dict[str, tuple[str, T]] = {}
         self._hidden: set[str] = set()
-        self._loaded = False
+        self._loaded = not package
 
     def register(self, *names: str) -> Callable[[T], T]:
         """Decorator: register the object under one or more names; a second owner of a name is refused."""
@@ -51,6 +52,11 @@ class Registry(Generic[T]):
         self._entries[name.lower()] = (name, obj)
         if hidden:
             self._hidden.add(name.lower())
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was added or looked up yet, so that all that it will hold lies in its package and in plug-ins."""
+        return not self._entries and not self._loaded
 
     def load(self) -> None:
         """Import every module of the package and every installed plug-in, once."""

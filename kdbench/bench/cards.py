@@ -16,8 +16,9 @@ from tabulate import tabulate
 
 from kdbench.bench.conformance import FAMILIES
 from kdbench.config import load_config
-from kdbench.distillers.base import Distiller, distillers
+from kdbench.distillers.base import Distiller
 from kdbench.distillers.create import create_distiller
+from kdbench.distillers.registry import distillers
 from kdbench.errors import IncompatibleError
 from kdbench.models.spec import ModelSpec
 

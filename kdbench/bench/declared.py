@@ -17,10 +17,15 @@ UNREADABLE = "its configuration cannot be read"
 
 
 class Declared:
-    """The recipes that a grid file declares, by cell, and those of the teachers that it trains."""
+    """The recipes that a grid file declares, by cell, and those of the teachers that it trains.
 
-    def __init__(self, grid: str | Path) -> None:
-        loaded = load_grid(grid, seeds=1, weights=False)
+    Args:
+        grid: the file.
+        networks: refuse networks that do not exist, which imports torch and timm; this project's own grids need no check.
+    """
+
+    def __init__(self, grid: str | Path, *, networks: bool = True) -> None:
+        loaded = load_grid(grid, seeds=1, weights=False, networks=networks)
         self.name = loaded.name
         self.recipes: dict[CellName, Recipe] = {}
         self.teachers: dict[tuple[str, str], Recipe] = {}
@@ -110,20 +115,20 @@ def shipped(table: int) -> Declared | None:
     for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
         file = root / "configs" / "grids" / f"table{table}.yaml"
         if file.is_file():
-            return declared_of(file)
+            return declared_of(file, networks=False)
     return None
 
 
-def declared_of(grid: str | Path) -> Declared:
-    """What a grid file declares; read once as long as the file is the same.
+def declared_of(grid: str | Path, *, networks: bool = True) -> Declared:
+    """What a grid file declares, as :class:`Declared`; read once as long as the file is the same.
 
     Raises:
         KdbenchError: it cannot be read.
     """
     file = Path(grid)
-    return _read(str(file.resolve()), file.stat().st_mtime_ns if file.is_file() else 0)
+    return _read(str(file.resolve()), file.stat().st_mtime_ns if file.is_file() else 0, networks)
 
 
 @functools.lru_cache(maxsize=32)
-def _read(file: str, _changed: int) -> Declared:
-    return Declared(file)
+def _read(file: str, _changed: int, networks: bool) -> Declared:
+    return Declared(file, networks=networks)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 
+from kdbench.models.paper_names import PAPER
+
 SOURCE = "Xu et al., Heterogeneous Complementary Distillation, AAAI 2026 (arXiv 2511.10942)"
 #: names that the tables give to methods, by the name under which they are registered
 METHOD_NAMES = {
@@ -105,8 +107,6 @@ def paper_method(name: str) -> str:
 
 @functools.cache
 def _paper_names() -> dict[str, str]:
-    from kdbench.models.paper import PAPER
-
     names: dict[str, str] = {}
     for registered, network in PAPER.items():
         name = registered.removeprefix("paper:")

@@ -103,7 +103,12 @@ class Grid:
 
 
 def load_grid(
-    path: str | Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, seeds: int = 0, weights: bool = True
+    path: str | Path,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    seeds: int = 0,
+    weights: bool = True,
+    networks: bool = True,
 ) -> Grid:
     """Read a grid file and resolve every cell.
 
@@ -112,6 +117,7 @@ def load_grid(
         overrides: configuration keys put over every cell and every teacher's run, as in :func:`kdbench.load_config`.
         seeds: take only the first so many; 0 = all.
         weights: the teachers' weights files must exist.
+        networks: the networks must exist; looking up those of timm and torchvision imports both.
 
     Raises:
         ConfigError: an unknown key, a pair without teacher, a cell that stands twice, or a wrong configuration.
@@ -126,6 +132,8 @@ def load_grid(
     check_seeds(path, as_list(path, tree, "SEEDS"))
     given = as_mapping(path, "", tree, "TEACHERS")
     teachers = {str(name): _teacher(path, str(name), node, last, weights) for name, node in given.items()}
+    for name, teacher in teachers.items() if networks else ():
+        check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
     labels: list[str] = []
     recipe = read_yaml(path.parent / tree["CFG"]) if "CFG" in tree else {}
     cells: list[Cell] = []
@@ -136,7 +144,8 @@ def load_grid(
         if entry["TEACHER"] not in teachers:
             near = did_you_mean(str(entry["TEACHER"]), teachers)
             raise ConfigError(f"{path}: PAIRS names the teacher {entry['TEACHER']!r}, which is not in TEACHERS{near}")
-        check_network(path, "PAIRS.STUDENT", entry["STUDENT"])
+        if networks:
+            check_network(path, "PAIRS.STUDENT", entry["STUDENT"])
         if "METHODS" not in entry and "METHODS" not in tree:
             raise ConfigError(f"{path}: METHODS is missing")
         methods = [_method(path, method) for method in as_list(path, entry if "METHODS" in entry else tree, "METHODS")]
@@ -175,11 +184,9 @@ def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]
             raise ConfigError(
                 f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE"
             )
-        check_network(path, f"TEACHERS.{name}", cfg.DISTILLER.STUDENT)
         return Teacher(name, cfg=cfg)
     if "MODEL" not in node or "WEIGHTS" not in node:
         raise ConfigError(f"{path}: TEACHERS.{name} needs CFG, or MODEL and WEIGHTS")
-    check_network(path, f"TEACHERS.{name}.MODEL", node["MODEL"])
     weights = str(node["WEIGHTS"])
     if check and weights != "pretrained" and not (path.parent / weights).is_file() and not Path(weights).is_file():
         raise ConfigError(f"{path}: TEACHERS.{name}.WEIGHTS: there is no file {weights!r}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.errors import ConfigError, UnknownNameError, did_you_mean
+from kdbench.models.catalog import catalogued
 
 
 def check_keys(path: Path, where: str, node: Any, known: set[str], required: Sequence[str] = ()) -> None:
@@ -80,6 +81,7 @@ def check_baseline(path: Path, tree: Mapping[str, Any], labels: Sequence[str]) -
 
 @functools.lru_cache(maxsize=1024)
 def _look_up(name: str) -> None:
-    from kdbench.models.zoo import find_entry
+    if catalogued(name) is None:
+        from kdbench.models.zoo import find_entry  # imports torch, and timm for its names
 
-    find_entry(name)
+        find_entry(name)

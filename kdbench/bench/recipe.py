@@ -14,7 +14,9 @@ import yaml
 from kdbench.bench.known_data import image_side
 from kdbench.config import merge_trees, to_dict
 from kdbench.config_defaults import NOT_IDENTITY, defaults
+from kdbench.distillers.registry import declarations
 from kdbench.errors import KdbenchError
+from kdbench.models.catalog import catalogued
 
 Recipe = Mapping[str, Any]
 #: besides paths, logging and hardware: what tells runs of one recipe apart, and the cell that a run belongs to
@@ -108,8 +110,7 @@ def _without_sections(text: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _defaults(kind: str) -> dict[str, Any]:
-    from kdbench.distillers.base import distillers
-
+    distillers = declarations()
     tree = defaults()
     for name in filter(distillers.__contains__, (part.strip() for part in kind.split("+"))):
         method = distillers.get(name)
@@ -121,24 +122,28 @@ def _defaults(kind: str) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1024)
 def _network(name: str, side: int, *, tagged: bool = True) -> str:
     """The timm or torchvision name behind a network's; ``tagged`` = with the tag that says which weights are published."""
+    behind = _behind(name, side, tagged=tagged)
+    return behind if tagged or not behind.startswith("timm ") else behind.partition(".")[0]
+
+
+def _behind(name: str, side: int, *, tagged: bool) -> str:
+    """``timm <name>.<tag>``, ``torchvision <name>`` or this project's own name; timm and torch are imported only for what
+    a prefixed name does not say itself and the catalogue does not hold."""
+    project, colon, rest = name.partition(":")
+    if colon and (project == "torchvision" or (project == "timm" and ("." in rest or not tagged))):
+        return f"{project} {rest}"
+    found = catalogued(name, side)
+    if found is not None:
+        return found[1] or found[0]
     from kdbench.models.zoo import find_entry
 
     try:
         entry = find_entry(name, side)
+        if tagged and entry.tag.startswith("timm ") and "." not in entry.tag:
+            entry = find_entry(entry.tag.replace(" ", ":", 1))
     except KdbenchError:
         return name.casefold()
-    project, _, rest = entry.tag.partition(" ")
-    if project != "timm":
-        return entry.tag or entry.name
-    architecture, _, tag = rest.partition(".")
-    if not tagged:
-        return f"timm {architecture}"
-    if not tag:
-        from timm.models import get_pretrained_cfg  # over a second and 100 MB: names of the tables do without
-
-        published = get_pretrained_cfg(rest)
-        tag = published.tag if published is not None and published.tag else ""
-    return f"timm {architecture}{'.' if tag else ''}{tag}"
+    return entry.tag or entry.name
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str, out: dict[str, Any]) -> None:

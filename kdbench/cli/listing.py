@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.static_index import read_index
 
 #: of timm's and torchvision's names more than this many are only named: a spec takes a moment, and there are 1,400
 _MANY = 20
@@ -53,15 +54,14 @@ def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
         raise KdbenchError("kdbench list methods: --teacher and --student go together")
     if args.student:
         return _verdicts(args.teacher, args.student)
-    if _plugins(args, "kdbench.distillers"):
-        from kdbench.distillers.base import distillers
+    index = read_index("distillers", "register_distiller")
+    if _plugins(args, "kdbench.distillers") or not index.whole:
+        from kdbench.distillers.registry import distillers
 
         classes = [distillers.get(name) for name in distillers.names()]
         found = [(c.name, vars_of(c), " ".join((c.__doc__ or "").split("\n\n")[0].split())) for c in classes]
     else:
-        from kdbench.static_index import declared
-
-        found = [(d.name, d.attributes, d.summary) for d in declared("distillers", "register_distiller")]
+        found = [(d.name, d.attributes, d.summary) for d in index.entries]
     rows = []
     for name, attributes, summary in found:
         row: dict[str, Any] = {"name": name, "verified": attributes.get("verified", "unverified")}
@@ -122,9 +122,7 @@ def _datasets(args: argparse.Namespace) -> list[dict[str, Any]]:
         from kdbench.data.source import datasets
 
         return [{"name": n, "about": (datasets.get(n).__doc__ or "").split("\n\n")[0]} for n in datasets.names()]
-    from kdbench.static_index import declared
-
-    return [{"name": d.name, "about": d.summary} for d in declared("data", "register_dataset")]
+    return [{"name": d.name, "about": d.summary} for d in read_index("data", "register_dataset").entries]
 
 
 def _print(rows: Sequence[dict[str, Any]], *, wide: bool) -> None:

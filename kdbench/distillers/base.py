@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from kdbench.distillers.registry import distillers
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
 from kdbench.models.spec import OUTPUT_KINDS, ModelOutput, ModelSpec
 from kdbench.random import CounterRNG, forked_seed
-from kdbench.registry import Registry
 
 Losses = dict[str, Tensor]
 
@@ -205,13 +205,13 @@ class Distiller(nn.Module):
 
 _HALF = (torch.float16, torch.bfloat16)
 
-distillers: Registry[type[Distiller]] = Registry(
-    "method", "kdbench.distillers", "`kdbench list methods` shows them all; --import MODULE registers your own."
-)
 
-
-def register_distiller(name: str) -> Callable[[type[Distiller]], type[Distiller]]:
+def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[type[Distiller]], type[Distiller]]:
     """Class decorator: register a :class:`Distiller` under ``name``, checking its declarations.
+
+    Args:
+        name: of the method.
+        aliases: further names, which configurations may use and lists do not show.
 
     Raises:
         TypeError: the class is no Distiller, or declares an output kind that does not exist.
@@ -226,6 +226,8 @@ def register_distiller(name: str) -> Callable[[type[Distiller]], type[Distiller]
                 raise TypeError(f"{name}: no output kind is called {sorted(unknown)}; there are {OUTPUT_KINDS}")
         cls.name = name
         distillers.add(name, cls)
+        for alias in aliases:
+            distillers.add(alias, cls, hidden=True)
         return cls
 
     return decorate

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kdbench.distillers.base import Batch, Distiller, Losses, distillers, register_distiller
+from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput
 
 
-@register_distiller("Vanilla")
+@register_distiller("Vanilla", aliases=("NONE",))
 class Vanilla(Distiller):
     """Cross entropy alone; ``NONE`` in a configuration is the same method."""
 
@@ -17,6 +17,3 @@ class Vanilla(Distiller):
 
     def losses(self, student: ModelOutput, teacher: ModelOutput | None, batch: Batch) -> Losses:  # type: ignore[override]
         return {"ce": self.cross_entropy(student.logits, batch)}
-
-
-distillers.add("NONE", Vanilla, hidden=True)

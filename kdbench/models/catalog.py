@@ -1,13 +1,16 @@
 """The catalogue of registered models: ``catalog.json``, made from the specs by ``python -m kdbench.models.catalog``.
 
-``kdbench list models`` reads it instead of building networks; a test holds it against the specs.
+``kdbench list models`` reads it instead of building networks, and so do tables; a test holds it against the specs.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
+
+from kdbench.models.paper_names import LARGE_IMAGE, PAPER, SHARED
 
 CATALOG = Path(__file__).with_name("catalog.json")
 
@@ -44,6 +47,28 @@ def build_catalog() -> list[dict[str, Any]]:
 def read_catalog() -> list[dict[str, Any]]:
     """The catalogue as checked in."""
     return json.loads(CATALOG.read_text(encoding="utf-8"))
+
+
+def catalogued(name: str, side: int = 0) -> tuple[str, str] | None:
+    """Name and tag of the entry that :func:`kdbench.models.zoo.find_entry` finds, without importing networks.
+
+    Args:
+        name: a registered name or alias, whatever the case of its letters.
+        side: of the image, in pixels; 0 = unknown.
+
+    Returns:
+        None for a name that is not in the catalogue: one with a prefix, of a plug-in, or of nothing.
+    """
+    found = _by_name().get(name.lower())
+    if found and found[0] in SHARED and side >= LARGE_IMAGE:
+        return _by_name()[SHARED[found[0]].lower()]
+    return found
+
+
+@functools.cache
+def _by_name() -> dict[str, tuple[str, str]]:
+    found = {str(row["name"]).lower(): (str(row["name"]), str(row["tag"])) for row in read_catalog()}
+    return found | {alias.lower(): found[name.lower()] for name, paper in PAPER.items() for alias in paper.aliases}
 
 
 if __name__ == "__main__":

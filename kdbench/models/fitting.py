@@ -91,7 +91,7 @@ def _layout(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 @functools.cache
 def _candidates() -> tuple[str, ...]:
-    from kdbench.models.paper import OWN, PAPER
+    from kdbench.models.paper_names import OWN, PAPER
 
     # timm's tags of one architecture have one layout
     return (*CIFAR_MODELS, *dict.fromkeys(f"timm:{paper.tag.partition('.')[0]}" for paper in PAPER.values()), *OWN)

@@ -15,7 +15,8 @@ from kdbench.models import small
 from kdbench.models.cifar import CIFAR_MODELS
 from kdbench.models.classifier import classifier_keys
 from kdbench.models.features import IDENTITY, FeatureModel, Statistics
-from kdbench.models.paper import LARGE_IMAGE, SHARED, register_paper_models
+from kdbench.models.paper import register_paper_models
+from kdbench.models.paper_names import LARGE_IMAGE, SHARED
 from kdbench.models.registry import ModelEntry, models, register_model
 from kdbench.random import forked_seed
 

@@ -10,7 +10,7 @@ from torch import nn
 from kdbench.errors import ModelError
 from kdbench.models.cifar import CIFAR_MODELS
 from kdbench.models.fitting import identify, load_into
-from kdbench.models.paper import OWN, PAPER
+from kdbench.models.paper_names import OWN, PAPER
 from kdbench.models.registry import models
 
 FC = ("fc.weight", "fc.bias")

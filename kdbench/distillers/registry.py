@@ -1,0 +1,72 @@
+"""The registry of methods, and what configurations need to know of them: names, hyperparameters and presets, without torch."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kdbench.registry import Registry
+from kdbench.static_index import read_index
+
+if TYPE_CHECKING:
+    from kdbench.distillers.base import Distiller
+
+distillers: Registry[type[Distiller]] = Registry(
+    "method", "kdbench.distillers", "`kdbench list methods` shows them all; --import MODULE registers your own."
+)
+_READ = ("defaults", "presets")
+
+
+class Declaration(Protocol):
+    """What a method declares of its configuration; a :class:`~kdbench.distillers.base.Distiller` is one."""
+
+    @property
+    def name(self) -> str:
+        """As it was registered."""
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Hyperparameters."""
+
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Other published settings by name."""
+
+
+@dataclass(frozen=True)
+class _Declared:
+    name: str
+    defaults: dict[str, Any]
+    presets: dict[str, dict[str, Any]]
+
+
+def declarations() -> Registry[Any]:
+    """Every method's :class:`Declaration` by name.
+
+    Where only this package's own methods can be meant and their files say all of it in literals, it is read from the
+    source, which takes a tenth of a second and no torch. Otherwise this is :data:`distillers` itself.
+    """
+    if distillers.untouched and not _plugins():
+        return _from_source() or distillers
+    return distillers
+
+
+@functools.cache
+def _plugins() -> bool:
+    return bool(importlib.metadata.entry_points(group=distillers.package))
+
+
+@functools.cache
+def _from_source() -> Registry[_Declared] | None:
+    index = read_index("distillers", "register_distiller")
+    if not index.whole or any(entry.unread.intersection(_READ) for entry in index.entries):
+        return None
+    found: Registry[_Declared] = Registry(distillers.kind, hint=distillers.hint)
+    for entry in index.entries:
+        method = _Declared(entry.name, *(entry.attributes[key] for key in _READ))
+        found.add(entry.name, method)
+        for alias in entry.aliases:
+            found.add(alias, method, hidden=True)
+    return found
