@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kdbench.errors import ConfigError
+from kdbench.errors import ConfigError, KdbenchError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,8 +115,13 @@ def _stats(args: argparse.Namespace) -> int:
     text = report(table)
     print(text)
     if args.plots:
-        plot_ranks(ranks(table), _folder(args.plots) / "ranks.png")
-        print(f"written: {Path(args.plots) / 'ranks.png'}")
+        try:
+            found = ranks(table)
+        except KdbenchError as error:
+            print(f"no diagram of ranks: {error}")
+        else:
+            plot_ranks(found, _folder(args.plots) / "ranks.png")
+            print(f"written: {Path(args.plots) / 'ranks.png'}")
     if args.out:
         _write(_folder(args.out) / "statistics.md", text)
     return 0

@@ -70,6 +70,15 @@ def test_runs_without_timing_and_metrics(tmp_path):
     assert not (tmp_path / "o" / "ranks.png").exists()
 
 
+def test_statistics_without_ranks_say_why_and_draw_nothing(tmp_path, capsys):
+    write_run(tmp_path / "r", method="KD", seed=1, top1=70.0)
+    assert main(["table", str(tmp_path / "r"), "--stats", "--plots", str(tmp_path / "o")]) == 0
+    text = capsys.readouterr().out
+    assert "70.00" in text
+    assert "no diagram of ranks: " in text
+    assert not (tmp_path / "o").exists()
+
+
 def test_published_against_own(tmp_path):
     assert not plot_reported([build_paper_table(1, source="reported")], tmp_path / "x.png")
     write_run(tmp_path / "r", method="KD", seed=1, top1=78.0, dataset="cifar100", teacher="Swin-T", student="ResNet18")
