@@ -72,7 +72,7 @@ def read_index(package: str, decorator: str, root: Path = _ROOT) -> Index:
                 found += [(name, aliases, node) for name, aliases in _registered(node, decorator)]
     entries = [_entry(name, aliases, node, classes) for name, aliases, node in found]
     names = [known.lower() for entry in entries for known in (entry.name, *entry.aliases)]
-    whole = calls == len(found) and len(set(names)) == len(names)
+    whole = bool(found) and calls == len(found) and len(set(names)) == len(names)  # none: installed without its source
     return Index(sorted(entries, key=lambda entry: entry.name.lower()), whole)
 
 

@@ -124,6 +124,10 @@ def test_a_registration_that_cannot_be_read_is_noticed(read, text):
     assert not read(text + "\n").whole
 
 
+def test_a_package_without_source_is_not_whole(tmp_path):
+    assert not read_index("methods", "register", tmp_path).whole
+
+
 METHOD = '''
 from kdbench import Distiller, register_distiller
 
