@@ -132,8 +132,9 @@ def load_grid(
     check_seeds(path, as_list(path, tree, "SEEDS"))
     given = as_mapping(path, "", tree, "TEACHERS")
     teachers = {str(name): _teacher(path, str(name), node, last, weights) for name, node in given.items()}
-    for name, teacher in teachers.items() if networks else ():
-        check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
+    if networks:
+        for name, teacher in teachers.items():
+            check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
     labels: list[str] = []
     recipe = read_yaml(path.parent / tree["CFG"]) if "CFG" in tree else {}
     cells: list[Cell] = []

@@ -239,6 +239,15 @@ def test_a_grid_speaks_for_the_tables_that_it_declares(tmp_path, grid, capsys):
     assert "no recipe is declared" not in sixth  # its scratch cell is table 1's
 
 
+def test_a_named_grid_with_an_unknown_network_is_refused(tmp_path, grid, capsys):
+    tree = yaml.safe_load(grid.read_text())
+    tree["PAIRS"].append({"TEACHER": "T", "STUDENT": "resnet21"})
+    grid.write_text(yaml.safe_dump(tree))
+    run(tmp_path / "r", 1, 78.0)
+    assert main(["table", str(tmp_path / "r"), "--paper", "1", "--grid", str(grid)]) == 2
+    assert "PAIRS.STUDENT: unknown model 'resnet21'; did you mean" in capsys.readouterr().err
+
+
 def test_scratch_of_table_6_is_checked_against_table_1(tmp_path):
     place = {**PLACE, "teacher": ""}
     write_run(tmp_path / "r", method="Vanilla", seed=1, top1=75.0, **place, cfg=load_config(overrides=RUN))

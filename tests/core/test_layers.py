@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from child_python import run_python
+from synthetic_runs import write_run
 
 ROOT = Path(__file__).parents[2] / "kdbench"
 #: a layer may import itself, those before it, and the modules that lie in no layer, which import none
@@ -57,15 +57,11 @@ def test_import_and_list_do_not_load_torch():
         "main(['list']); main(['list', 'models']); main(['list', 'datasets'])\n"
         "assert not {'torch', 'timm', 'pandas'} & set(sys.modules), 'a heavy module was imported'\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "small_cnn" in done.stdout
+    assert "small_cnn" in run_python(code)
 
 
 def test_tables_do_not_load_torch(tmp_path):
     """Importing it takes 0.9 GB where it is freshly installed, and timm 1.1 GB: a table of 5,000 runs is to fit into 1 GB."""
-    from synthetic_runs import write_run
-
     from kdbench.bench.plan import load_grid
 
     for cell in load_grid("configs/grids/table3.yaml", seeds=1, weights=False).cells[:2]:
@@ -87,10 +83,9 @@ def test_tables_do_not_load_torch(tmp_path):
         f"assert main(['table', {str(tmp_path)!r}, '--quiet']) == 0\n"
         "assert not {'torch', 'timm', 'torchvision'} & set(sys.modules), 'a heavy module was imported'\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Table 7" in done.stdout
-    assert "70.00" in done.stdout
+    text = run_python(code)
+    assert "Table 7" in text
+    assert "70.00" in text
 
 
 def test_catalogue_finds_what_the_zoo_finds():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from child_python import run_python
 
 README = Path("README.md").read_text(encoding="utf-8")
 CHECK = """
@@ -32,8 +33,7 @@ def method(tmp_path):
 
 
 def test_method_of_30_lines_conforms_on_every_pair(method):
-    done = subprocess.run([sys.executable, "-c", CHECK, str(method)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_python(CHECK, str(method))
 
 
 def test_method_of_30_lines_trains_and_is_listed(method, tmp_path, digits_teacher):

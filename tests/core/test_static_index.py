@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+from child_python import run_python
 
 from kdbench.static_index import read_index
 
@@ -156,10 +154,9 @@ def test_methods_of_installed_distributions_are_found(tmp_path):
         "from kdbench.cli.main import main\n"
         "main(['list', 'methods', 'inst*'])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("5.0")
-    assert "A method of another distribution." in done.stdout
+    text = run_python(code)
+    assert text.startswith("5.0")
+    assert "A method of another distribution." in text
 
 
 def test_a_method_registered_after_the_first_configuration_is_found():
@@ -169,6 +166,4 @@ def test_a_method_registered_after_the_first_configuration_is_found():
         f"exec({METHOD!r})\n"
         "print(load_config(overrides=['DISTILLER.TYPE=Installed+KD']).INSTALLED.T)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "3.0"
+    assert run_python(code).strip() == "3.0"
