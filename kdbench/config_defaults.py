@@ -98,7 +98,11 @@ def defaults() -> Tree:
             "VIEWS": 0,  # augmented views that the epochs use in turn; 0 = every epoch its own
             "MAX_GB": 20.0,
         },
-        "RUNTIME": {"DEVICE": "auto", "THREADS": 0},
+        "RUNTIME": {
+            "DEVICE": "auto",  # auto (a GPU where there is one) | cpu | cuda | cuda:<index>
+            "THREADS": 0,  # of the CPU; 0 = PyTorch's choice
+            "DETERMINISTIC": True,  # a GPU repeats a run to the bit; an operation that cannot is an error
+        },
         "LOG": {
             "PREFIX": "runs",
             "TENSORBOARD": False,

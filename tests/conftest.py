@@ -1,10 +1,13 @@
-"""Common to all tests: one thread a process, so that forked workers and pytest-xdist do not fight over two cores."""
+"""Common to all tests: one thread a process, so that forked workers and pytest-xdist do not fight over two cores; no GPU."""
 
 from __future__ import annotations
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests fork, and compare bytes with those of a CPU, so that they must not see a GPU; children of those in tests/gpu do.
+os.environ.setdefault("KDBENCH_TEST_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import pytest
 import torch

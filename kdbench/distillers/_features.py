@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.distillers._math import full_precision
+from kdbench.models.pooling import adaptive_average
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -44,6 +45,6 @@ def hierarchical_mse(student: Tensor, teacher: Tensor) -> Tensor:
         if side < student.shape[2]:
             weight /= 2.0
             weights += weight
-            pooled = F.adaptive_avg_pool2d(student, side), F.adaptive_avg_pool2d(teacher, side)
+            pooled = adaptive_average(student, side), adaptive_average(teacher, side)
             total = total + weight * F.mse_loss(*pooled)
     return total / weights

@@ -12,6 +12,7 @@ from torch import Tensor
 from kdbench.distillers._features import asked, pair_stages
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.models.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput
 
 
@@ -36,9 +37,9 @@ def at_loss(
     terms = {}
     for i, (student, teacher) in enumerate(zip(student_maps, teacher_maps, strict=True)):
         if student.shape[2] > teacher.shape[2]:
-            student = F.adaptive_avg_pool2d(student, teacher.shape[2])
+            student = adaptive_average(student, teacher.shape[2])
         elif student.shape[2] < teacher.shape[2]:
-            teacher = F.adaptive_avg_pool2d(teacher, student.shape[2])
+            teacher = adaptive_average(teacher, student.shape[2])
         terms[f"stage_{i}"] = F.mse_loss(_attention(student, p), _attention(teacher, p))
     return with_terms(torch.stack(tuple(terms.values())).sum(), terms, return_terms)
 

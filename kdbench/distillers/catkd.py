@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from kdbench.distillers._features import asked
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.models.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 
@@ -32,7 +33,7 @@ def cat_kd_loss(
     Returns:
         0-d tensor, or ``(loss, terms)``.
     """
-    maps = [F.adaptive_avg_pool2d(cams, resolution).flatten(2) for cams in (student_cams, teacher_cams)]
+    maps = [adaptive_average(cams, resolution).flatten(2) for cams in (student_cams, teacher_cams)]
     if normalize:
         maps = [F.normalize(each, dim=2) for each in maps]
     loss = F.mse_loss(maps[0], maps[1])

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.distillers._features import asked, pair_stages
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.models.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 __functional__ = ("ofd_margin",)
@@ -68,7 +68,7 @@ def ofd_loss(
     last = len(student_maps) - 1
     for i, (student, teacher, margin) in enumerate(zip(student_maps, teacher_maps, margins, strict=True)):
         if teacher.shape[2:] != student.shape[2:]:
-            teacher = F.adaptive_avg_pool2d(teacher, (student.shape[2], student.shape[3]))
+            teacher = adaptive_average(teacher, (student.shape[2], student.shape[3]))
         target = torch.maximum(teacher, margin.view(1, -1, 1, 1).to(teacher))
         counted = (student > target) | (target > 0)
         terms[f"stage_{i}"] = ((student - target).square() * counted).sum() / len(student)

@@ -19,7 +19,7 @@ from kdbench.engine.build import build_distiller, build_network, check_gate, eva
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.identity import canonical, identity, run_name, weights_identity
 from kdbench.engine.run_folder import RunFolder, write_atomically
-from kdbench.engine.runtime import Runtime, environment, start_runtime
+from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
 from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
@@ -70,6 +70,7 @@ class RunResult:
         return cls(**{**folder.read_result(), "folder": str(folder.path)})
 
 
+@deterministic_errors()
 def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     """Train the configured student, or continue, or do nothing if that run is done.
 
@@ -118,6 +119,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     return RunResult.read(folder)
 
 
+@deterministic_errors()
 def evaluate(cfg: CfgNode, weights: str = "") -> Score:
     """Accuracy of the configured student with ``weights`` (or ``STUDENT.WEIGHTS``) on the test split.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,21 +85,69 @@ def start_runtime(cfg: CfgNode) -> Runtime:
     if cfg.RUNTIME.THREADS > 0:
         torch.set_num_threads(cfg.RUNTIME.THREADS)
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    name = cfg.RUNTIME.DEVICE
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if world > 1 and name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise ConfigError(f"RUNTIME.DEVICE: this machine has no device {name!r}; use auto or cpu") from None
+    device = pick_device(cfg.RUNTIME.DEVICE, world)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        _repeat_to_the_bit(cfg.RUNTIME.DETERMINISTIC)
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Runtime(device, rank, world)
+
+
+def _repeat_to_the_bit(on: bool) -> None:
+    """Have a GPU's kernels add in a fixed order, or not: PyTorch's deterministic mode, in which an operation that has no such
+    kernel is an error. CPUs repeat without it."""
+    if on:
+        # read when cuBLAS starts, at the process's first matrix product; with fewer buffers its results may vary
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False  # it picks kernels by their time
+    torch.use_deterministic_algorithms(on)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # it costs a pass over each new tensor
+
+
+@contextlib.contextmanager
+def deterministic_errors() -> Iterator[None]:
+    """Say in one line which operation inside cannot be repeated to the bit.
+
+    Raises:
+        ConfigError: PyTorch has no deterministic form of it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        raise ConfigError(
+            f"RUNTIME.DETERMINISTIC: PyTorch's {operation.split()[-1]} cannot be repeated to the bit on a GPU; set "
+            "RUNTIME.DETERMINISTIC=False to train without that promise"
+        ) from None
+
+
+def pick_device(name: str, world: int = 1) -> torch.device:
+    """The device that ``RUNTIME.DEVICE`` means: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+
+    ``auto`` is a GPU where there is one, else the CPU. A GPU without an index is the process's own: ``LOCAL_RANK`` among several
+    processes of one run, else the first visible one. A CUDA device always has an index: some of PyTorch's calls take no other.
+
+    Raises:
+        ConfigError: the device does not exist.
+    """
+    name = name.lower()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if world > 1 else 0)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        gpus = torch.cuda.device_count()
+        there = f"{gpus} GPU{'s' * (gpus > 1)}" if gpus else "no GPU"
+        raise ConfigError(
+            f"RUNTIME.DEVICE: this machine has no device {name!r} ({there} visible); use auto, cpu or cuda:<index>"
+        ) from None
+    return device
 
 
 def peak_rss_bytes() -> dict[str, int]:
@@ -127,6 +177,7 @@ def environment(runtime: Runtime) -> dict[str, Any]:
         "gpu": gpu,
         "threads": torch.get_num_threads(),
         "world_size": runtime.world,
+        "deterministic": runtime.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "platform": f"{sys.platform}-{platform.machine()}",
     }
 

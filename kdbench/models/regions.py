@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from kdbench.models.pooling import adaptive_average
 
 #: The finest grid; the coarser ones are pooled from it, not from the map.
 _FINEST = 4
@@ -30,5 +31,5 @@ def sdd_pool(feature_map: Tensor, *, scales: Sequence[int] = (1, 2, 4)) -> Tenso
     """
     if not scales or not all(1 <= scale <= _FINEST for scale in scales):
         raise ValueError(f"scales must lie in 1 ... {_FINEST}, got {tuple(scales)}")
-    grid = F.adaptive_avg_pool2d(feature_map, _FINEST)
-    return torch.cat([F.adaptive_avg_pool2d(grid, scale).flatten(2) for scale in scales], dim=2)
+    grid = adaptive_average(feature_map, _FINEST)
+    return torch.cat([adaptive_average(grid, scale).flatten(2) for scale in scales], dim=2)
