@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from kdbench.errors import KdbenchError
 
+#: entry-point groups through which an installed package registers what it brings
+METHODS, MODELS, DATASETS = "kdbench.distillers", "kdbench.models", "kdbench.datasets"
+#: names that a group had before, which are read too
+_FORMER = {DATASETS: ("kdbench.data",)}
+_FILES = "kdbench_plugin_"
+#: SHA-256 of the source that a module was loaded from, by its name: a file may change while the program runs
+_LOADED: dict[str, str] = {}
+
+
+def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+    """The entry points of a group, under its present and its former names."""
+    names = (group, *_FORMER.get(group, ()))
+    return [entry for name in names for entry in importlib.metadata.entry_points(group=name)]
+
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import modules, or Python files, that register methods, models or data sets.
+    """Import modules, or Python files, that register methods, models or data sets. A file that has changed since it was imported
+    is run anew.
 
     Raises:
         KdbenchError: one cannot be imported.
@@ -21,21 +40,47 @@ def import_plugins(names: Sequence[str]) -> None:
             if name.endswith(".py"):
                 _import_file(name)
             else:
-                sys.path.insert(0, os.getcwd())
+                if os.getcwd() not in sys.path:
+                    sys.path.insert(0, os.getcwd())
                 importlib.import_module(name)
-        except (ImportError, OSError, SyntaxError) as error:
+        except (ImportError, OSError, SyntaxError, ValueError) as error:
             raise KdbenchError(f"--import {name}: {error}") from None
 
 
-def _import_file(path: str) -> None:
-    import importlib.util
+def source_digest(module: ModuleType) -> str:
+    """First 16 digits of the SHA-256 of the source that a module was loaded from; empty for one without a file."""
+    known = _LOADED.get(module.__name__)
+    if known is None:
+        file = getattr(module, "__file__", None)
+        if file is None or not os.path.isfile(file):
+            return ""
+        with open(file, "rb") as stream:
+            known = _LOADED[module.__name__] = _digest(stream.read())
+    return known
 
-    name = "kdbench_plugin_" + os.path.splitext(os.path.basename(path))[0]
-    if name in sys.modules:
+
+def _import_file(path: str) -> None:
+    with open(os.path.expanduser(path), "rb") as stream:
+        text = stream.read()
+    name = _FILES + os.path.splitext(os.path.basename(path))[0]
+    if name in sys.modules and _LOADED.get(name) == _digest(text):
         return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    spec = importlib.util.spec_from_file_location(name, os.path.abspath(os.path.expanduser(path)))
+    if spec is None:
         raise ImportError("not a Python file")
     module = importlib.util.module_from_spec(spec)
+    code = compile(text, module.__file__ or path, "exec")
+    before = sys.modules.get(name)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        raise
+    _LOADED[name] = _digest(text)
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from kdbench.errors import KdbenchError, UnknownNameError, nearest
+from kdbench.plugins import entry_points
 
 T = TypeVar("T")
 
@@ -17,14 +17,15 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names to objects, whatever the case of the letters.
 
-    ``package`` is imported with all its modules at the first look-up, and the entry points of the group of that name are
+    ``package`` is imported with all its modules at the first look-up, and the entry points of ``group`` are
     loaded, so that a method is registered by lying in the right folder or in an installed third-party package. Without a
     package it holds what is added to it.
     """
 
-    def __init__(self, kind: str, package: str = "", hint: str = "") -> None:
+    def __init__(self, kind: str, package: str = "", group: str = "", hint: str = "") -> None:
         self.kind = kind
         self.package = package
+        self.group = group
         self.hint = hint
         self._entries: dict[str, tuple[str, T]] = {}
         self._hidden: set[str] = set()
@@ -66,7 +67,7 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.walk_packages(package.__path__, self.package + "."):
             importlib.import_module(module.name)
-        for entry in importlib.metadata.entry_points(group=self.package):
+        for entry in entry_points(self.group):
             entry.load()
 
     def __contains__(self, name: object) -> bool:

@@ -7,10 +7,10 @@ import fnmatch
 import json
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.plugins import DATASETS, METHODS, MODELS, entry_points
 from kdbench.static_index import read_index
 
 #: of timm's and torchvision's names more than this many are only named: a spec takes a moment, and there are 1,400
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plugins(args: argparse.Namespace, group: str) -> bool:
-    return bool(args.imports) or bool(entry_points(group=group))
+    return bool(args.imports) or bool(entry_points(group))
 
 
 def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.student:
         return _verdicts(args.teacher, args.student)
     index = read_index("distillers", "register_distiller")
-    if _plugins(args, "kdbench.distillers") or not index.whole:
+    if _plugins(args, METHODS) or not index.whole:
         from kdbench.distillers.registry import distillers
 
         classes = [distillers.get(name) for name in distillers.names()]
@@ -105,7 +105,7 @@ def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
             return [{"name": name} for name in names]
         rows = [describe(name) for name in names]
     else:
-        rows = build_catalog() if _plugins(args, "kdbench.models") else read_catalog()
+        rows = build_catalog() if _plugins(args, MODELS) else read_catalog()
     shown = []
     for row in rows:
         size = f"{row['input']}" + ("+" if row["any_size"] else "")
@@ -118,7 +118,7 @@ def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _datasets(args: argparse.Namespace) -> list[dict[str, Any]]:
-    if _plugins(args, "kdbench.datasets"):
+    if _plugins(args, DATASETS):
         from kdbench.data.source import datasets
 
         return [{"name": n, "about": (datasets.get(n).__doc__ or "").split("\n\n")[0]} for n in datasets.names()]

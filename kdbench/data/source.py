@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kdbench.errors import ConfigError, DataError
+from kdbench.plugins import DATASETS
 from kdbench.random import CounterRNG
 from kdbench.registry import Registry
 
@@ -155,7 +156,7 @@ class DataSource:
 
 
 datasets: Registry[Callable[..., DataSource]] = Registry(
-    "data set", "kdbench.data", "`kdbench list datasets` shows them all; an image folder is 'folder:<path>'."
+    "data set", "kdbench.data", DATASETS, "`kdbench list datasets` shows them all; an image folder is 'folder:<path>'."
 )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdbench.plugins import METHODS, entry_points
 from kdbench.registry import Registry
 from kdbench.static_index import read_index
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kdbench.distillers.base import Distiller
 
 distillers: Registry[type[Distiller]] = Registry(
-    "method", "kdbench.distillers", "`kdbench list methods` shows them all; --import MODULE registers your own."
+    "method", "kdbench.distillers", METHODS, "`kdbench list methods` shows them all; --import MODULE registers your own."
 )
 _READ = ("defaults", "presets")
 
@@ -41,7 +41,7 @@ def declarations() -> Registry[Declaration] | Registry[type[Distiller]]:
 
 @functools.cache
 def _plugins() -> bool:
-    return bool(importlib.metadata.entry_points(group=distillers.package))
+    return bool(entry_points(METHODS))
 
 
 @functools.cache

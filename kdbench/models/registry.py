@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdbench.errors import ModelError
+from kdbench.plugins import MODELS
 from kdbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class ModelEntry:
 
 
 models: Registry[ModelEntry] = Registry(
-    "model", "kdbench.models", "Any timm model is 'timm:<name>'; `kdbench list models` shows the others."
+    "model", "kdbench.models", MODELS, "Any timm model is 'timm:<name>'; `kdbench list models` shows the others."
 )
 
 
