@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,16 +25,20 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
     layout.
 
     Raises:
-        ModelError: the file cannot be written.
+        ModelError: a weight is not finite, or the file cannot be written.
         TypeError: the metadata is no JSON.
     """
     path = Path(path)
-    header = {"format": "pt", METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)}
+    state = module.state_dict()
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{path} is not written: {key} holds NaN or infinity")
+    header = {"format": "pt", METADATA_KEY: json.dumps(dict(metadata), sort_keys=True, allow_nan=False)}
     written, partial = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("library", "tmp"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            save_file(_apart(module.state_dict()), written, metadata=header)
+            save_file(_apart(state), written, metadata=header)
             # copied: safetensors creates its files readable for their owner alone, whatever the umask says
             with open(written, "rb") as source, open(partial, "wb") as file:
                 _copy_with_sorted_header(source, file)

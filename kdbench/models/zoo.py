@@ -81,7 +81,7 @@ def create_model(
         ModelError: an option, a size or weights that the network does not take.
     """
     entry = find_entry(name, input_size or data_size)
-    side = input_size or (data_size if entry.any_size and data_size else entry.input_size)
+    side = input_size or _default_side(entry, data_size)
     if entry.size_option and side != entry.input_size:
         options.setdefault(entry.size_option, side)
     backbone = _build(entry, num_classes, options, seed)
@@ -98,6 +98,20 @@ def create_model(
     )
     model.fresh_head = fresh_head
     return model
+
+
+def default_input_size(name: str, data_size: int, given: int = 0) -> int:
+    """The side that a network is fed with where ``INPUT_SIZE`` is 0; 0 where ``given`` would choose another network of that name.
+
+    Raises:
+        UnknownNameError: no such model.
+    """
+    entry = find_entry(name, data_size)
+    return 0 if given and find_entry(name, given).name != entry.name else _default_side(entry, data_size)
+
+
+def _default_side(entry: ModelEntry, data_size: int) -> int:
+    return data_size if entry.any_size and data_size else entry.input_size
 
 
 def list_models(pattern: str = "*") -> list[str]:
