@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -106,6 +107,13 @@ class DataSource:
     val: Split | None = None
     gate: bool = True
     _digests: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        mean, std = self.statistics
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise DataError(
+                f"data set {self.name!r}: expects a finite mean and a finite, positive standard deviation, got {mean} and {std}"
+            )
 
     @property
     def num_classes(self) -> int:

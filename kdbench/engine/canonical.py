@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from yacs.config import CfgNode
 
 from kdbench.config import to_dict
+from kdbench.data.build import builder_of
 from kdbench.data.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.errors import KdbenchError
-from kdbench.models.zoo import NORMS, canonical_name, default_input_size
+from kdbench.models.zoo import NORMS, canonical_name, default_input_size, find_entry
 
 Tree = dict[str, Any]
 
@@ -34,7 +36,7 @@ def respell(tree: Tree, weights: Mapping[str, str], data: DataSource) -> None:
 
     So treated: the seeds of subset and augmentation, image and input sizes, the data set's standard augmentation, the
     evaluation's crop, statistics, the floor of the gate, views of the cache that no epoch uses, weights of parts that are all
-    1, the name of a preset.
+    1, the name of a preset, options at their builder's default.
 
     Args:
         tree: a configuration as dictionaries; changed in place.
@@ -64,6 +66,11 @@ def respell(tree: Tree, weights: Mapping[str, str], data: DataSource) -> None:
     for role in ("TEACHER", "STUDENT"):
         values[f"{role}.INPUT_SIZE"] = (_own_size(tree, role, side), 0)
         values[f"{role}.NORM"] = (tree[role]["NORM"], _norm(tree[role]["NORM"], weights[role], data))
+        if tree["DISTILLER"][role]:
+            _drop_defaults(
+                tree[role]["OPTIONS"], find_entry(tree["DISTILLER"][role], tree[role]["INPUT_SIZE"] or side).build
+            )
+    _drop_defaults(tree["DATASET"]["OPTIONS"], builder_of(tree["DATASET"]["TYPE"])[0])
     for key, (value, default) in values.items():
         *path, last = key.split(".")
         node = tree
@@ -71,6 +78,14 @@ def respell(tree: Tree, weights: Mapping[str, str], data: DataSource) -> None:
             node = node[part]
         if node[last] == value:
             node[last] = to_dict(default)
+
+
+def _drop_defaults(options: Tree, build: Callable[..., Any]) -> None:
+    """Take away options at the value that the builder has for them anyway."""
+    known = inspect.signature(build).parameters
+    for option, value in list(options.items()):
+        if option in known and to_dict(known[option].default) == value:
+            del options[option]
 
 
 def default_floor(classes: int) -> float:

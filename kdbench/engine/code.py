@@ -14,7 +14,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.data.source import datasets
+from kdbench.data.build import builder_of
 from kdbench.distillers.create import method_classes
 from kdbench.models.zoo import find_entry
 from kdbench.plugins import source_digest
@@ -78,8 +78,7 @@ def _parts(cfg: CfgNode, teacher: str) -> Iterator[Any]:
     for name in filter(None, (teacher, cfg.DISTILLER.STUDENT)):
         yield _function(find_entry(name).build)
         yield from _timm_function(name)
-    kind = cfg.DATASET.TYPE.partition(":")[0]
-    yield _function(datasets.get(kind if kind.lower() == "folder" else cfg.DATASET.TYPE))
+    yield _function(builder_of(cfg.DATASET.TYPE)[0])
 
 
 def _function(builder: Any) -> Any:

@@ -34,7 +34,15 @@ def test_files_of_a_run(tmp_path, digits_teacher):
     result = kdbench.train(digits(tmp_path, digits_teacher, **{"DISTILLER.TYPE": "HCD"}))
     folder = Path(result.folder)
     assert {file.name for file in folder.iterdir()} == {
-        *("config.yaml", "metrics.jsonl", "timing.jsonl", "checkpoint.pt", "student.safetensors", "result.json", "inputs.json")
+        *(
+            "config.yaml",
+            "metrics.jsonl",
+            "timing.jsonl",
+            "checkpoint.pt",
+            "student.safetensors",
+            "result.json",
+            "inputs.json",
+        )
     }
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
@@ -130,7 +138,9 @@ def test_non_finite_term_is_named(tmp_path):
             return {"ce": ce, "odd": ce * (float("nan") if batch.epoch == 2 else 1.0)}
 
     try:
-        with pytest.raises(NonFiniteLossError, match="loss term odd of BROKEN is not finite in epoch 2, step 1; lower SOLVER.LR"):
+        with pytest.raises(
+            NonFiniteLossError, match=r"odd of BROKEN is not finite in epoch 2, step 1; lower SOLVER\.LR"
+        ):
             kdbench.train(digits(tmp_path, **{"DISTILLER.TYPE": "BROKEN"}))
     finally:
         distillers._entries.pop("broken")

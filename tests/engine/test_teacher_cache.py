@@ -328,9 +328,7 @@ def test_what_killed_runs_left_is_counted_and_swept(tmp_path):
     assert foreign.exists()
 
 
-@pytest.mark.parametrize(
-    ("damage", "dtype", "cause"), [(3e38, "fp32", "NaN or infinite"), (1e6, "fp16", "16 bits")]
-)
+@pytest.mark.parametrize(("damage", "dtype", "cause"), [(3e38, "fp32", "NaN or infinite"), (1e6, "fp16", "16 bits")])
 def test_outputs_that_cannot_be_stored_are_named_by_their_cause(tmp_path, damage, dtype, cause):
     teacher = kdbench.create_model("small_cnn", num_classes=10, seed=0)
     teacher.backbone.fc.bias.data.fill_(damage)
