@@ -7,7 +7,6 @@ errors of a configuration are reported together with file, key and nearest valid
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from yacs.config import CfgNode
 
 from kdbench.config_checks import broken_rules
 from kdbench.config_defaults import CHOICES, FOREIGN_METHODS, IGNORED, RANGES, Tree, defaults
-from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode
+from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode, fresh
 from kdbench.distillers.registry import declarations
 from kdbench.errors import ConfigError, did_you_mean
 
@@ -75,7 +74,7 @@ def build_config(settings: Sequence[Setting]) -> CfgNode:
     problems = _Problems()
     methods = _method_names(settings)
     tree = defaults()
-    nodes = {name.upper(): copy.deepcopy(distillers.get(name).defaults) for name in distillers.names()}
+    nodes = {name.upper(): fresh(distillers.get(name).defaults) for name in distillers.names()}
     tree.update({name: node for name, node in nodes.items() if node})
     _apply_preset(tree, methods, settings)
     for setting in settings:
@@ -127,11 +126,12 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
 
 
 def merge_trees(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
-    """A new tree: ``base`` with the leaves of ``top`` put over it."""
-    result = dict(base)
+    """A new tree that shares nothing with the two: ``base`` with the leaves of ``top`` put over it."""
+    result = fresh(base)
     for key, value in top.items():
         old = result.get(key)
-        result[key] = merge_trees(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merge_trees(old, value) if both else fresh(value)
     return result
 
 
@@ -207,7 +207,7 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
     if setting.key in IGNORED and setting.value != node[parts[-1]]:
         log.info("%s is ignored: %s", setting.key, IGNORED[setting.key])
     if "OPTIONS" in parts[:-1]:
-        node[parts[-1]] = decode(setting.value) if isinstance(setting.value, Text) else setting.value
+        node[parts[-1]] = decode(setting.value) if isinstance(setting.value, Text) else fresh(setting.value)
         return
     try:
         node[parts[-1]] = convert(setting.key, setting.value, node[parts[-1]])

@@ -10,9 +10,8 @@ from typing import Any
 Tree = dict[str, Any]
 
 
-def defaults() -> Tree:
-    """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
-    network: Tree = {
+def _network() -> Tree:
+    return {
         "WEIGHTS": "",  # "" = fresh, "pretrained" = the name's published weights, else a file
         "WEIGHTS_EMA": False,  # of a file that holds weights and their moving average, take the average
         "NORM": "auto",  # auto | dataset | none | imagenet | inception | [[mean x 3], [std x 3]]
@@ -22,6 +21,10 @@ def defaults() -> Tree:
         "FREEZE": "",  # "" | backbone (train the classifier alone)
         "OPTIONS": {},  # handed to the builder
     }
+
+
+def defaults() -> Tree:
+    """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
     return {
         "EXPERIMENT": {"PROJECT": "distill", "NAME": "", "TAG": "default", "SEED": 1},
         "DATASET": {
@@ -63,8 +66,8 @@ def defaults() -> Tree:
             "PART_WEIGHTS": (),
             "PART_CE_WEIGHTS": (),
         },
-        "TEACHER": {**network, "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
-        "STUDENT": dict(network),
+        "TEACHER": {**_network(), "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
+        "STUDENT": _network(),
         "SOLVER": {
             "TRAINER": "base",
             "TYPE": "SGD",

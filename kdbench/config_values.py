@@ -45,13 +45,20 @@ def decode(text: str) -> Any:
         return str(text)
 
 
+def fresh(value: Any) -> Any:
+    """A copy of a tree that has no dictionary and no list in common with it."""
+    if isinstance(value, Mapping):
+        return {key: fresh(part) for key, part in value.items()}
+    return type(value)(map(fresh, value)) if type(value) in (list, tuple) else value
+
+
 def convert(key: str, value: Any, default: Any) -> Any:
     """``value`` as the type of ``default``; ValueError with an explanation where that cannot be."""
     if isinstance(value, Text):
         value = str(value) if isinstance(default, str) and key not in WORD_OR_LIST else decode(value)
     if isinstance(default, dict):
         if isinstance(value, Mapping):
-            return dict(value)
+            return fresh(value)
         raise ValueError(f"expects a mapping of keys, got {value!r}")
     if key in WORD_OR_LIST:
         if isinstance(value, (str, list, tuple)):

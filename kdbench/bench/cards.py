@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def _cacheable(cls: type[Distiller]) -> bool:
     return cls.teacher_needs <= {"logits", "penultimate"} and not cls.needs_networks and not cls.grad_teacher
 
 
-def _needs(needs: set[str]) -> str:
+def _needs(needs: Set[str]) -> str:
     return ", ".join(sorted(needs)) or "nothing"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -91,8 +93,8 @@ class Distiller(nn.Module):
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
     """
 
-    teacher_needs: set[str] = {"logits"}
-    student_needs: set[str] = {"logits"}
+    teacher_needs: AbstractSet[str] = frozenset({"logits"})
+    student_needs: AbstractSet[str] = frozenset({"logits"})
     defaults: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     reference: str = ""
@@ -104,6 +106,12 @@ class Distiller(nn.Module):
     min_batch: int = 1
     batch_coupled: bool = False
     name: str = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give the class declarations of its own: what is inherited, or taken from another method, is copied."""
+        super().__init_subclass__(**options)
+        cls.teacher_needs, cls.student_needs = frozenset(cls.teacher_needs), frozenset(cls.student_needs)
+        cls.defaults, cls.presets = copy.deepcopy(cls.defaults), copy.deepcopy(cls.presets)
 
     def __init__(
         self, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo, *, seed: int = 0
