@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ def convert(key: str, value: Any, default: Any) -> Any:
         raise ValueError(f"expects True or False, got {value!r}")
     if isinstance(default, float):
         number = _number(value)
-        if number is not None:
+        if number is not None and math.isfinite(number):
             return float(number)
         raise ValueError(f"expects a number, got {value!r}")
     if isinstance(default, int):
