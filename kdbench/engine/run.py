@@ -24,6 +24,7 @@ from kdbench.engine.inputs import Inputs, environments_of
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.engine.run_result import RunResult, summarise_run
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
+from kdbench.engine.single import check_single
 from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
@@ -72,6 +73,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
         teacher = TeacherSource(cfg, data, loader, runtime, hashes["teacher_sha256"])
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
     distiller.check_batch(loader.smallest)
+    check_single(student, distiller, teacher, loader)
     teacher_top1 = _gate(cfg, data, teacher)
     if runtime.is_main:
         folder.create(cfg)

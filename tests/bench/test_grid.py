@@ -58,7 +58,7 @@ def test_failing_cell_and_failing_teacher_leave_the_rest_alone(tmp_path):
     file = write(tmp_path, METHODS=methods, TEACHERS=teachers, SEEDS=[1])
     report = run_grid(file, prefix=str(tmp_path / "runs"), jobs=1, threads=1, announce=lines.append)
     reasons = "\n".join(report.failed.values())
-    assert "must lie in 2..9" in reasons
+    assert "expects 2 to 9" in reasons
     assert "its teacher B failed" in reasons
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2  # teacher A and the student alone
 
