@@ -91,7 +91,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_before_anything_is_kept(tmp_pa
 
 def test_a_rate_that_is_far_too_high_exports_nothing(tmp_path):
     with pytest.raises(NonFiniteLossError, match=r"lower SOLVER\.LR"):
-        kdbench.train(digits(tmp_path, **{"SOLVER.LR": 999.0, "SOLVER.EPOCHS": 30, "SOLVER.MOMENTUM": 1.0}))
+        kdbench.train(digits(tmp_path, **{"SOLVER.LR": 999.0, "SOLVER.EPOCHS": 30, "SOLVER.MOMENTUM": 0.999}))
     assert exported(tmp_path) == []
 
 

@@ -18,7 +18,7 @@ from kdbench.bench.plan import load_grid
 from kdbench.config import load_config
 from kdbench.data.build import build_data
 from kdbench.distillers.registry import distillers
-from kdbench.engine.identity import identity, run_name
+from kdbench.engine.identity import decisive, run_name
 from kdbench.engine.run import locate
 
 STORED = Path(__file__).with_name("stored_ids.json")
@@ -110,11 +110,11 @@ def name_of(name: str, folder: Path) -> str:
 
 
 def digest_of(grid: Path) -> str:
-    """One hash over the names of all runs of a grid, weights and data left out."""
+    """One hash over what names all runs of a grid: their configurations without paths, weights and data."""
     loaded = load_grid(grid, weights=False, networks=False)
     cfgs = [teacher.cfg for teacher in loaded.teachers.values() if teacher.cfg is not None]
     cfgs += [cell.with_teacher(loaded.teachers.get(cell.teacher), "") for cell in loaded.cells]
-    names = [run_name(cfg, identity(cfg, teacher_sha256="", student_sha256="", data="")) for cfg in cfgs]
+    names = [run_name(cfg, json.dumps(decisive(cfg), sort_keys=True)) for cfg in cfgs]
     return f"{len(names)} runs {hashlib.sha256(' '.join(names).encode()).hexdigest()[:16]}"
 
 
