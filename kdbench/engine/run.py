@@ -14,6 +14,7 @@ from kdbench.data.build import build_data
 from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
+from kdbench.engine.announce import opening
 from kdbench.engine.build import build_distiller, build_network, check_gate, evaluation_options, make_loader
 from kdbench.engine.canonical import canonical
 from kdbench.engine.code import Code, code_of
@@ -78,6 +79,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     if runtime.is_main:
         folder.create(cfg)
         inputs.record(folder)
+        log.info("%s", opening(cfg, data, student, teacher, folder, runtime))
     runtime.barrier()
     started = time.perf_counter()
     trainer = Trainer(cfg, data, student, distiller, teacher, folder, runtime, progress)
