@@ -20,6 +20,7 @@ from kdbench.engine.evaluation import Score, score
 from kdbench.engine.identity import canonical, identity, run_name, weights_identity
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
+from kdbench.engine.stored_options import with_stored_options
 from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
@@ -90,6 +91,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     tune_malloc()
     runtime = start_runtime(cfg)
     data = build_data(cfg)
+    cfg = with_stored_options(cfg, data, _roles(cfg))
     folder, hashes = locate(cfg, data)
     done = runtime.from_main(_finished(folder) if runtime.is_main else None)
     if done is not None:
@@ -99,7 +101,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = make_loader(cfg, data, runtime)
     teacher = None
-    if uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER:
+    if "TEACHER" in _roles(cfg):
         teacher = TeacherSource(cfg, data, loader, runtime, hashes["teacher_sha256"])
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
     distiller.check_batch(loader.smallest)
@@ -136,6 +138,7 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
     tune_malloc()
     runtime = start_runtime(cfg)
     data = build_data(cfg)
+    cfg = with_stored_options(cfg, data, ["STUDENT"])
     student = build_network(cfg, "STUDENT", data).to(runtime.device)
     return score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
 
@@ -143,7 +146,8 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
 def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
     """The run's folder and the hashes that stand for its inputs."""
     cfg = canonical(cfg)
-    taught = uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER
+    cfg = with_stored_options(cfg, data, _roles(cfg))
+    taught = "TEACHER" in _roles(cfg)
     hashes = {
         "teacher_sha256": teacher_identity(cfg, data) if taught else "",
         "student_sha256": weights_identity(cfg, "STUDENT", data),
@@ -151,6 +155,12 @@ def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
     }
     prefix = Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME
     return RunFolder(prefix / run_name(cfg, identity(cfg, **hashes))), hashes
+
+
+def _roles(cfg: CfgNode) -> list[str]:
+    """The networks that a run uses."""
+    taught = uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER
+    return ["TEACHER", "STUDENT"] if taught else ["STUDENT"]
 
 
 def _finished(folder: RunFolder) -> RunResult | None:
