@@ -15,8 +15,9 @@ from kdbench.data.build import build_data
 from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
-from kdbench.engine.build import build_distiller, build_network, check_gate, evaluation_options, make_loader
+from kdbench.engine.build import build_distiller, build_network, evaluation_options, make_loader
 from kdbench.engine.evaluation import Score, score
+from kdbench.engine.gate import check_gate
 from kdbench.engine.identity import canonical, identity, run_name, weights_identity
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
@@ -178,11 +179,11 @@ def _finished(folder: RunFolder) -> RunResult | None:
 def _gate(cfg: CfgNode, data: DataSource, teacher: TeacherSource | None) -> float | None:
     if teacher is None:
         return None
-    top1 = teacher.top1()
-    log.info("teacher %s: top-1 %.2f", cfg.DISTILLER.TEACHER, top1)
-    check_gate(cfg, data, top1)
-    teacher.remember(top1)
-    return top1
+    judgement = teacher.judge()
+    log.info("teacher %s: top-1 %.2f (%s)", cfg.DISTILLER.TEACHER, judgement.top1, judgement.how)
+    check_gate(cfg, data, judgement, teacher.try_settings)
+    teacher.remember(judgement)
+    return judgement.top1
 
 
 def _result(
