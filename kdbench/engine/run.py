@@ -18,7 +18,7 @@ from kdbench.distillers.create import uses_teacher
 from kdbench.engine.build import build_distiller, build_network, evaluation_options, make_loader
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.gate import check_gate
-from kdbench.engine.identity import canonical, identity, run_name, weights_identity
+from kdbench.engine.identity import canonical, identity, network_revision, run_name, weights_identity
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
 from kdbench.engine.stored_options import with_stored_options
@@ -155,7 +155,14 @@ def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
         "data": data.fingerprint(),
     }
     prefix = Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME
-    return RunFolder(prefix / run_name(cfg, identity(cfg, **hashes))), hashes
+    # a network that took another one's name has runs of its own
+    revisions = {role: network_revision(cfg, role, data) for role in _roles(cfg)}
+    marked = {
+        f"{role.lower()}_sha256": f"{mark} {hashes[f'{role.lower()}_sha256']}"
+        for role, mark in revisions.items()
+        if mark
+    }
+    return RunFolder(prefix / run_name(cfg, identity(cfg, **{**hashes, **marked}))), hashes
 
 
 def _roles(cfg: CfgNode) -> list[str]:
