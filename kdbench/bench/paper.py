@@ -25,6 +25,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "DeiT-T": ("deit_tiny",),
     "ResNet34": ("torchvision:resnet34",),
     "ResNet50": ("torchvision:resnet50",),
+    "MobileNetV1": ("mobilenetv1", "timm:mobilenetv1_100"),
     "ShuffleNetV2": ("shufflenetv2", "shufflev2", "torchvision:shufflenet_v2_x1_0"),
     "VGG8": ("vgg8",),
     "ResNet20": ("resnet20",),
@@ -109,7 +110,7 @@ def paper_method(name: str) -> str:
 def _paper_names() -> dict[str, str]:
     names: dict[str, str] = {}
     for registered, network in PAPER.items():
-        name = registered.removeprefix("paper:")
+        name = registered.removeprefix("paper:").removeprefix("mdistiller:")
         architecture = f"timm:{network.tag.partition('.')[0]}"
         names |= {alias.casefold(): name for alias in (name, registered, architecture, *network.aliases)}
     names |= {alias: name for name, aliases in _ALIASES.items() for alias in aliases}

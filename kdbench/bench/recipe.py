@@ -134,7 +134,8 @@ def _behind(name: str, side: int, *, tagged: bool) -> str:
         return f"{project} {rest}"
     found = catalogued(name, side)
     if found is not None:
-        return found[1] or found[0]
+        # a network of another start is another one, where it is not loaded
+        return found[0] if not tagged and found[0].startswith("mdistiller:") else found[1] or found[0]
     from kdbench.models.zoo import find_entry
 
     try:

@@ -13,9 +13,8 @@ from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.distillers.base import DataInfo, Distiller
 from kdbench.distillers.create import create_distiller, judge_methods
-from kdbench.engine.canonical import default_floor
 from kdbench.engine.runtime import Runtime
-from kdbench.errors import ConfigError, IncompatibleError, ModelError, TeacherGateError
+from kdbench.errors import ConfigError, IncompatibleError, ModelError
 from kdbench.models.features import FeatureModel
 from kdbench.models.spec import ModelSpec
 from kdbench.models.zoo import create_model
@@ -101,20 +100,6 @@ def build_distiller(
         spec = teacher.spec if isinstance(teacher, FeatureModel) else teacher
         works = [name for name, reason in judge_methods(student.spec, spec, info).items() if not reason]
         raise IncompatibleError(f"{error}; methods that work for it: {', '.join(works)}") from None
-
-
-def check_gate(cfg: CfgNode, data: DataSource, top1: float) -> None:
-    """Refuse a teacher whose top-1 (percent) is below the floor.
-
-    Raises:
-        TeacherGateError: it is.
-    """
-    floor = cfg.TEACHER.FLOOR if cfg.TEACHER.FLOOR >= 0 else default_floor(data.num_classes)
-    if data.gate and top1 < 100 * floor:
-        raise TeacherGateError(
-            f"teacher {cfg.DISTILLER.TEACHER!r} reaches {top1:.2f}% top-1 on {data.name}, below the floor of "
-            f"{100 * floor:.2f}%: wrong weights, or wrong TEACHER.NORM? (TEACHER.FLOOR sets another floor)"
-        )
 
 
 class TrainStep(nn.Module):

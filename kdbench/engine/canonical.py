@@ -13,7 +13,8 @@ from kdbench.data.build import builder_of
 from kdbench.data.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.errors import KdbenchError
-from kdbench.models.zoo import NORMS, canonical_name, default_input_size, find_entry
+from kdbench.models.export import read_metadata
+from kdbench.models.zoo import NORMS, canonical_name, default_side, find_entry
 
 Tree = dict[str, Any]
 
@@ -98,13 +99,17 @@ def _own_size(tree: Tree, role: str, side: int) -> int:
     """The input size that 0 stands for; 0 where it cannot be told, or where an explicit one would choose another network."""
     name = tree["DISTILLER"][role]
     try:
-        return default_input_size(name, side, tree[role]["INPUT_SIZE"]) if name else 0
+        given = tree[role]["INPUT_SIZE"]
+        if not name or (given and find_entry(name, given).name != find_entry(name, side).name):
+            return 0
+        return default_side(name, side)
     except KdbenchError:
         return 0
 
 
 def _norm(norm: Any, weights: str, data: DataSource) -> Any:
-    """One word for statistics: a list is the word that stands for it, and the data set's are ``auto`` for a fresh network."""
+    """One word for statistics: a list is the word that stands for it, and ``auto`` is what that takes: of an exported student its
+    own, of a fresh network the data set's."""
     if norm == "auto":
         return norm
     named = {
@@ -115,5 +120,7 @@ def _norm(norm: Any, weights: str, data: DataSource) -> Any:
     else:
         values = [[float(v) for v in part] for part in norm]
     if values == named["dataset"] and not weights:
+        return "auto"
+    if weights and values == [list(part) for part in read_metadata(weights).get("statistics", [])]:
         return "auto"
     return next((word for word, statistics in named.items() if statistics == values), norm)

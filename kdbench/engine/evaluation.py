@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from kdbench.data.loader import evaluation_batches
 from kdbench.data.source import Split
@@ -35,6 +37,7 @@ def score(
     crop_pct: float = 0.0,
     interpolation: str = "bilinear",
     workers: int = 0,
+    observe: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Score:
     """Evaluate on every image once; counts are summed over the processes, without padding.
 
@@ -47,6 +50,7 @@ def score(
         crop_pct, interpolation: of the resize and the centre crop, see
             :func:`kdbench.data.loader.evaluation_batches`.
         workers: threads that read image files in advance.
+        observe: is handed the logits (B, K) and labels (B,) of every batch of this process.
     """
     training = model.training
     model.eval()
@@ -57,6 +61,8 @@ def score(
         split, batch_size, size, runtime.device, runtime.rank, runtime.world, **how
     ):
         logits = model(images).logits.float()
+        if observe is not None:
+            observe(logits, labels)
         hits = logits.topk(top, dim=1).indices == labels[:, None]
         loss = F.cross_entropy(logits, labels, reduction="sum")
         sums += (

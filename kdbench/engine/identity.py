@@ -17,6 +17,7 @@ from kdbench.engine.build import image_size
 from kdbench.engine.canonical import respell
 from kdbench.models.checkpoints import file_sha256
 from kdbench.models.published import published_release
+from kdbench.models.zoo import find_entry
 
 
 def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
@@ -31,6 +32,12 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     if weights == "pretrained":
         return published_release(cfg.DISTILLER[role], cfg[role].INPUT_SIZE or image_size(cfg, data))
     return file_sha256(weights) if weights else ""
+
+
+def network_revision(cfg: CfgNode, role: str, data: DataSource) -> str:
+    """What tells the network of ``cfg.DISTILLER.<role>`` from another one that had its name before; nearly always empty."""
+    name = cfg.DISTILLER[role]
+    return find_entry(name, cfg[role].INPUT_SIZE or image_size(cfg, data)).revision if name else ""
 
 
 def decisive(cfg: CfgNode) -> dict[str, Any]:

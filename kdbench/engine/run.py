@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
@@ -15,17 +15,19 @@ from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
 from kdbench.engine.announce import opening
-from kdbench.engine.build import build_distiller, build_network, check_gate, evaluation_options, make_loader
+from kdbench.engine.build import build_distiller, build_network, evaluation_options, make_loader
 from kdbench.engine.canonical import canonical
 from kdbench.engine.code import Code, code_of
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.finite import check_score
-from kdbench.engine.identity import identity, run_name, weights_identity
+from kdbench.engine.gate import check_gate
+from kdbench.engine.identity import identity, network_revision, run_name, weights_identity
 from kdbench.engine.inputs import Inputs, environments_of
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.engine.run_result import RunResult, summarise_run
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
 from kdbench.engine.single import check_single
+from kdbench.engine.stored_options import with_stored_options
 from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
@@ -56,9 +58,9 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     tune_malloc()
     runtime = start_runtime(cfg)
     data = build_data(cfg)
+    cfg = with_stored_options(cfg, data, _roles(cfg))
     code = code_of(cfg)
-    folder, hashes = locate(cfg, data, code, runtime.world)
-    plain = identity(cfg, data, hashes, world=runtime.world)
+    folder, hashes, plain = locate(cfg, data, code, runtime.world)
     inputs = Inputs(data, code, plain, surroundings(cfg, code, runtime))
     done = runtime.from_main(_finished(folder, inputs) if runtime.is_main else None)
     if isinstance(done, KdbenchError):
@@ -70,7 +72,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = make_loader(cfg, data, runtime)
     teacher = None
-    if uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER:
+    if "TEACHER" in _roles(cfg):
         teacher = TeacherSource(cfg, data, loader, runtime, hashes["teacher_sha256"])
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
     distiller.check_batch(loader.smallest)
@@ -113,16 +115,23 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
     tune_malloc()
     runtime = start_runtime(cfg)
     data = build_data(cfg)
+    cfg = with_stored_options(cfg, data, ["STUDENT"])
     student = build_network(cfg, "STUDENT", data).to(runtime.device)
     found = score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
     check_score(found, f"the outputs of {cfg.DISTILLER.STUDENT!r} with weights {cfg.STUDENT.WEIGHTS!r}")
     return found
 
 
-def locate(
-    cfg: CfgNode, data: DataSource, code: Code | None = None, processes: int = 1
-) -> tuple[RunFolder, dict[str, str]]:
-    """The run's folder and the hashes that stand for the weights that it starts from.
+class Located(NamedTuple):
+    """A run's folder, the hashes that stand for the weights that it starts from, and its identity without the user's code."""
+
+    folder: RunFolder
+    hashes: dict[str, str]
+    plain: str
+
+
+def locate(cfg: CfgNode, data: DataSource, code: Code | None = None, processes: int = 1) -> Located:
+    """Where a run lies, and what it is.
 
     Args:
         cfg: configuration.
@@ -131,14 +140,26 @@ def locate(
         processes: of the run.
     """
     cfg = canonical(cfg)
+    cfg = with_stored_options(cfg, data, _roles(cfg))
     code = code or code_of(cfg)
-    taught = uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER
+    taught = "TEACHER" in _roles(cfg)
     hashes = {
         "teacher_sha256": teacher_identity(cfg, data) if taught else "",
         "student_sha256": weights_identity(cfg, "STUDENT", data),
     }
-    digest = identity(cfg, data, hashes, code=code.brought, world=processes)
-    return RunFolder(Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME / run_name(cfg, digest)), hashes
+    # a network that took another one's name has runs of its own
+    revisions = {role: network_revision(cfg, role, data) for role in _roles(cfg)}
+    keys = {f"{role.lower()}_sha256": mark for role, mark in revisions.items() if mark}
+    marked = {**hashes, **{key: f"{mark} {hashes[key]}" for key, mark in keys.items()}}
+    plain = identity(cfg, data, marked, world=processes)
+    digest = identity(cfg, data, marked, code=code.brought, world=processes)
+    return Located(RunFolder(Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME / run_name(cfg, digest)), hashes, plain)
+
+
+def _roles(cfg: CfgNode) -> list[str]:
+    """The networks that a run uses."""
+    taught = uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER
+    return ["TEACHER", "STUDENT"] if taught else ["STUDENT"]
 
 
 def surroundings(cfg: CfgNode, code: Code, runtime: Runtime) -> dict[str, Any]:
@@ -148,7 +169,7 @@ def surroundings(cfg: CfgNode, code: Code, runtime: Runtime) -> dict[str, Any]:
 
 def read_finished(cfg: CfgNode, processes: int = 1) -> RunResult | None:
     """The result of the run of a configuration if it is done, else None; trains nothing."""
-    folder, _ = locate(cfg, build_data(cfg), processes=processes)
+    folder = locate(cfg, build_data(cfg), processes=processes).folder
     return RunResult.read(folder) if folder.done else None
 
 
@@ -178,11 +199,11 @@ def _finished(folder: RunFolder, inputs: Inputs) -> RunResult | KdbenchError | N
 def _gate(cfg: CfgNode, data: DataSource, teacher: TeacherSource | None) -> float | None:
     if teacher is None:
         return None
-    top1 = teacher.top1()
-    log.info("teacher %s: top-1 %.2f", cfg.DISTILLER.TEACHER, top1)
-    check_gate(cfg, data, top1)
-    teacher.remember(top1)
-    return top1
+    judgement = teacher.judge()
+    log.info("teacher %s: top-1 %.2f (%s)", cfg.DISTILLER.TEACHER, judgement.top1, judgement.how)
+    check_gate(cfg, data, judgement, teacher.try_settings)
+    teacher.remember(judgement)
+    return judgement.top1
 
 
 def _finish(folder: RunFolder, student: FeatureModel, result: dict[str, Any], cfg: CfgNode) -> None:

@@ -17,12 +17,13 @@ from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache import CacheLayout, TeacherCache, cache_key, cache_root
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.engine.build import build_teacher, evaluation_options, image_size
-from kdbench.engine.evaluation import score
+from kdbench.engine.build import build_teacher, image_size
+from kdbench.engine.gate import Judgement, judge
+from kdbench.engine.gate_trials import try_settings
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher_records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.teacher_views import EpochViews
-from kdbench.errors import DataError
+from kdbench.errors import DataError, ModelError
 from kdbench.models.checkpoints import state_sha256
 from kdbench.models.features import FeatureModel
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
@@ -109,12 +110,17 @@ class TeacherSource:
             return spec_from_dict(self.meta["spec"])
         return self.network.spec
 
-    def top1(self) -> float:
-        """The teacher's accuracy on the test split (percent), measured once per teacher and data set."""
-        if self._gate_record is not None:
-            return float(self._gate_record["top1"])
-        options = evaluation_options(self.cfg, self.data)
-        return score(self.network, self.data.test, runtime=self.runtime, **options).top1
+    def judge(self) -> Judgement:
+        """What the teacher's outputs on the test split are worth, measured once per teacher and data set."""
+        known = Judgement.from_dict(self._gate_record)
+        return judge(self.network, self.cfg, self.data, self.runtime) if known is None else known
+
+    def try_settings(self) -> str:
+        """With which other statistics and sizes the teacher would pass, in words."""
+        try:
+            return try_settings(self.network, self.cfg, self.data, self.runtime)
+        except ModelError as error:
+            return f"other settings could not be tried ({error})"
 
     def weights_sha256(self) -> str:
         """Hash of the teacher's weights, for the record: of their file; of published ones, of the values that were loaded by this
@@ -129,13 +135,13 @@ class TeacherSource:
     def _gate_record(self) -> dict[str, Any] | None:
         return self.runtime.from_main(read_accuracy(self.root, self.gate_key) if self.runtime.is_main else None)
 
-    def remember(self, top1: float) -> None:
-        """Record what later runs need not measure: the accuracy, and (with the cache on) the hash of the weights' file, so that a
+    def remember(self, judgement: Judgement) -> None:
+        """Record what later runs need not measure: the judgement, and (with the cache on) the hash of the weights' file, so that a
         run that is served by the cache does without the file."""
         if not self.runtime.is_main:
             return
         about = {"teacher": self.cfg.DISTILLER.TEACHER, "dataset": self.data.name}
-        write_accuracy(self.root, self.gate_key, {"top1": top1, "sha256": self.weights_sha256(), **about})
+        write_accuracy(self.root, self.gate_key, {**judgement.to_dict(), "sha256": self.weights_sha256(), **about})
         if self.cfg.CACHE.ENABLED:
             write_weights(self.root, self.cfg.TEACHER.WEIGHTS, self.sha256)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache import ACCURACY, WEIGHTS, cache_root
 from kdbench.engine.identity import weights_identity
 from kdbench.engine.run_folder import write_atomically
+from kdbench.models.checkpoints import read_recorded
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +28,24 @@ def teacher_identity(cfg: CfgNode, data: DataSource) -> str:
     Raises:
         ModelError: there is neither file nor record.
     """
+    gone = remembered(cfg)
+    if gone is None:
+        return weights_identity(cfg, "TEACHER", data)
+    log.info("%s is gone; using what the cache recorded of it", cfg.TEACHER.WEIGHTS)
+    return str(gone["sha256"])
+
+
+def remembered(cfg: CfgNode) -> dict[str, Any] | None:
+    """What a caching run recorded of the teacher's file of weights, where that is gone: ``sha256``, and ``stored``, what it said
+    of its training (see :class:`kdbench.models.recorded.Recorded`). None where the file is there, or no record of it."""
     weights = cfg.TEACHER.WEIGHTS
-    if cfg.CACHE.ENABLED and weights not in ("", "pretrained") and not Path(weights).exists():
-        try:
-            recorded = json.loads(_weights_file(cache_root(cfg), weights).read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return weights_identity(cfg, "TEACHER", data)
-        log.info("%s is gone; using what the cache recorded of it", weights)
-        return str(recorded)
-    return weights_identity(cfg, "TEACHER", data)
+    if not cfg.CACHE.ENABLED or weights in ("", "pretrained") or Path(weights).exists():
+        return None
+    try:
+        record = json.loads(_weights_file(cache_root(cfg), weights).read_text(encoding="utf-8"))
+        return {**record, "sha256": record["sha256"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_accuracy(root: Path, key: str) -> dict[str, Any] | None:
@@ -53,9 +64,10 @@ def write_accuracy(root: Path, key: str, record: dict[str, Any]) -> None:
 
 
 def write_weights(root: Path, weights: str, sha256: str) -> None:
-    """Remember the hash of a file of weights; a folder that cannot be written costs a warning."""
+    """Remember of a file of weights its hash and what it says of its training; a folder that cannot be written costs a warning."""
     if Path(weights).is_file():
-        _record(_weights_file(root, weights), {"path": os.path.abspath(weights), "sha256": sha256})
+        values = {"path": os.path.abspath(weights), "sha256": sha256, "stored": asdict(read_recorded(weights))}
+        _record(_weights_file(root, weights), values)
 
 
 def _weights_file(root: Path, weights: str) -> Path:

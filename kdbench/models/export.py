@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -52,6 +52,16 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
         raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
     except SafetensorError as error:
         raise ModelError(f"{path} cannot be written: {error}") from error
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What an exported student says of itself; empty for any other file."""
+    try:
+        with safe_open(path, "numpy") as file:
+            values = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (OSError, SafetensorError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

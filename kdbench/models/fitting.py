@@ -62,7 +62,20 @@ def load_into(
     if wrong and head == "strict":
         raise HeadMismatchError(_classifier_mismatch(needed, given, wrong[0], source))
     reset = classifier if wrong else []
-    own.update({key: value for key, value in state.items() if key in own and key not in reset})
+    taken = {key: value for key, value in state.items() if key in own and key not in reset}
+    for key, value in taken.items():
+        if value.numel() == own[key].numel() == 1:  # a count of batches may be stored as a list of one
+            taken[key] = value = value.reshape(own[key].shape)
+        if value.shape != own[key].shape:
+            raise ModelError(
+                f"{source}: {key} {list(value.shape)} is of another shape; expected {list(own[key].shape)}"
+            )
+        if own[key].is_floating_point() and not value.is_floating_point():
+            raise ModelError(
+                f"{source}: tensor {key!r} is of whole numbers ({str(value.dtype).removeprefix('torch.')}); expected "
+                "floating-point weights: dequantise it and save the state dict again"
+            )
+    own.update(taken)
     module.load_state_dict(own)
     return reset
 

@@ -8,23 +8,26 @@ from typing import Any
 
 from torch import nn
 
+from kdbench.models.mobilenetv1 import MobileNetV1
 from kdbench.models.paper_names import PAPER
 from kdbench.models.registry import ModelEntry, models
 from kdbench.models.timm_models import create_timm
 
 
 def register_paper_models() -> None:
-    """Add the names of :data:`PAPER`, Swin-Nano, Swin-Pico and ShuffleNetV2 to the registry of models."""
+    """Add the names of :data:`PAPER` and :data:`OWN` to the registry of models."""
     for name, paper in PAPER.items():
+        options = {"zero_init_last": False} if paper.plain_residuals else {}
+        about = "mdistiller's for ImageNet: residual blocks start plain" if paper.plain_residuals else ""
         entry = ModelEntry(
             name,
-            functools.partial(create_timm, paper.tag, img_size=paper.size if paper.fixed else 0),
+            functools.partial(create_timm, paper.tag, img_size=paper.size if paper.fixed else 0, **options),
             paper.family,
             paper.size,
             any_size=not paper.fixed,
             size_option="img_size" if paper.fixed else "",
             tag=f"timm {paper.tag}",
-            about="backbone without a head" if paper.headless else "",
+            about="backbone without a head" if paper.headless else about,
             headless=paper.headless,
         )
         for known in (name, *paper.aliases):
@@ -33,6 +36,9 @@ def register_paper_models() -> None:
         about = f"Swin, depths 2-2-2-2, width {width}, heads 2-4-8-16; no published weights"
         _add(name, functools.partial(_swin, width), "vit", "img_size", about=about)
     _add("ShuffleNetV2", _shufflenet, "cnn", tag="torchvision shufflenet_v2_x1_0")
+    about = "mdistiller's for ImageNet, with ReLU; no published weights"
+    entry = ModelEntry("MobileNetV1", MobileNetV1, "cnn", 224, about=about, revision="mdistiller@a08d46f")
+    models.add("MobileNetV1", entry)
 
 
 def _add(

@@ -29,6 +29,7 @@ class ModelEntry:
         about: one line.
         large: name of the network that papers call by the same name, taken instead for images of 64 pixels and more.
         headless: the published weights hold no classifier.
+        revision: tells runs of this network from those of another one that had the name before.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelEntry:
     about: str = ""
     large: str = ""
     headless: bool = False
+    revision: str = ""
 
 
 models: Registry[ModelEntry] = Registry(

@@ -35,7 +35,8 @@ NAMED: dict[str, dict[str, tuple[int, ...]]] = {
         "resnet*": (1, 2, 3, 4),
         "convnext*": (0, 1, 2, 3),
         "swin*": (0, 1, 2, 3),
-        "mobilenetv1*": (1, 2, 3, 4),
+        "mobilenetv1": (0, 1, 2, 3),
+        "mobilenetv1_*": (1, 2, 3, 4),
     },
 }
 

@@ -64,10 +64,10 @@ def create_model(
             means the paper's network where ``input_size``, or else ``data_size``, is at least 64.
         num_classes: K.
         weights: empty, ``"pretrained"``, or a file.
-        input_size: side of the image that the backbone is fed with; 0 = ``data_size`` where the network takes any size,
-            else its own.
+        input_size: side of the image that the backbone is fed with; 0 = what a file of timm's ``train.py`` says in ``weights``,
+            else ``data_size`` where the network takes any size, else its own.
         data_size: side of the data set's images.
-        norm: ``auto`` (our checkpoint's statistics, else the pretrained tag's, else the data set's), ``dataset``,
+        norm: ``auto`` (our or timm's ``train.py`` checkpoint's, else the pretrained tag's, else the data set's), ``dataset``,
             ``none``, ``imagenet``, ``inception``, or ``[mean, std]``.
         data_statistics: ``(mean, std)`` of the data set, for ``auto`` and ``dataset``.
         stages: ``auto``, ``ofakd`` or indices.
@@ -80,8 +80,14 @@ def create_model(
         UnknownNameError: no such model.
         ModelError: an option, a size or weights that the network does not take.
     """
+    if weights not in ("", "pretrained") and (norm == "auto" or not input_size):
+        from kdbench.models.checkpoints import read_recorded
+
+        stored = read_recorded(weights)
+        input_size = input_size or stored.input_size
+        norm = stored.statistics if norm == "auto" and stored.statistics is not None else norm
     entry = find_entry(name, input_size or data_size)
-    side = input_size or _default_side(entry, data_size)
+    side = input_size or _own_side(entry, data_size)
     if entry.size_option and side != entry.input_size:
         options.setdefault(entry.size_option, side)
     backbone = _build(entry, num_classes, options, seed)
@@ -100,17 +106,16 @@ def create_model(
     return model
 
 
-def default_input_size(name: str, data_size: int, given: int = 0) -> int:
-    """The side that a network is fed with where ``INPUT_SIZE`` is 0; 0 where ``given`` would choose another network of that name.
+def default_side(name: str, data_size: int) -> int:
+    """Side of the image that a network is fed with where no ``input_size`` is named.
 
     Raises:
         UnknownNameError: no such model.
     """
-    entry = find_entry(name, data_size)
-    return 0 if given and find_entry(name, given).name != entry.name else _default_side(entry, data_size)
+    return _own_side(find_entry(name, data_size), data_size)
 
 
-def _default_side(entry: ModelEntry, data_size: int) -> int:
+def _own_side(entry: ModelEntry, data_size: int) -> int:
     return data_size if entry.any_size and data_size else entry.input_size
 
 
@@ -197,7 +202,7 @@ def _load(
     from kdbench.models.fitting import HeadMismatchError
     from kdbench.models.timm_models import adapt_to_timm
 
-    state, metadata = read_weights(weights, use_ema=ema)
+    state, metadata = read_weights(weights, use_ema=ema, needed=backbone.state_dict())
     fit = functools.partial(
         load_into, backbone, source=str(weights), head=head, classifier_keys=classifier_keys(backbone)
     )

@@ -15,8 +15,8 @@ import kdbench
 from kdbench.data.build import build_data
 from kdbench.data.source import MemorySplit
 from kdbench.data.teacher_cache import cache_folders
+from kdbench.engine import gate as gate_module
 from kdbench.engine import run as run_module
-from kdbench.engine import teacher as teacher_module
 from kdbench.engine.build import make_loader
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
@@ -163,7 +163,7 @@ def test_the_data_are_read_once_for_their_fingerprint(tmp_path, digits_teacher, 
 
 def test_measuring_reads_images_in_advance(tmp_path, digits_teacher, monkeypatch):
     seen = []
-    for module in (run_module, teacher_module):
+    for module in (run_module, gate_module):
         score = module.score
         monkeypatch.setattr(module, "score", lambda *a, _score=score, **k: seen.append(k["workers"]) or _score(*a, **k))
     tuned = []

@@ -101,7 +101,7 @@ GRIDS = sorted(Path("configs/grids").glob("*.yaml"))
 
 def name_of(name: str, folder: Path) -> str:
     """The folder's name of a configuration's run."""
-    weights = folder / "weights.pth"
+    weights = folder / "weights.safetensors"
     weights.write_bytes(WEIGHTS)
     file, overrides = CONFIGURATIONS[name]
     given = {key: str(weights) if value == FILE else value for key, value in overrides.items()}

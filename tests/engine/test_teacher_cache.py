@@ -150,7 +150,7 @@ def test_method_that_needs_stages_runs_live(tmp_path, weights, caplog):
 
 def test_teachers_accuracy_is_measured_once(tmp_path, weights, monkeypatch):
     kdbench.train(configure(tmp_path, weights))
-    monkeypatch.setattr(teacher_module, "score", lambda *a, **k: pytest.fail("measured again"))
+    monkeypatch.setattr(teacher_module, "judge", lambda *a, **k: pytest.fail("measured again"))
     result = kdbench.train(configure(tmp_path, weights, "DKD"))
     assert result.teacher_top1 > 80
 

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdbench.errors import ModelError
 from kdbench.models.checkpoints import file_sha256, read_weights
 from kdbench.models.cifar import CIFAR_MODELS
+from kdbench.models.containers import EMA_KEYS, PREFIXES, STATE_KEYS, WRAPPERS
+from kdbench.models.export import save_student
 
 State = dict[str, Tensor]
 
@@ -55,6 +58,30 @@ LAYOUTS: dict[str, tuple[Callable[[State], Any], dict[str, Any]]] = {
     "distiller": (lambda s: prefixed(s, "module.student."), {}),
     "wrapper": (lambda s: {"state_dict": prefixed(s, "backbone.")}, {}),
     "compiled": (lambda s: prefixed(s, "_orig_mod."), {}),
+    "mdistiller, finished": (
+        lambda s: {
+            "model": s,
+            "epoch": 240,
+            "best_acc": np.float64(76.5),
+            "lr": [np.float64(0.1)],
+            "seed": np.int64(3),
+        },
+        {"epoch": 240, "best_acc": 76.5, "seed": 3},
+    ),
+    "arrays beside": (lambda s: {"state_dict": s, "confusion": np.arange(6.0).reshape(2, 3)}, {}),
+    "arrays as weights": (lambda s: {"model": {k: v.numpy() for k, v in s.items()}}, {}),
+    "several wrappers": (lambda s: {"net": prefixed(s, "module.model._orig_mod.timm_model.")}, {}),
+    "sharded": (
+        lambda s: {"model_state_dict": {k.replace("conv", "_fsdp_wrapped_module.conv"): v for k, v in s.items()}},
+        {},
+    ),
+    "compiled inside": (
+        lambda s: prefixed({k.replace("layer1.", "layer1._orig_mod."): v for k, v in s.items()}, "module."),
+        {},
+    ),
+    "nested containers": (lambda s: {"network": {"student": {"weights": s}, "optimizer": {"state": {}}}}, {}),
+    "average of timm": (lambda s: {"ema": {"module": prefixed(s, "module.")}, "epoch": 1}, {"epoch": 1}),
+    "options beside": (lambda s: {**s, "meta": {"epoch": 3}}, {}),
     "with facts": (lambda s: {**s, "epoch": 7}, {"epoch": 7}),
 }
 
@@ -86,6 +113,68 @@ def test_which_of_both_was_taken_is_logged(tmp_path: Path, state: State, caplog:
     with caplog.at_level("INFO", "kdbench"):
         read_weights(tmp_path / "both.pt")
     assert "state_dict and state_dict_ema; taking state_dict" in caplog.text
+
+
+@pytest.mark.parametrize("key", [*STATE_KEYS, *EMA_KEYS])
+def test_every_container(tmp_path: Path, state: State, key: str) -> None:
+    torch.save({key: state, "epoch": 1, "optimizer": {"state": {0: {"m": torch.ones(2)}}}}, tmp_path / "w.pth")
+    found, facts = read_weights(tmp_path / "w.pth")
+    assert_same(found, state)
+    assert facts == {"epoch": 1}
+
+
+@pytest.mark.parametrize("prefix", [*PREFIXES, *WRAPPERS])
+@pytest.mark.parametrize("outer", ["", "module.", "model.module."])
+def test_every_prefix_in_any_nesting(tmp_path: Path, state: State, prefix: str, outer: str) -> None:
+    torch.save(prefixed(state, outer + prefix), tmp_path / "w.pth")
+    assert_same(read_weights(tmp_path / "w.pth")[0], state)
+
+
+def test_a_networks_own_prefix_stays(tmp_path: Path) -> None:
+    """A network of one part called ``net``, wrapped once and plain, beside one that has the same part bare."""
+    own = {"net.0.weight": torch.ones(2, 2), "net.0.bias": torch.ones(2)}
+    inner = {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(2)}
+    for saved in (own, prefixed(own, "module.")):
+        torch.save(saved, tmp_path / "w.pth")
+        assert_same(read_weights(tmp_path / "w.pth", needed=own)[0], own)
+        assert_same(read_weights(tmp_path / "w.pth", needed=inner)[0], inner)
+    save_student(tmp_path / "w.safetensors", nn.ModuleDict({"net": nn.Linear(2, 2)}), {"name": "mine"})
+    assert sorted(read_weights(tmp_path / "w.safetensors")[0]) == ["net.bias", "net.weight"]
+
+
+def test_of_several_containers_the_fitting_one_is_taken_or_none(tmp_path: Path, state: State) -> None:
+    other = CIFAR_MODELS["resnet14"](num_classes=5).state_dict()
+    moved = {key: value + 1 for key, value in state.items()}
+    torch.save({"net": other, "model": state}, tmp_path / "two.pth")
+    torch.save({"net": state, "model": moved}, tmp_path / "alike.pth")
+    torch.save({"net": state, "model": prefixed(state, "module.")}, tmp_path / "same.pth")
+    assert_same(read_weights(tmp_path / "two.pth", needed=state)[0], state)
+    assert_same(read_weights(tmp_path / "two.pth", needed=other)[0], other)
+    assert_same(read_weights(tmp_path / "same.pth")[0], state)
+    with pytest.raises(ModelError, match=r"different weights under model and net, which all fit this network; re-save"):
+        read_weights(tmp_path / "alike.pth", needed=state)
+    with pytest.raises(ModelError, match=r"different weights under model and net, and nothing says which is meant"):
+        read_weights(tmp_path / "alike.pth")
+    wide = CIFAR_MODELS["resnet8x4"](num_classes=5).state_dict()
+    with pytest.raises(ModelError, match=r"of which none fits this network.*torch.load\(file\)\['model'\]"):
+        read_weights(tmp_path / "two.pth", needed=wide)
+
+
+def test_numpys_values_are_read_as_numbers(tmp_path: Path, state: State) -> None:
+    allowed = torch.serialization.get_safe_globals()
+    facts = {
+        "a": np.float32(0.25),
+        "b": np.bool_(True),
+        "c": np.str_("x-1"),
+        "d": np.array([3], ">i4")[0],
+        "e": np.datetime64("2020-01-01"),
+    }
+    torch.save({"model": state, **facts, "objects": np.array([{}], object)}, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth")[1] == {"a": 0.25, "b": True, "c": "x-1", "d": 3}
+    order = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    torch.save({"w": order, "v": torch.ones(1)}, tmp_path / "f.pth")
+    assert read_weights(tmp_path / "f.pth")[0]["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert set(torch.serialization.get_safe_globals()) == set(allowed)
 
 
 def test_of_a_saved_distiller_the_student_is_taken(tmp_path: Path, state: State) -> None:

@@ -64,6 +64,21 @@ def test_counters_of_batches_are_loaded() -> None:
     assert int(network.bn1.num_batches_tracked) == 5
 
 
+def test_whole_numbers_are_no_weights() -> None:
+    state = copy_of(build("resnet8"))
+    state["conv1.weight"] = (state["conv1.weight"] * 100).to(torch.int8)
+    assert "tensor 'conv1.weight' is of whole numbers (int8); expected floating-point" in refusal(
+        build("resnet8"), state
+    )
+    state = copy_of(build("resnet8"))
+    state["bn1.num_batches_tracked"] = torch.zeros(3)
+    assert "bn1.num_batches_tracked [3] is of another shape; expected []" in refusal(build("resnet8"), state)
+    state["bn1.num_batches_tracked"] = torch.tensor([7])
+    network = build("resnet8")
+    load_into(network, state, source="w.pth", classifier_keys=FC)
+    assert int(network.bn1.num_batches_tracked) == 7
+
+
 def test_another_width_of_the_classifier() -> None:
     state = copy_of(build("resnet8", 100))
     message = refusal(build("resnet8", 10), state)

@@ -9,13 +9,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
-from kdbench.models.checkpoints import read_weights
+from kdbench.models.checkpoints import file_sha256, read_weights
 from kdbench.models.cifar import CIFAR_MODELS
 
 State = dict[str, Tensor]
@@ -84,9 +85,21 @@ def write_malformed(kind: str, path: Path, state: State) -> None:
     elif kind == "no tensors":
         torch.save({"epoch": 3, "optimizer": {"lr": 0.1}}, path)
     elif kind == "tensors under another name":
-        torch.save({"best_acc": torch.tensor(0.5), "weights": {"fc.weight": torch.ones(2)}}, path)
+        torch.save({"best_acc": torch.tensor(0.5), "blob": {"fc.weight": torch.ones(2)}}, path)
     elif kind == "a list":
         torch.save([torch.ones(2)], path)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless device":
+        path.symlink_to("/dev/zero")
+    elif kind in ODD:
+        torch.save({"model": {**state, "fc.weight": ODD[kind]()}}, path)
+    elif kind == "bomb among numpy's values":
+        torch.save({"model": state, "lr": np.float64(0.1), "extra": boom}, path)
+    elif kind == "another function of numpy":
+        torch.save({"model": state, "loads": np.loads if hasattr(np, "loads") else np.fromfile}, path)
+    elif kind == "two keys that become one":
+        torch.save({**state, "_orig_mod.fc.bias": state["fc.bias"]}, path)
     elif kind == "empty state dict":
         torch.save({}, path)
     else:
@@ -98,6 +111,12 @@ TEXTS = {
     "web page": "\n<!DOCTYPE html><html><title>Sign in</title></html>",
     "lfs pointer": "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n",
     "text": json.dumps({"error": "not found"}),
+}
+ODD: dict[str, Callable[[], Tensor]] = {
+    "complex": lambda: torch.ones(5, 64, dtype=torch.complex64),
+    "8-bit floating point": lambda: torch.ones(5, 64).to(torch.float8_e4m3fn),
+    "sparse": lambda: torch.ones(5, 64).to_sparse(),
+    "quantised": lambda: torch.quantize_per_tensor(torch.ones(5, 64), 0.1, 0, torch.qint8),
 }
 MALFORMED = {
     "missing": "does not exist",
@@ -121,8 +140,14 @@ MALFORMED = {
     "whole module": r"needs code to be executed \(torch.nn.modules.linear.Linear\).*re-save only its state dict",
     "torchscript": "TorchScript.*re-save only its state dict",
     "no tensors": "holds no tensors.*its keys: epoch, optimizer",
-    "tensors under another name": "holds no tensors.*its keys: best_acc, weights",
+    "tensors under another name": "holds no tensors.*its keys: best_acc, blob",
     "a list": "holds a list; expected a state dict",
+    "pipe": "is a pipe; expected a file of weights",
+    "endless device": "is a device; expected a file of weights",
+    **{kind: f"tensor 'fc.weight' is (of )?{kind} .*expected plain floating-point weights" for kind in ODD},
+    "bomb among numpy's values": r"needs code to be executed \(posix.mkdir\)",
+    "another function of numpy": r"needs code to be executed \(numpy",
+    "two keys that become one": "holds 'fc.bias' twice, wrapped and not",
     "empty state dict": "holds no tensors.*its keys: nothing",
 }
 
@@ -136,6 +161,13 @@ def test_malformed_files_are_refused_in_one_line(tmp_path: Path, state: State, k
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless device"])
+def test_what_has_no_end_is_not_hashed(tmp_path: Path, state: State, kind: str) -> None:
+    write_malformed(kind, tmp_path / "w.pth", state)
+    with pytest.raises(ModelError, match=MALFORMED[kind]):
+        file_sha256(tmp_path / "w.pth")
 
 
 def test_the_bomb_is_live(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""What the file of a network's weights says of its input, taken where the configuration leaves it open."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdbench.data.source import DataSource
+from kdbench.engine.build import image_size
+from kdbench.engine.teacher_records import remembered
+from kdbench.models.checkpoints import read_recorded
+from kdbench.models.recorded import Recorded
+from kdbench.models.zoo import NORMS, default_side
+
+log = logging.getLogger(__name__)
+_PUBLISHED = ("", "pretrained")
+
+
+def with_stored_options(cfg: CfgNode, data: DataSource, roles: Sequence[str] = ("TEACHER", "STUDENT")) -> CfgNode:
+    """The configuration with ``NORM`` and ``INPUT_SIZE`` of its networks as the files of their weights have them (``args`` of
+    timm's ``train.py``), where they are left at their defaults; so that a run's identity sees them as if they had been written.
+
+    Statistics that have a name are written by it. ``INPUT_SIZE`` stays 0 where that means the same size.
+
+    Args:
+        cfg: from :func:`kdbench.load_config`.
+        data: its data set.
+        roles: the networks that are used.
+
+    Raises:
+        ModelError: a file that cannot be read.
+        UnknownNameError: no such model.
+    """
+    changes = {(role, key): value for role in roles for key, value in _found(cfg, role, data).items()}
+    if not changes:
+        return cfg
+    made = cfg.clone()
+    made.defrost()
+    for (role, key), value in changes.items():
+        made[role][key] = value
+    made.freeze()
+    return made
+
+
+def _found(cfg: CfgNode, role: str, data: DataSource) -> dict[str, Any]:
+    node, name = cfg[role], cfg.DISTILLER[role]
+    if not name or node.WEIGHTS in _PUBLISHED or (node.NORM != "auto" and node.INPUT_SIZE):
+        return {}
+    gone = remembered(cfg) if role == "TEACHER" else None
+    stored = Recorded.from_dict(gone.get("stored")) if gone is not None else read_recorded(node.WEIGHTS)
+    found: dict[str, Any] = {}
+    if node.NORM == "auto" and stored.statistics is not None:
+        found["NORM"] = _named(stored)
+    if not node.INPUT_SIZE and stored.input_size not in (0, default_side(name, image_size(cfg, data))):
+        found["INPUT_SIZE"] = stored.input_size
+    if found:
+        taken = ", ".join(f"{role}.{key}: {json.dumps(value)}" for key, value in found.items())
+        log.info("%s says how it was trained; taking %s (name another to choose it)", node.WEIGHTS, taken)
+    return found
+
+
+def _named(stored: Recorded) -> Any:
+    assert stored.statistics is not None
+    mean, std = (tuple(values) for values in stored.statistics)
+    name = next((name for name, values in NORMS.items() if tuple(map(tuple, values)) == (mean, std)), None)
+    return name or (mean, std)
