@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from kdbench.bench.plan import load_grid
 from kdbench.config import load_config
@@ -23,7 +25,7 @@ from kdbench.engine.run import locate
 
 STORED = Path(__file__).with_name("stored_ids.json")
 #: what is in the file that stands for a teacher's or student's weights; a name depends on the bytes, not on their meaning
-WEIGHTS = b"weights"
+WEIGHTS = save({"weight": torch.zeros(1)})
 FILE = "{weights}"
 DIGITS = "configs/digits/student.yaml"
 FAKE: dict[str, Any] = {
