@@ -15,7 +15,7 @@ from kdbench.bench.executor import LocalPool, Outcome, Pool, default_jobs
 from kdbench.bench.plan import Grid, load_grid
 from kdbench.bench.state import GRID_FILE, clear_failures, read_states, write_state
 from kdbench.bench.tasks import BUSY, Task, finished_run, make_tasks, placed, run_task
-from kdbench.engine.run import RunResult
+from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import write_atomically
 
 log = logging.getLogger(__name__)

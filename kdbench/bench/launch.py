@@ -14,7 +14,8 @@ from yacs.config import CfgNode
 
 from kdbench.bench.claim import STATE_DIR, Claim
 from kdbench.config import to_dict
-from kdbench.engine.run import RunResult, read_finished
+from kdbench.engine.result import RunResult
+from kdbench.engine.run import read_finished
 from kdbench.errors import KdbenchError
 
 _POLL = 0.5  # seconds between looks at the processes and at the lock

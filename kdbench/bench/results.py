@@ -11,24 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.result_file import read_result
+from kdbench.engine.result import FIELDS, read_record
 from kdbench.errors import KdbenchError, did_you_mean
 
 log = logging.getLogger(__name__)
 #: columns of a run that are read from ``result.json``; the folder's path comes on top
-COLUMNS = (
-    *("run_id", "method", "teacher", "student", "dataset", "seed"),
-    *("top1_last", "top5_last", "top1_best", "top5_best", "best_epoch", "epochs", "top1_selected"),
-    *(
-        "teacher_top1",
-        "student_params",
-        "student_flops",
-        "extra_params",
-        "seconds",
-        "teacher_sha256",
-        "data_fingerprint",
-    ),
-)
+COLUMNS = tuple(name for name in FIELDS if name != "environment")
 #: columns from ``timing.jsonl`` (means over epochs but the first, which warms up) and the run's environment
 DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_bytes", "peak_rss_bytes")
 #: columns of an epoch, from ``metrics.jsonl`` and from ``timing.jsonl``
@@ -76,9 +64,11 @@ def load_results(folder: str | Path, *, detail: bool = False, environment: bool 
         if "result.json" not in names:
             unfinished += "config.yaml" in names
             continue
-        record = read_result(Path(place) / "result.json")
-        if record is None:
+        try:
+            record = read_record(Path(place) / "result.json")
+        except (OSError, ValueError) as error:
             skipped.append(os.path.join(place, "result.json"))
+            log.warning("skipping %s: %s", skipped[-1], error)
             continue
         row = {**{key: record.get(key) for key in COLUMNS}, "folder": place}
         if detail or environment:

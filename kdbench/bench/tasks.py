@@ -23,7 +23,8 @@ from kdbench.bench.state import read_states, write_state
 from kdbench.config import to_dict
 from kdbench.engine.code import code_of
 from kdbench.engine.identity import beyond, decisive
-from kdbench.engine.run import RunResult, train
+from kdbench.engine.result import RunResult
+from kdbench.engine.run import train
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.errors import KdbenchError
 
@@ -166,7 +167,7 @@ def finished_run(folder: str | Path, key: str, states: dict[str, dict[str, Any]]
     run = RunFolder(Path(folder) / str(record["run"]))
     try:
         return RunResult.read(run) if run.done else None
-    except (ValueError, TypeError, OSError):
+    except (ValueError, OSError):
         return None
 
 

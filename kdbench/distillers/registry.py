@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from kdbench.distillers.base import Distiller
 
 distillers: Registry[type[Distiller]] = Registry(
-    "method", "kdbench.distillers", METHODS, "`kdbench list methods` shows them all; --import MODULE registers your own."
+    "method",
+    "kdbench.distillers",
+    METHODS,
+    "`kdbench list methods` shows them all; --import MODULE registers your own.",
 )
 _READ = ("defaults", "presets", "domains")
 

@@ -219,7 +219,7 @@ def test_damaged_files_are_counted(folder, caplog):
     text = render(build_paper_table(1, folder))
     assert "3 unreadable or foreign result files were skipped" in text
     assert "1 runs have not finished" in text
-    assert "x/result.json is unreadable" in caplog.text
+    assert "x/result.json: not JSON" in caplog.text
     assert "grid.json is no grid's record" in caplog.text
 
 

@@ -95,8 +95,8 @@ def test_unreadable_and_foreign_results_are_skipped_by_name(folder, caplog):
         (folder / name).mkdir()
         (folder / name / "result.json").write_text(text)
     assert len(load_results(folder)) == 10
-    assert "x/result.json is unreadable" in caplog.text
-    assert "y/result.json is no result" in caplog.text
+    assert "x/result.json: not JSON" in caplog.text
+    assert "y/result.json: not a kdbench result" in caplog.text
 
 
 def test_refusals(folder, tmp_path):
