@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{name} expects a number from {least}, got {getattr(args, name)}")
     if args.status:
         return _status(args)
-    from kdbench.bench.names import find_grid
-    from kdbench.bench.smoke import smoke
+    from kdbench.bench.grids.find import find_grid
+    from kdbench.bench.running.smoke import smoke
 
     file = find_grid(args.grid)
     if args.smoke:
@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(file: str, args: argparse.Namespace) -> int:
-    from kdbench.bench.engines import make_pool
-    from kdbench.bench.grid import run_grid
-    from kdbench.bench.plan import load_grid
+    from kdbench.bench.grids.grid_file import load_grid
+    from kdbench.bench.running.cluster_pools import make_pool
+    from kdbench.bench.running.run_grid import run_grid
 
     grid = load_grid(file, args.opts)
     pool = make_pool(
@@ -112,8 +112,8 @@ def _status(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from kdbench.bench.names import folder_of
-    from kdbench.bench.status import grid_status, status_table
+    from kdbench.bench.grids.find import folder_of
+    from kdbench.bench.grids.status import grid_status, status_table
 
     folder = folder_of(args.grid, args.prefix)
     console = Console()

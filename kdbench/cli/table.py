@@ -46,11 +46,11 @@ def run(args: argparse.Namespace) -> int:
 def _paper(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from kdbench.bench.declared import declared_of
-    from kdbench.bench.names import find_grid
-    from kdbench.bench.paper_runs import PaperRuns
-    from kdbench.bench.paper_table import build_paper_table
-    from kdbench.bench.render import FORMATS, check_format, render, to_frame
+    from kdbench.bench.grids.find import find_grid
+    from kdbench.bench.paper.declared import declared_of
+    from kdbench.bench.paper.own_runs import PaperRuns
+    from kdbench.bench.paper.render import FORMATS, check_format, render, to_frame
+    from kdbench.bench.paper.table import build_paper_table
 
     check_format(args.format)
     numbers = range(1, 8) if args.paper == "all" else [_number(args.paper)]
@@ -73,7 +73,7 @@ def _paper(args: argparse.Namespace) -> int:
     if args.format == "csv":  # one frame, one header
         print(pd.concat([to_frame(table) for table in tables]).to_csv(index=False))
     if args.plots:
-        from kdbench.bench.plot_scatter import plot_reported
+        from kdbench.bench.pictures.published_and_own import plot_reported
 
         file = _folder(args.plots) / "reported_and_ours.png"
         print(f"written: {file}" if plot_reported(tables, file) else "no cell has a published figure and an own one")
@@ -81,8 +81,8 @@ def _paper(args: argparse.Namespace) -> int:
 
 
 def _comparison(args: argparse.Namespace) -> int:
-    from kdbench.bench.plot import plot_table
-    from kdbench.bench.table import build_table
+    from kdbench.bench.comparison.table import build_table
+    from kdbench.bench.pictures.canvas import plot_table
 
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
     if args.format not in ("md", "csv"):
@@ -96,7 +96,7 @@ def _comparison(args: argparse.Namespace) -> int:
         plot_table(table, out / "table.png")
         print(f"written: {out / 'table.md'}, table.csv, table.png")
     if args.plots:
-        from kdbench.bench.plots import plot_all
+        from kdbench.bench.pictures.every import plot_all
 
         for file in plot_all(args.folder, table, _folder(args.plots)):
             print(f"written: {file}")
@@ -104,11 +104,11 @@ def _comparison(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from kdbench.bench.labels import grids_below
-    from kdbench.bench.plot_ranks import plot_ranks
-    from kdbench.bench.state import GRID_FILE
-    from kdbench.bench.stats_report import ranks, report
-    from kdbench.bench.table import build_table
+    from kdbench.bench.comparison.report import ranks, report
+    from kdbench.bench.comparison.table import build_table
+    from kdbench.bench.grids.state import GRID_FILE
+    from kdbench.bench.pictures.ranks import plot_ranks
+    from kdbench.bench.results.labels import grids_below
 
     blocks = not (Path(args.folder) / GRID_FILE).is_file() and grids_below(args.folder) > 0
     table = build_table(args.folder, select=args.select, baseline=args.baseline, blocks=blocks)

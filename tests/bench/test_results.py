@@ -9,8 +9,8 @@ import pytest
 from synthetic_runs import write_run
 
 import kdbench
-from kdbench.bench.results import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, load_results
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.results.frames import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, load_results
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from synthetic_runs import write_run
 
-from kdbench.bench.plot import plot_table
-from kdbench.bench.results import COLUMNS, load_results
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.results.frames import COLUMNS, load_results
 from kdbench.errors import KdbenchError
 
 ACCURACY = {"KD": [90.0, 91.0, 92.0], "DKD": [91.0, 93.0, 92.0], "Vanilla": [88.0, 89.5, 91.0], "HCD": [95.0]}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import kdbench
-from kdbench.bench.grid import run_grid
-from kdbench.bench.tasks import run_task
+from kdbench.bench.grids.tasks import run_task
+from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.data.source import datasets
 from kdbench.distillers.base import Distiller
