@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+#: trainers of mdistiller that change what is computed; ``base`` and ``crd`` are what happens here anyway
+FOREIGN_TRAINERS = ("dot", "crd_dot")
 _MAGNITUDE = 10.0  # the strongest level of timm's RandAugment, where the string does not say another
 
 
@@ -21,6 +23,8 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not (_numbers(value, 2) and 0 < value[0] <= value[1] <= top):
             yield key, f"expects [low, high], {what}, got {_show(value)}"
     yield from _auto(augment["AUTO"])
+    if str(solver["TRAINER"]) in FOREIGN_TRAINERS:
+        yield "SOLVER.TRAINER", f"{solver['TRAINER']!r} is a trainer of mdistiller that kdbench does not have"
     stages = solver["LR_DECAY_STAGES"]
     if not (_numbers(stages) and all(a < b for a, b in zip((-1, *stages), stages))):
         yield "SOLVER.LR_DECAY_STAGES", f"expects epochs, each later than the one before, got {_show(stages)}"

@@ -154,6 +154,7 @@ DOMAINS: dict[str, Domain] = {
     "STUDENT.INPUT_SIZE": "[0, 4096]",
     "STUDENT.HEAD": ("strict", "reset"),
     "STUDENT.FREEZE": ("", "backbone"),
+    "SOLVER.TRAINER": ("base", "crd"),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.BATCH_SIZE": "[1, 1000000]",
     "SOLVER.EPOCHS": "[1, 1000000]",

@@ -24,6 +24,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.bench.idle_keys import IdleKeys
 from kdbench.bench.plan_checks import (
     as_list,
     as_mapping,
@@ -124,6 +125,7 @@ def load_grid(
         UnknownNameError: a method that does not exist.
     """
     path, last = Path(path), parse_overrides(overrides)
+    idle = IdleKeys()
     tree = read_yaml(path)
     check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
     check_texts(path, "", tree, "NAME", "CFG")
@@ -131,7 +133,7 @@ def load_grid(
     as_mapping(path, "", tree, "SET")
     check_seeds(path, as_list(path, tree, "SEEDS"))
     given = as_mapping(path, "", tree, "TEACHERS")
-    teachers = {str(name): _teacher(path, str(name), node, last, weights) for name, node in given.items()}
+    teachers = {str(name): _teacher(path, str(name), node, last, weights, idle) for name, node in given.items()}
     if networks:
         for name, teacher in teachers.items():
             check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
@@ -153,7 +155,7 @@ def load_grid(
         labels += [method["LABEL"] for method in methods]
         for method in methods:
             for seed in as_list(path, tree, "SEEDS")[: seeds or None]:
-                cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last))
+                cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle))
     seen: set[tuple[str, str, int]] = set()
     for cell in cells:
         key = (cell.pair, cell.method, cell.seed)
@@ -162,12 +164,15 @@ def load_grid(
                 f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give a LABEL"
             )
         seen.add(key)
+    idle.report()
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
     labels = list(dict.fromkeys(labels))
     return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels))
 
 
-def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool) -> Teacher:
+def _teacher(
+    path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool, idle: IdleKeys
+) -> Teacher:
     check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
     where = f"TEACHERS.{name}."
     check_texts(path, where, node, "CFG", "MODEL", "WEIGHTS")
@@ -180,7 +185,7 @@ def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]
                     "(the weights that training starts from are SET: {STUDENT.WEIGHTS: ...})"
                 )
         layers = [(str(node["CFG"]), read_yaml(path.parent / node["CFG"])), (str(path), node.get("SET", {}))]
-        cfg = _build(layers, last)
+        cfg = _build(layers, last, idle)
         if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
             raise ConfigError(
                 f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE"
@@ -212,6 +217,7 @@ def _cell(
     method: Mapping[str, Any],
     seed: int,
     last: list[Setting],
+    idle: IdleKeys,
 ) -> Cell:
     alone = method["TYPE"].upper() in NO_TEACHER
     label = pair.get("LABEL", f"{pair['TEACHER']} -> {pair['STUDENT']}")
@@ -228,9 +234,15 @@ def _cell(
     )  # TEACHER.NORM and the like of given weights
     layers = [(str(tree.get("CFG", path)), recipe)]
     layers += [(str(path), layer) for layer in (tree.get("SET", {}), settings, pair.get("SET", {}), own, method["SET"])]
-    cfg = _build(layers, last)
+    cfg = _build(layers, last, idle)
     return Cell(label, "" if alone else pair["TEACHER"], pair["STUDENT"], method["LABEL"], seed, cfg)
 
 
-def _build(layers: Sequence[tuple[str, Mapping[str, Any]]], last: list[Setting]) -> CfgNode:
-    return build_config([*(setting for source, layer in layers for setting in flatten(layer, source)), *last])
+def _build(layers: Sequence[tuple[str, Mapping[str, Any]]], last: list[Setting], idle: IdleKeys) -> CfgNode:
+    """The first layer is a recipe, which may hold what this run does not use."""
+    settings = [
+        Setting(s.key, s.value, source, own=number > 0)
+        for number, (source, layer) in enumerate(layers)
+        for s in flatten(layer, source)
+    ]
+    return build_config(idle.count([*settings, *last]), idle=idle.note)

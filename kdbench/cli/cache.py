@@ -55,7 +55,7 @@ def _root(args: argparse.Namespace, overrides: list[str]) -> Path:
     from kdbench.config import load_config
     from kdbench.data.teacher_cache import cache_root
 
-    cfg = load_config(args.cfg, overrides)
+    cfg = load_config(args.cfg, overrides, purpose="read")
     return Path(args.dir) if args.dir else cache_root(cfg)
 
 

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         args.weights = args.weights or str(folder / "student.safetensors")
     from kdbench.engine.run import evaluate
 
-    cfg = config_from(args)
+    cfg = config_from(args, "read")
     result = evaluate(cfg, args.weights)
     print(f"top-1 {result.top1:.2f}  top-5 {result.top5:.2f}  loss {result.loss:.4f}  ({result.images} images)")
     return 0

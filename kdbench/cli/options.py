@@ -23,8 +23,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides: KEY=VALUE or KEY VALUE")
 
 
-def config_from(args: argparse.Namespace) -> Any:
-    """The configuration that the arguments describe.
+def config_from(args: argparse.Namespace, purpose: str = "") -> Any:
+    """The configuration that the arguments describe; ``purpose`` as of :func:`kdbench.load_config`.
 
     Raises:
         ConfigError: it is wrong, or nothing was given.
@@ -38,4 +38,4 @@ def config_from(args: argparse.Namespace) -> Any:
             overrides += [key, value]
     if args.cfg is None and not overrides:
         raise ConfigError("nothing to do: give --cfg FILE, or overrides KEY=VALUE")
-    return load_config(args.cfg, overrides)
+    return load_config(args.cfg, overrides, purpose=purpose)

@@ -172,7 +172,7 @@ def test_all_of_its_keys_are_known(tmp_path: Path, caplog: pytest.LogCaptureFixt
     rkd = {**nodes["RKD"], "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0}}
     tree = {**DEFAULTS, **nodes, "RKD": rkd, "DKD": dkd, "REVIEWKD": review}
     tree = {**tree, "EXPERIMENT": {**DEFAULTS["EXPERIMENT"], "PROJECT": "mine"}}
-    tree["SOLVER"] = {**DEFAULTS["SOLVER"], "TRAINER": "dot", "DOT": {"DELTA": 0.05}}
+    tree["SOLVER"] = {**DEFAULTS["SOLVER"], "TRAINER": "crd", "DOT": {"DELTA": 0.05}}
     tree["LOG"] = {**DEFAULTS["LOG"], "SAVE_CHECKPOINT_FREQ": 20}
     with caplog.at_level(logging.INFO, logger="kdbench"):
         cfg = load_config(write(tmp_path, tree))
