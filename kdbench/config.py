@@ -16,7 +16,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.config_checks import broken_rules
-from kdbench.config_defaults import DOMAINS, FOREIGN_METHODS, IGNORED, Tree, defaults
+from kdbench.config_defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, Tree, defaults
 from kdbench.config_effects import NO_TEACHER, idle_keys
 from kdbench.config_files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
 from kdbench.config_names import suggestion
@@ -24,6 +24,7 @@ from kdbench.config_values import Text, as_tuple, convert, decode, fresh
 from kdbench.distillers.registry import declarations
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean
+from kdbench.paths import expanded
 
 log = logging.getLogger(__name__)
 __all__ = [
@@ -97,6 +98,7 @@ def build_config(
     known = {key: value for key, value in tree.items() if key not in nodes or key in used}
     for setting in settings:
         _apply(tree, setting, problems, known)
+    _expand_paths(tree, settings, problems)
     domains = {**DOMAINS}
     for name in methods:
         domains |= {f"{name.upper()}.{key}": domain for key, domain in distillers.get(name).domains.items()}
@@ -182,6 +184,19 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems, known: Tree) -> No
         node[parts[-1]] = convert(setting.key, setting.value, node[parts[-1]])
     except ValueError as error:
         problems.add(setting, str(error))
+
+
+def _expand_paths(tree: Tree, settings: Sequence[Setting], problems: _Problems) -> None:
+    source = {s.key: s for s in settings}
+    for key in PATHS:
+        node, last = tree[key.partition(".")[0]], key.partition(".")[2]
+        kind, colon, path = node[last].partition(":") if key == "DATASET.TYPE" else ("", "", node[last])
+        if key == "DATASET.TYPE" and kind.lower() != "folder":
+            continue
+        try:
+            node[last] = kind + colon + expanded(path)
+        except ConfigError as error:
+            problems.add(source[key], str(error))
 
 
 def _check_values(tree: Tree, domains: Mapping[str, Domain], settings: Sequence[Setting], problems: _Problems) -> None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdbench.paths import leads_out
+
 #: trainers of mdistiller that change what is computed; ``base`` and ``crd`` are what happens here anyway
 FOREIGN_TRAINERS = ("dot", "crd_dot")
 _MAGNITUDE = 10.0  # the strongest level of timm's RandAugment, where the string does not say another
@@ -31,6 +33,13 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     warmup = solver["WARMUP_EPOCHS"]
     if solver["SCHEDULE_PER"] == "epoch" and not float(warmup).is_integer():
         yield "SOLVER.WARMUP_EPOCHS", f"{warmup:g} is no whole number, which only SOLVER.SCHEDULE_PER: step can follow"
+    for key in ("NAME", "TAG"):
+        value = tree["EXPERIMENT"][key]
+        if leads_out(value) or any(ord(letter) < 32 for letter in value):
+            yield f"EXPERIMENT.{key}", f"{value!r} leads out of LOG.PREFIX; expects a name, or names joined by /"
+    kind, colon, place = tree["DATASET"]["TYPE"].partition(":")
+    if kind.lower() == "folder" and colon and not place.strip():
+        yield "DATASET.TYPE", f"{kind + colon!r} names no folder; write folder:<path>"
     for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS"):
         if not _numbers(tree["DISTILLER"][key]):
             yield f"DISTILLER.{key}", f"expects numbers, got {_show(tree['DISTILLER'][key])}"

@@ -118,6 +118,9 @@ def defaults() -> Tree:
     }
 
 
+#: Keys that hold a path; of ``DATASET.TYPE`` what follows ``folder:``.
+PATHS = ("TEACHER.WEIGHTS", "STUDENT.WEIGHTS", "DATASET.TYPE", "DATASET.ROOT", "CACHE.DIR", "LOG.PREFIX")
+
 #: Keys whose value may be a word or a list.
 WORD_OR_LIST = {f"{role}.{key}" for role in ("TEACHER", "STUDENT") for key in ("NORM", "STAGES")}
 

@@ -12,6 +12,7 @@ import yaml
 from kdbench.config_defaults import Tree
 from kdbench.config_values import StrictLoader, Text, fresh
 from kdbench.errors import ConfigError, did_you_mean
+from kdbench.paths import beside, user_path
 
 _MAX_DEPTH = 3  # a file, its base, and the base's base
 
@@ -44,6 +45,7 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
     Raises:
         ConfigError: missing file, no YAML, a cycle of bases, or more than two bases above each other.
     """
+    path = user_path(path)
     tree = _read_one(path)
     resolved = path.resolve()
     if resolved in _chain:
@@ -53,11 +55,12 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
     base = tree.pop("_BASE_", None)
     if base is None:
         return tree
-    return merge_trees(read_yaml(path.parent / str(base), (*_chain, resolved)), tree)
+    return merge_trees(read_yaml(beside(path, str(base)), (*_chain, resolved)), tree)
 
 
 def _read_one(path: Path) -> Tree:
     """The file alone."""
+    path = user_path(path)
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{path}: a configuration is a .yaml file")
     if not path.is_file():

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from kdbench.errors import ConfigError
+from kdbench.paths import expanded
 
 _SHORTHANDS = {
     "distiller": "DISTILLER.TYPE",
@@ -17,7 +18,7 @@ _SHORTHANDS = {
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that make a configuration."""
-    parser.add_argument("--cfg", default=None, metavar="FILE", help="configuration file (YAML)")
+    parser.add_argument("--cfg", default=None, type=expanded, metavar="FILE", help="configuration file (YAML)")
     for name, key in _SHORTHANDS.items():
         parser.add_argument(f"--{name}", default=None, help=f"the same as {key}=...")
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides: KEY=VALUE or KEY VALUE")

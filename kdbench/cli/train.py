@@ -11,7 +11,9 @@ from kdbench.cli.progress import training_progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint, as every run does anyway; says so where there is none"
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint, as every run does anyway; says so where there is none",
     )
     add_config_arguments(parser)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from kdbench.errors import ModelError
 from kdbench.models.fitting import identify, load_into
+from kdbench.paths import user_path
 
 log = logging.getLogger(__name__)
 __all__ = ["file_sha256", "identify", "load_into", "read_weights", "state_sha256"]
@@ -44,6 +45,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         ModelError: the file cannot be read.
     """
     digest = hashlib.sha256()
+    path = user_path(path)
     try:
         with open(path, "rb") as file:
             while chunk := file.read(1 << 20):
@@ -84,7 +86,7 @@ def read_weights(path: str | os.PathLike[str], *, use_ema: bool = False) -> tupl
         ModelError: a file that is missing, empty, cut short, no checkpoint, without tensors (or without an asked moving
             average), or that needs code to be executed.
     """
-    path = Path(path)
+    path = user_path(path)
     try:
         with open(path, "rb") as file:
             start = file.read(_HEAD_BYTES)
