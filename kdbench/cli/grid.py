@@ -9,12 +9,15 @@ from pathlib import Path
 
 from kdbench.cli.dry_run import dry_run
 from kdbench.errors import ConfigError
+from kdbench.paths import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("grid", metavar="GRID", help="grid file, or the name of one of configs/grids/")
-    parser.add_argument("--prefix", default="runs", help="folder above the grid's folder (default: runs)")
+    parser.add_argument("grid", type=expanded, metavar="GRID", help="grid file, or the name of one of configs/grids/")
+    parser.add_argument(
+        "--prefix", default="runs", type=expanded, help="folder above the grid's folder (default: runs)"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: one per GPU, or per core)")
     parser.add_argument("--threads", type=int, default=0, help="threads of each worker")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and what they cost, and stop")
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--write-configs",
+        type=expanded,
         default="",
         metavar="FOLDER",
         help="of --dry-run: write each run's resolved configuration there",

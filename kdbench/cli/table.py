@@ -6,11 +6,14 @@ import argparse
 from pathlib import Path
 
 from kdbench.errors import ConfigError, KdbenchError
+from kdbench.paths import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("folder", nargs="?", default="", help="a grid's folder, or any folder above finished runs")
+    parser.add_argument(
+        "folder", nargs="?", default="", type=expanded, help="a grid's folder, or any folder above finished runs"
+    )
     parser.add_argument(
         "--select", action="append", help="last (default), best, or selected (by validation accuracy); one for a table"
     )
@@ -18,10 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", default="", metavar="1..7|all", help="a table of the HCD paper")
     parser.add_argument("--source", default="both", help="of --paper: reported, ours, delta, or both (default)")
     parser.add_argument("--format", default="md", help="md (default), csv or latex")
-    parser.add_argument("--grid", default="", metavar="GRID.yaml", help="of --paper: declares the cells' recipes")
+    parser.add_argument(
+        "--grid", default="", type=expanded, metavar="GRID.yaml", help="of --paper: declares the cells' recipes"
+    )
     parser.add_argument("--stats", action="store_true", help="intervals, paired differences, ranks, tests")
-    parser.add_argument("--plots", default="", metavar="FOLDER", help="write pictures there")
-    parser.add_argument("--out", default="", metavar="FOLDER", help="also write the table there, in every format")
+    parser.add_argument("--plots", default="", type=expanded, metavar="FOLDER", help="write pictures there")
+    parser.add_argument(
+        "--out", default="", type=expanded, metavar="FOLDER", help="also write the table there, in every format"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -39,12 +39,13 @@ log = logging.getLogger(__name__)
 
 
 @deterministic_errors()
-def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
+def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = False) -> RunResult:
     """Train the configured student, or continue, or do nothing if that run is done.
 
     Args:
         cfg: from :func:`kdbench.load_config`.
         progress: ``fn(epoch, step, steps)`` after every step.
+        resume: warn where there is no checkpoint to go on from; a run goes on from one in any case.
 
     Returns:
         The result, as ``result.json`` holds it.
@@ -78,6 +79,10 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     distiller.check_batch(loader.smallest)
     check_single(student, distiller, teacher, loader)
     teacher_top1 = _gate(cfg, data, teacher)
+    if resume and runtime.is_main and not folder.checkpoint.is_file():
+        log.warning(
+            "--resume: %s has no checkpoint; it starts at epoch 1 (another key or seed is another run)", folder.path
+        )
     if runtime.is_main:
         folder.create(cfg)
         inputs.record(folder)

@@ -34,6 +34,11 @@ for _name, _build_cifar in CIFAR_MODELS.items():
 
 register_paper_models()
 
+
+class UnknownStatisticsError(ModelError):
+    """Weights that do not say how their inputs were normalised."""
+
+
 NORMS: dict[str, Statistics] = {
     "none": IDENTITY,
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -238,7 +243,7 @@ def _statistics(
     if found is not None:
         return found
     if weights:
-        raise ModelError(
+        raise UnknownStatisticsError(
             f"{weights} does not say how its inputs were normalised; set NORM to dataset, imagenet, inception, none or "
             "[[mean], [std]]"
         )

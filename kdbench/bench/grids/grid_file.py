@@ -34,8 +34,10 @@ from kdbench.bench.grids.grid_file_checks import (
     check_seeds,
     check_texts,
 )
+from kdbench.bench.grids.idle_keys import IdleKeys
 from kdbench.config import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
+from kdbench.paths import beside, expanded, user_path
 
 _GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE"}
 _TEACHER_KEYS = {"CFG", "MODEL", "WEIGHTS", "SET"}
@@ -123,7 +125,8 @@ def load_grid(
         ConfigError: an unknown key, a pair without teacher, a cell that stands twice, or a wrong configuration.
         UnknownNameError: a method that does not exist.
     """
-    path, last = Path(path), parse_overrides(overrides)
+    path, last = user_path(path), parse_overrides(overrides)
+    idle = IdleKeys()
     tree = read_yaml(path)
     check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
     check_texts(path, "", tree, "NAME", "CFG")
@@ -131,12 +134,12 @@ def load_grid(
     as_mapping(path, "", tree, "SET")
     check_seeds(path, as_list(path, tree, "SEEDS"))
     given = as_mapping(path, "", tree, "TEACHERS")
-    teachers = {str(name): _teacher(path, str(name), node, last, weights) for name, node in given.items()}
+    teachers = {str(name): _teacher(path, str(name), node, last, weights, idle) for name, node in given.items()}
     if networks:
         for name, teacher in teachers.items():
             check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
     labels: list[str] = []
-    recipe = read_yaml(path.parent / tree["CFG"]) if "CFG" in tree else {}
+    recipe = read_yaml(beside(path, tree["CFG"])) if "CFG" in tree else {}
     cells: list[Cell] = []
     for entry in as_list(path, tree, "PAIRS"):
         check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
@@ -153,7 +156,7 @@ def load_grid(
         labels += [method["LABEL"] for method in methods]
         for method in methods:
             for seed in as_list(path, tree, "SEEDS")[: seeds or None]:
-                cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last))
+                cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle))
     seen: set[tuple[str, str, int]] = set()
     for cell in cells:
         key = (cell.pair, cell.method, cell.seed)
@@ -162,12 +165,15 @@ def load_grid(
                 f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give a LABEL"
             )
         seen.add(key)
+    idle.report()
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
     labels = list(dict.fromkeys(labels))
     return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels))
 
 
-def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool) -> Teacher:
+def _teacher(
+    path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool, idle: IdleKeys
+) -> Teacher:
     check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
     where = f"TEACHERS.{name}."
     check_texts(path, where, node, "CFG", "MODEL", "WEIGHTS")
@@ -179,8 +185,8 @@ def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]
                     f"{path}: TEACHERS.{name} has CFG, which trains it, and {key}: give one of the two "
                     "(the weights that training starts from are SET: {STUDENT.WEIGHTS: ...})"
                 )
-        layers = [(str(node["CFG"]), read_yaml(path.parent / node["CFG"])), (str(path), node.get("SET", {}))]
-        cfg = _build(layers, last)
+        layers = [(str(node["CFG"]), read_yaml(beside(path, node["CFG"]))), (str(path), node.get("SET", {}))]
+        cfg = _build(layers, last, idle)
         if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
             raise ConfigError(
                 f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE"
@@ -189,9 +195,10 @@ def _teacher(path: Path, name: str, node: Mapping[str, Any], last: list[Setting]
     if "MODEL" not in node or "WEIGHTS" not in node:
         raise ConfigError(f"{path}: TEACHERS.{name} needs CFG, or MODEL and WEIGHTS")
     weights = str(node["WEIGHTS"])
-    if check and weights != "pretrained" and not (path.parent / weights).is_file() and not Path(weights).is_file():
+    own = beside(path, weights)
+    if check and weights != "pretrained" and not own.is_file() and not user_path(weights).is_file():
         raise ConfigError(f"{path}: TEACHERS.{name}.WEIGHTS: there is no file {weights!r}")
-    found = str(path.parent / weights) if (path.parent / weights).is_file() else weights
+    found = str(own) if own.is_file() else expanded(weights)
     return Teacher(name, model=node["MODEL"], weights=found, settings=node.get("SET", {}))
 
 
@@ -212,6 +219,7 @@ def _cell(
     method: Mapping[str, Any],
     seed: int,
     last: list[Setting],
+    idle: IdleKeys,
 ) -> Cell:
     alone = method["TYPE"].upper() in NO_TEACHER
     label = pair.get("LABEL", f"{pair['TEACHER']} -> {pair['STUDENT']}")
@@ -228,9 +236,15 @@ def _cell(
     )  # TEACHER.NORM and the like of given weights
     layers = [(str(tree.get("CFG", path)), recipe)]
     layers += [(str(path), layer) for layer in (tree.get("SET", {}), settings, pair.get("SET", {}), own, method["SET"])]
-    cfg = _build(layers, last)
+    cfg = _build(layers, last, idle)
     return Cell(label, "" if alone else pair["TEACHER"], pair["STUDENT"], method["LABEL"], seed, cfg)
 
 
-def _build(layers: Sequence[tuple[str, Mapping[str, Any]]], last: list[Setting]) -> CfgNode:
-    return build_config([*(setting for source, layer in layers for setting in flatten(layer, source)), *last])
+def _build(layers: Sequence[tuple[str, Mapping[str, Any]]], last: list[Setting], idle: IdleKeys) -> CfgNode:
+    """The first layer is a recipe, which may hold what this run does not use."""
+    settings = [
+        Setting(s.key, s.value, source, own=number > 0)
+        for number, (source, layer) in enumerate(layers)
+        for s in flatten(layer, source)
+    ]
+    return build_config(idle.count([*settings, *last]), idle=idle.note)

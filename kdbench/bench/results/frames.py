@@ -13,6 +13,7 @@ import pandas as pd
 
 from kdbench.engine.result import FIELDS, read_record
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.paths import user_path
 
 log = logging.getLogger(__name__)
 #: columns of a run that are read from ``result.json``; the folder's path comes on top
@@ -160,7 +161,7 @@ def _number(value: Any) -> float:
 
 
 def _root(folder: str | Path) -> Path:
-    root = Path(folder)
+    root = user_path(folder)
     if not root.is_dir():
         raise KdbenchError(f"no results folder {str(folder)!r}")
     return root

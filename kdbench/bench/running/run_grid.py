@@ -17,6 +17,7 @@ from kdbench.bench.grids.tasks import BUSY, Task, finished_run, make_tasks, plac
 from kdbench.bench.running.local_pool import LocalPool, Outcome, Pool, default_jobs
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import write_atomically
+from kdbench.paths import expanded
 
 log = logging.getLogger(__name__)
 _POLL = 1.0  # seconds between looks at runs that another grid is at
@@ -67,6 +68,7 @@ def run_grid(
         KdbenchError: the grid is wrong; nothing was run.
     """
     grid = grid if isinstance(grid, Grid) else load_grid(grid, overrides)
+    prefix = expanded(prefix)
     folder = Path(prefix) / grid.name
     tasks = make_tasks(grid, prefix, processes)
     if retry:
