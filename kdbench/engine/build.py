@@ -55,6 +55,7 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         head=node.HEAD,
         ema=node.WEIGHTS_EMA,
         seed=seed,
+        classes=data.classes,
         **dict(node.OPTIONS),
     )
     if node.FREEZE == "backbone":

@@ -15,7 +15,7 @@ from kdbench.data.source import DataSource
 from kdbench.engine.build import image_size
 from kdbench.models.checkpoints import file_sha256
 from kdbench.models.published import published_release
-from kdbench.models.zoo import canonical_name, find_entry
+from kdbench.models.zoo import canonical_name
 
 
 def canonical(cfg: CfgNode) -> CfgNode:
@@ -45,12 +45,6 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     return file_sha256(weights) if weights else ""
 
 
-def network_revision(cfg: CfgNode, role: str, data: DataSource) -> str:
-    """What tells the network of ``cfg.DISTILLER.<role>`` from another one that had its name before; nearly always empty."""
-    name = cfg.DISTILLER[role]
-    return find_entry(name, cfg[role].INPUT_SIZE or image_size(cfg, data)).revision if name else ""
-
-
 def decisive(cfg: CfgNode) -> dict[str, Any]:
     """The configuration without paths, logging and hardware."""
     tree = to_dict(cfg)
@@ -69,6 +63,8 @@ def identity(cfg: CfgNode, *, teacher_sha256: str, student_sha256: str, data: st
     tree = decisive(cfg)
     # of 'folder:<path>' the kind: where the images lie is no part of what they are
     tree["DATASET"]["TYPE"] = tree["DATASET"]["TYPE"].partition(":")[0].lower()
+    # the order of the classes is in the labels, and so in the fingerprint of the data
+    tree["DATASET"]["OPTIONS"].pop("class_order", None)
     text = json.dumps([tree, teacher_sha256, student_sha256, data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

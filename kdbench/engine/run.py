@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from kdbench.distillers.create import uses_teacher
 from kdbench.engine.build import build_distiller, build_network, evaluation_options, make_loader
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.gate import check_gate
-from kdbench.engine.identity import canonical, identity, network_revision, run_name, weights_identity
+from kdbench.engine.identity import canonical, identity, run_name, weights_identity
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
-from kdbench.engine.stored_options import with_stored_options
+from kdbench.engine.stored_options import with_marks, with_stored_options
 from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
@@ -65,6 +66,8 @@ class RunResult:
     folder: str = ""
     #: of one image's forward pass, see :func:`kdbench.models.flops.forward_flops`; None where it cannot be counted
     student_flops: int | None = None
+    #: names of the classes, in the order of the network's outputs
+    classes: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: RunFolder) -> RunResult:
@@ -115,7 +118,9 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     history = trainer.run()
     if teacher is not None:
         hashes["teacher_sha256"] = teacher.weights_sha256()
-    result = _result(cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, runtime)
+    result = _result(
+        cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, runtime, data.classes
+    )
     if runtime.is_main:
         _finish(folder, trainer.outcome, {**result, "seconds": round(time.perf_counter() - started, 3)}, cfg)
     runtime.barrier()
@@ -155,14 +160,8 @@ def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
         "data": data.fingerprint(),
     }
     prefix = Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME
-    # a network that took another one's name has runs of its own
-    revisions = {role: network_revision(cfg, role, data) for role in _roles(cfg)}
-    marked = {
-        f"{role.lower()}_sha256": f"{mark} {hashes[f'{role.lower()}_sha256']}"
-        for role, mark in revisions.items()
-        if mark
-    }
-    return RunFolder(prefix / run_name(cfg, identity(cfg, **{**hashes, **marked}))), hashes
+    marked = with_marks(cfg, data, _roles(cfg), hashes)
+    return RunFolder(prefix / run_name(cfg, identity(cfg, **marked))), hashes
 
 
 def _roles(cfg: CfgNode) -> list[str]:
@@ -202,6 +201,7 @@ def _result(
     teacher_top1: float | None,
     hashes: dict[str, str],
     runtime: Runtime,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     last, best = history[-1], max(history, key=lambda line: line["top1"])
     selected = max(history, key=lambda line: line["val_top1"])["top1"] if "val_top1" in last else None
@@ -228,6 +228,7 @@ def _result(
             teacher_sha256=hashes["teacher_sha256"],
             data_fingerprint=hashes["data"],
             environment=environment(runtime),
+            classes=list(classes),
         )
     )
 
@@ -237,6 +238,7 @@ def _finish(folder: RunFolder, student: FeatureModel, result: dict[str, Any], cf
     metadata = {
         "name": student.spec.name,
         "num_classes": student.spec.num_classes,
+        "classes": result["classes"],
         "statistics": student.statistics,
         "input_size": list(student.spec.input_size),
         "dataset": cfg.DATASET.TYPE,

@@ -49,7 +49,7 @@ class Eye(StagedBackbone):
 
 
 for _name, _side in (("test_eye", 0), ("test_eye64", 64)):
-    models.add(_name, ModelEntry(_name, functools.partial(Eye, side=_side), "cnn", 32))
+    models.add(_name, ModelEntry(_name, functools.partial(Eye, side=_side), "cnn", 32), hidden=True)
 
 
 def colours(counts: tuple[int, ...] = (20, 20, 20), side: int = 8) -> DataSource:
