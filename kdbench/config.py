@@ -7,7 +7,6 @@ errors of a configuration are reported together with file, key and nearest valid
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ import yaml
 from yacs.config import CfgNode
 
 from kdbench.config_checks import broken_rules
-from kdbench.config_defaults import CHOICES, FOREIGN_METHODS, IGNORED, RANGES, Tree, defaults
-from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode
+from kdbench.config_defaults import DOMAINS, FOREIGN_METHODS, IGNORED, Tree, defaults
+from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode, fresh
 from kdbench.distillers.registry import declarations
+from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -75,14 +75,17 @@ def build_config(settings: Sequence[Setting]) -> CfgNode:
     problems = _Problems()
     methods = _method_names(settings)
     tree = defaults()
-    nodes = {name.upper(): copy.deepcopy(distillers.get(name).defaults) for name in distillers.names()}
+    nodes = {name.upper(): fresh(distillers.get(name).defaults) for name in distillers.names()}
     tree.update({name: node for name, node in nodes.items() if node})
     _apply_preset(tree, methods, settings)
     for setting in settings:
         _apply(tree, setting, problems)
-    _check_values(tree, settings, problems)
-    problems.raise_if_any()
     used = {name.upper() for name in methods}
+    domains = {**DOMAINS}
+    for name in methods:
+        domains |= {f"{name.upper()}.{key}": domain for key, domain in distillers.get(name).domains.items()}
+    _check_values(tree, domains, settings, problems)
+    problems.raise_if_any()
     tree["DISTILLER"]["TYPE"] = "+".join(distillers.get(name).name for name in methods)
     return _freeze({key: value for key, value in tree.items() if key not in nodes or key in used})
 
@@ -127,11 +130,12 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
 
 
 def merge_trees(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
-    """A new tree: ``base`` with the leaves of ``top`` put over it."""
-    result = dict(base)
+    """A new tree that shares nothing with the two: ``base`` with the leaves of ``top`` put over it."""
+    result = fresh(base)
     for key, value in top.items():
         old = result.get(key)
-        result[key] = merge_trees(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merge_trees(old, value) if both else fresh(value)
     return result
 
 
@@ -207,7 +211,7 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
     if setting.key in IGNORED and setting.value != node[parts[-1]]:
         log.info("%s is ignored: %s", setting.key, IGNORED[setting.key])
     if "OPTIONS" in parts[:-1]:
-        node[parts[-1]] = decode(setting.value) if isinstance(setting.value, Text) else setting.value
+        node[parts[-1]] = decode(setting.value) if isinstance(setting.value, Text) else fresh(setting.value)
         return
     try:
         node[parts[-1]] = convert(setting.key, setting.value, node[parts[-1]])
@@ -215,24 +219,12 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
         problems.add(setting, str(error))
 
 
-def _lookup(tree: Mapping[str, Any], key: str) -> Any:
-    node: Any = tree
-    for part in key.split("."):
-        node = node[part]
-    return node
-
-
-def _check_values(tree: Tree, settings: Sequence[Setting], problems: _Problems) -> None:
+def _check_values(tree: Tree, domains: Mapping[str, Domain], settings: Sequence[Setting], problems: _Problems) -> None:
     source = {s.key: s for s in settings}
-    for key, choices in CHOICES.items():
-        value = _lookup(tree, key)
-        if value not in choices:
-            problems.add(source[key], f"{value!r} is none of {', '.join(choices)}{did_you_mean(str(value), choices)}")
-    for key, (low, high) in RANGES.items():
-        value = _lookup(tree, key)
-        if not low <= value <= high:
-            problems.add(source[key], f"{value} lies outside [{low:g}, {high:g}]")
-    for key, message in broken_rules(tree):
+    found: dict[str, list[str]] = {}
+    for key, message in [*broken_rules(tree), *violations(tree, domains)]:
+        found.setdefault(key, []).append(message)
+    for key, message in ((key, "; ".join(messages)) for key, messages in found.items()):
         problems.add(source.get(key, Setting(key, None, "default")), message)
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdbench.domains import Domain
+
 Tree = dict[str, Any]
 
 
-def defaults() -> Tree:
-    """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
-    network: Tree = {
+def _network() -> Tree:
+    return {
         "WEIGHTS": "",  # "" = fresh, "pretrained" = the name's published weights, else a file
         "WEIGHTS_EMA": False,  # of a file that holds weights and their moving average, take the average
         "NORM": "auto",  # auto | dataset | none | imagenet | inception | [[mean x 3], [std x 3]]
@@ -22,6 +23,10 @@ def defaults() -> Tree:
         "FREEZE": "",  # "" | backbone (train the classifier alone)
         "OPTIONS": {},  # handed to the builder
     }
+
+
+def defaults() -> Tree:
+    """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
     return {
         "EXPERIMENT": {"PROJECT": "distill", "NAME": "", "TAG": "default", "SEED": 1},
         "DATASET": {
@@ -63,8 +68,8 @@ def defaults() -> Tree:
             "PART_WEIGHTS": (),
             "PART_CE_WEIGHTS": (),
         },
-        "TEACHER": {**network, "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
-        "STUDENT": dict(network),
+        "TEACHER": {**_network(), "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
+        "STUDENT": _network(),
         "SOLVER": {
             "TRAINER": "base",
             "TYPE": "SGD",
@@ -116,54 +121,64 @@ def defaults() -> Tree:
 #: Keys whose value may be a word or a list.
 WORD_OR_LIST = {f"{role}.{key}" for role in ("TEACHER", "STUDENT") for key in ("NORM", "STAGES")}
 
-#: Keys with a fixed set of values.
-CHOICES: dict[str, tuple[str, ...]] = {
+#: What the values of a key may be: words, or numbers (of a list, each of its entries); see :mod:`kdbench.domains`.
+DOMAINS: dict[str, Domain] = {
+    "EXPERIMENT.SEED": "[0, 2147483647]",
+    "DATASET.NUM_WORKERS": "[0, 256]",
+    "DATASET.IMAGE_SIZE": "[0, 4096]",
+    "DATASET.REPEAT": "[1, 1000000]",
+    "DATASET.PER_CLASS": "[0, 10000000]",
+    "DATASET.SUBSET_SEED": "[-1, 2147483647]",
+    "DATASET.VAL_FRACTION": "[0, 0.9]",
+    "DATASET.AUG_SEED": "[-1, 2147483647]",
+    "DATASET.TEST.BATCH_SIZE": "[1, 1000000]",
     "AUGMENT.CROP": ("auto", "none", "pad", "rrc"),
+    "AUGMENT.PAD": "[-1, 512]",
+    "AUGMENT.FLIP": "-1 or [0, 1]",
+    "AUGMENT.RRC_SCALE": "(0, 1]",
+    "AUGMENT.RRC_RATIO": "(0, inf)",
     "AUGMENT.INTERPOLATION": ("bilinear", "bicubic", "random"),
+    "AUGMENT.COLOR_JITTER": "[0, 1]",
+    "AUGMENT.ERASE": "[0, 1]",
+    "AUGMENT.MIXUP": "[0, 1000]",
+    "AUGMENT.CUTMIX": "[0, 1000]",
+    "AUGMENT.MIXUP_SWITCH": "[0, 1]",
+    "AUGMENT.CROP_PCT": "[0, 1]",
     "AUGMENT.EVAL_INTERPOLATION": ("bilinear", "bicubic"),
+    "DISTILLER.PART_WEIGHTS": "[0, inf)",
+    "DISTILLER.PART_CE_WEIGHTS": "[0, inf)",
+    "TEACHER.INPUT_SIZE": "[0, 4096]",
     "TEACHER.HEAD": ("strict", "reset"),
-    "STUDENT.HEAD": ("strict", "reset"),
     "TEACHER.FREEZE": ("", "backbone"),
+    "TEACHER.FLOOR": "-1 or [0, 1]",
+    "STUDENT.INPUT_SIZE": "[0, 4096]",
+    "STUDENT.HEAD": ("strict", "reset"),
     "STUDENT.FREEZE": ("", "backbone"),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
+    "SOLVER.BATCH_SIZE": "[1, 1000000]",
+    "SOLVER.EPOCHS": "[1, 1000000]",
+    "SOLVER.LR": "[0, 1000]",
+    "SOLVER.LR_DECAY_STAGES": "[0, 1000000]",
+    "SOLVER.LR_DECAY_RATE": "(0, 1]",
+    "SOLVER.WEIGHT_DECAY": "[0, 1000]",
+    "SOLVER.MOMENTUM": "[0, 1)",
     "SOLVER.SCHEDULE": ("step", "cosine", "constant"),
     "SOLVER.SCHEDULE_PER": ("epoch", "step"),
-    "CACHE.DTYPE": ("fp16", "fp32"),
+    "SOLVER.MIN_LR": "[0, 1000]",
+    "SOLVER.WARMUP_EPOCHS": "[0, 1000000]",
+    "SOLVER.WARMUP_LR": "[0, 1000]",
+    "SOLVER.CLIP_GRAD": "[0, 1000000000]",
+    "SOLVER.LABEL_SMOOTHING": "[0, 1)",
+    "SOLVER.EMA": "[0, 1)",
+    "SOLVER.EVAL_EVERY": "[1, 1000000]",
     "SOLVER.AMP": ("none", "bf16", "fp16"),
-}
-
-#: Keys with a range: (lowest, highest), both allowed.
-RANGES: dict[str, tuple[float, float]] = {
-    "DATASET.NUM_WORKERS": (0, 256),
-    "DATASET.IMAGE_SIZE": (0, 4096),
-    "DATASET.REPEAT": (1, 10**6),
-    "DATASET.PER_CLASS": (0, 10**7),
-    "DATASET.VAL_FRACTION": (0.0, 0.9),
-    "DATASET.TEST.BATCH_SIZE": (1, 10**6),
-    "AUGMENT.PAD": (-1, 512),
-    "AUGMENT.FLIP": (-1.0, 1.0),
-    "AUGMENT.COLOR_JITTER": (0.0, 1.0),
-    "AUGMENT.ERASE": (0.0, 1.0),
-    "AUGMENT.MIXUP": (0.0, 1e3),
-    "AUGMENT.CUTMIX": (0.0, 1e3),
-    "AUGMENT.MIXUP_SWITCH": (0.0, 1.0),
-    "AUGMENT.CROP_PCT": (0.0, 1.0),
-    "TEACHER.FLOOR": (-1.0, 1.0),
-    "SOLVER.BATCH_SIZE": (1, 10**6),
-    "SOLVER.EPOCHS": (1, 10**6),
-    "SOLVER.LR": (0.0, 1e3),
-    "SOLVER.MIN_LR": (0.0, 1e3),
-    "SOLVER.WARMUP_EPOCHS": (0.0, 1e6),
-    "SOLVER.WEIGHT_DECAY": (0.0, 1e3),
-    "SOLVER.MOMENTUM": (0.0, 1.0),
-    "SOLVER.CLIP_GRAD": (0.0, 1e9),
-    "SOLVER.LABEL_SMOOTHING": (0.0, 0.999),
-    "SOLVER.EMA": (0.0, 0.999999),
-    "SOLVER.EVAL_EVERY": (1, 10**6),
-    "CACHE.VIEWS": (0, 10**6),
-    "CACHE.MAX_GB": (0.0, 1e6),
-    "LOG.TENSORBOARD_FREQ": (1, 10**9),
-    "EXPERIMENT.SEED": (0, 2**31 - 1),
+    "SOLVER.DOT.DELTA": "[0, 1)",
+    "CACHE.DTYPE": ("fp16", "fp32"),
+    "CACHE.VIEWS": "[0, 1000000]",
+    "CACHE.MAX_GB": "[0, 1000000]",
+    "RUNTIME.THREADS": "[0, 1024]",
+    "LOG.TENSORBOARD_FREQ": "[1, 1000000000]",
+    "LOG.SAVE_CHECKPOINT_FREQ": "[1, 1000000000]",
 }
 
 #: Keys of mdistiller that are accepted and mean nothing here, with what is said of them.

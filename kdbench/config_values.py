@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,13 +46,20 @@ def decode(text: str) -> Any:
         return str(text)
 
 
+def fresh(value: Any) -> Any:
+    """A copy of a tree that has no dictionary and no list in common with it."""
+    if isinstance(value, Mapping):
+        return {key: fresh(part) for key, part in value.items()}
+    return type(value)(map(fresh, value)) if type(value) in (list, tuple) else value
+
+
 def convert(key: str, value: Any, default: Any) -> Any:
     """``value`` as the type of ``default``; ValueError with an explanation where that cannot be."""
     if isinstance(value, Text):
         value = str(value) if isinstance(default, str) and key not in WORD_OR_LIST else decode(value)
     if isinstance(default, dict):
         if isinstance(value, Mapping):
-            return dict(value)
+            return fresh(value)
         raise ValueError(f"expects a mapping of keys, got {value!r}")
     if key in WORD_OR_LIST:
         if isinstance(value, (str, list, tuple)):
@@ -63,7 +71,7 @@ def convert(key: str, value: Any, default: Any) -> Any:
         raise ValueError(f"expects True or False, got {value!r}")
     if isinstance(default, float):
         number = _number(value)
-        if number is not None:
+        if number is not None and math.isfinite(number):
             return float(number)
         raise ValueError(f"expects a number, got {value!r}")
     if isinstance(default, int):

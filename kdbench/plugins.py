@@ -60,16 +60,17 @@ def source_digest(module: ModuleType) -> str:
 
 
 def _import_file(path: str) -> None:
-    with open(os.path.expanduser(path), "rb") as stream:
+    path = os.path.abspath(os.path.expanduser(path))
+    with open(path, "rb") as stream:
         text = stream.read()
-    name = _FILES + os.path.splitext(os.path.basename(path))[0]
+    name = _module_name(path)
     if name in sys.modules and _LOADED.get(name) == _digest(text):
         return
-    spec = importlib.util.spec_from_file_location(name, os.path.abspath(os.path.expanduser(path)))
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise ImportError("not a Python file")
     module = importlib.util.module_from_spec(spec)
-    code = compile(text, module.__file__ or path, "exec")
+    code = compile(text, path, "exec")
     before = sys.modules.get(name)
     sys.modules[name] = module
     try:
@@ -80,6 +81,16 @@ def _import_file(path: str) -> None:
             sys.modules[name] = before
         raise
     _LOADED[name] = _digest(text)
+
+
+def _module_name(path: str) -> str:
+    """The file's name, numbered where another file of that name is there already."""
+    stem = _FILES + os.path.splitext(os.path.basename(path))[0]
+    name, number = stem, 1
+    while name in sys.modules and getattr(sys.modules[name], "__file__", path) != path:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
 
 
 def _digest(text: bytes) -> str:

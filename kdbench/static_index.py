@@ -7,6 +7,7 @@ is what stands in the files: class attributes that are literals, and docstrings.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ _UNREAD = object()
 #: bases without an attribute that a method declares
 _PLAIN = ("nn.Module", "object")
 #: what a base class from elsewhere may set
-_METHOD = ("defaults", "presets", "verified", "reference", "teacher_needs", "student_needs")
+_METHOD = ("defaults", "presets", "domains", "verified", "reference", "teacher_needs", "student_needs")
 
 
 def read_index(package: str, decorator: str, root: Path = _ROOT) -> Index:
@@ -82,7 +83,8 @@ def _entry(name: str, aliases: tuple[str, ...], node: ast.ClassDef | ast.Functio
         return Declared(name, text, aliases=aliases)
     found = classes.attributes(node)
     unread = frozenset(key for key, value in found.items() if value is _UNREAD)
-    return Declared(name, text, {key: found[key] for key in found.keys() - unread}, aliases, unread)
+    # copies: what two classes inherit, or one takes from another, is not to be one object
+    return Declared(name, text, copy.deepcopy({key: found[key] for key in found.keys() - unread}), aliases, unread)
 
 
 def _registered(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -149,6 +151,14 @@ class _Classes:
                     return _UNREAD
                 result |= part
             return result
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "frozenset"
+            and len(node.args) == 1
+            and not node.keywords
+        ):
+            part = self._value(node.args[0])
+            return frozenset(part) if isinstance(part, (set, list, tuple)) else _UNREAD
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             owner = self._nodes.get(node.value.id)
             return _UNREAD if owner is None else self.attributes(owner).get(node.attr, _UNREAD)

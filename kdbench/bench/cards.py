@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kdbench.config import load_config
 from kdbench.distillers.base import Distiller
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.registry import distillers
+from kdbench.domains import show
 from kdbench.errors import IncompatibleError
 from kdbench.models.spec import ModelSpec
 
@@ -73,7 +75,8 @@ def _card(cls: type[Distiller], extra: list[str], costs: list[dict[str, Any]], m
         ("needs of the student", _needs(cls.student_needs)),
         ("works with stored teacher outputs", "yes" if _cacheable(cls) else "no"),
         ("labels of the whole training set", "yes" if cls.needs_labels else "no"),
-        ("couples the samples of a batch", f"yes (at least {cls.min_batch})" if cls.batch_coupled else "no"),
+        ("couples the samples of a batch", "yes" if cls.batch_coupled else "no"),
+        ("smallest batch, fewest classes", f"{cls.min_batch}, {cls.min_classes}"),
         *((f"extra parameters, {_short(t)} -> {_short(s)}, 100 classes", n) for (t, s), n in zip(PAIRS, extra)),
     ]
     facts += [
@@ -82,6 +85,9 @@ def _card(cls: type[Distiller], extra: list[str], costs: list[dict[str, Any]], m
     parts.append(tabulate(facts, ["", ""], tablefmt="pipe", disable_numparse=True))
     parts.append(_losses(cls))
     parts.append(f"## Hyperparameters\n\nDefaults (node `{cls.name.upper()}`):\n\n```yaml\n{_yaml(cls.defaults)}```")
+    if cls.domains:
+        rows = [(f"`{key}`", show(domain)) for key, domain in cls.domains.items()]
+        parts.append(tabulate(rows, ["key", "what it may be"], tablefmt="pipe", disable_numparse=True))
     if cls.presets:
         presets = "".join(
             f"{name}:\n{_indent(_yaml(values))}" if values else f"{name}: {{}}\n"
@@ -139,7 +145,7 @@ def _cacheable(cls: type[Distiller]) -> bool:
     return cls.teacher_needs <= {"logits", "penultimate"} and not cls.needs_networks and not cls.grad_teacher
 
 
-def _needs(needs: set[str]) -> str:
+def _needs(needs: Set[str]) -> str:
     return ", ".join(sorted(needs)) or "nothing"
 
 

@@ -58,7 +58,11 @@ class _Probe:
 
 
 def estimate(
-    grid: Grid, prefix: str = "runs", *, announce: Callable[[str, int, int], None] | None = None
+    grid: Grid,
+    prefix: str = "runs",
+    *,
+    announce: Callable[[str, int, int], None] | None = None,
+    processes: int = 1,
 ) -> list[Estimate]:
     """Seconds and bytes of one run of each kind. Equal runs count once.
 
@@ -70,9 +74,10 @@ def estimate(
         grid: resolved.
         prefix: folder above the grid's own.
         announce: called with label, number and count before each kind.
+        processes: of each run: finished ones of another number are other runs.
     """
     kinds: dict[str, list[Task]] = {}
-    for task in make_tasks(grid, prefix):
+    for task in make_tasks(grid, prefix, processes):
         label = task.label if task.trains else f"{task.cells[0].method} {task.cells[0].pair}"
         kinds.setdefault(label, []).append(task)
     folder = Path(prefix) / grid.name

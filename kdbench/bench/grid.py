@@ -68,7 +68,7 @@ def run_grid(
     """
     grid = grid if isinstance(grid, Grid) else load_grid(grid, overrides)
     folder = Path(prefix) / grid.name
-    tasks = make_tasks(grid, prefix)
+    tasks = make_tasks(grid, prefix, processes)
     if retry:
         clear_failures(folder, [task.key for task in tasks])
     runner = _Runner(grid, tasks, folder, announce or log.info, imports, processes)
@@ -141,7 +141,8 @@ class _Runner:
             elif pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
                 cfg = task.cells[0].with_teacher(task.teacher, self.weights.get(name, "")) if task.cells else task.cfg
                 cfg = placed(cfg, task.cfg.LOG.PREFIX, task.cfg.EXPERIMENT.NAME)
-                pool.start(number, run_task, cfg, self.imports, str(self.folder), task.key, os.getcwd(), self.processes)
+                place = (str(self.folder), task.key, os.getcwd(), self.processes, task.code)
+                pool.start(number, run_task, cfg, self.imports, *place)
             else:
                 kept.append((number, task))
         self.waiting = kept

@@ -27,7 +27,7 @@ def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]
     Raises:
         KdbenchError: there is no such folder, its ``grid.json`` is damaged, or (without one) a cell has runs of several recipes.
     """
-    frame = load_results(folder)
+    frame = load_results(folder, environment=True)
     record = _record(Path(folder))
     if record is not None:
         merged = _cells(record).merge(frame, on="run_id", how="left")
@@ -45,7 +45,7 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         KdbenchError: there is no such folder, a ``grid.json`` is damaged, or a row mixes recipes.
     """
-    frame = load_results(folder)
+    frame = load_results(folder, environment=True)
     parts, baselines, failed = [], [], []
     for file in sorted(Path(folder).rglob(GRID_FILE)):
         record = _record(file.parent)

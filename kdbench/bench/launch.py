@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from kdbench.bench.claim import STATE_DIR, Claim
 from kdbench.config import to_dict
-from kdbench.engine.run import RunResult, train
+from kdbench.engine.run import RunResult, read_finished
 from kdbench.errors import KdbenchError
 
 _POLL = 0.5  # seconds between looks at the processes and at the lock
@@ -56,7 +56,10 @@ def train_in_processes(
         raise LaunchError(
             own[0].removeprefix("kdbench: ") if own else f"exit code {code}, see {output}:\n{text[-4000:]}"
         )
-    return train(cfg)  # it is done: this reads its result
+    result = read_finished(cfg, processes)
+    if result is None:
+        raise LaunchError(f"its processes ended without a result, see {output}")
+    return result
 
 
 def die_with_parent() -> None:

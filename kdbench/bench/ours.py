@@ -17,12 +17,14 @@ class Ours:
         by_seed: how each run's recipe differs from the declared one; empty where it does not.
         teachers: hash of the teacher's weights by seed.
         checked: whether there was a declared recipe to compare with.
+        made_in: environment of each run by seed.
     """
 
     values: dict[Any, float]
     by_seed: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
     teachers: Mapping[Any, str] = field(default_factory=dict)
     checked: bool = True
+    made_in: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

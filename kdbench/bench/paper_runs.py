@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.bench.declared import Declared
+from kdbench.bench.environments import environment_of
 from kdbench.bench.ours import Ours
 from kdbench.bench.paper import Key, paper_dataset, paper_method, paper_network
 from kdbench.bench.recipe import recipe_of_run
@@ -38,7 +39,7 @@ class PaperRuns:
     def __init__(self, folder: str | Path, select: str = "last") -> None:
         self.select = select
         check_select(select)
-        frame = load_results(folder)
+        frame = load_results(folder, environment=True)
         self.skipped: list[str] = frame.attrs["skipped"]
         self.unfinished: int = frame.attrs["unfinished"]
         self.count = len(frame)
@@ -78,6 +79,7 @@ class PaperRuns:
         values: dict[Any, float] = {}
         by_seed: dict[Any, tuple[str, ...]] = {}
         teachers: dict[Any, str] = {}
+        made_in: dict[Any, dict[str, Any]] = {}
         for row in rows:
             value = self._value(row, key.metric)
             if value is None:
@@ -89,9 +91,10 @@ class PaperRuns:
                 )
             values[row.seed] = value
             by_seed[row.seed] = deviations.get(row.folder, ())
+            made_in[row.seed] = environment_of(row)
             if row.teacher_sha256:
                 teachers[row.seed] = str(row.teacher_sha256)
-        return Ours(values, by_seed, teachers, checked) if values else None
+        return Ours(values, by_seed, teachers, checked, made_in) if values else None
 
     def absence(self, key: Key) -> str:
         """Why a cell has no own figure."""

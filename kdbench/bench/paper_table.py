@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kdbench.bench.declared import Declarations
+from kdbench.bench.environments import mixed_environments
 from kdbench.bench.ours import Ours, OwnGain, paired_gain
 from kdbench.bench.paper import SOURCE, Key, published
 from kdbench.bench.paper_cell import NOT_PRINTED, SOURCES, PaperCell
@@ -98,7 +101,7 @@ def build_paper_table(
     if source != "ours":
         table.remarks += shape.notes
     if runs is not None:
-        table.remarks += _remarks(runs, declared, table)
+        table.remarks += [*_remarks(runs, declared, table), *mixed_environments(filler.environments())]
     return table
 
 
@@ -144,6 +147,12 @@ class _Filler:
             other_recipe=ours is not None and bool(ours.deviations),
             absence=MISSING if self.runs is None else self.runs.absence(key),
         )
+
+    def environments(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """(cell, environment) of every run that a figure of the table stands for."""
+        for key, ours in self._found.items():
+            for environment in ours.made_in.values() if ours is not None else ():
+                yield f"{key.teacher} -> {key.student} / {key.method}", environment
 
     @property
     def _prints(self) -> bool:

@@ -34,7 +34,10 @@ DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_byte
 #: columns of an epoch, from ``metrics.jsonl`` and from ``timing.jsonl``
 CURVE = ("top1", "top5", "test_loss", "val_top1", "val_top5", "lr")
 TIMING = ("seconds", "data_seconds", "images_per_second", "peak_gpu_bytes", "peak_rss_bytes")
-ENVIRONMENT = ("device", "gpu", "threads", "world_size", "torch", "timm", "kdbench", "commit", "platform")
+ENVIRONMENT = (
+    *("device", "gpu", "threads", "world_size", "deterministic", "compile"),
+    *("torch", "torchvision", "timm", "kdbench", "code", "commit", "platform"),
+)
 SELECT = {"last": "top1_last", "best": "top1_best", "selected": "top1_selected"}
 
 
@@ -52,13 +55,14 @@ def check_select(select: str) -> None:
         raise KdbenchError(f"--select {select!r} is none of {', '.join(SELECT)}{did_you_mean(select, SELECT)}")
 
 
-def load_results(folder: str | Path, *, detail: bool = False) -> pd.DataFrame:
+def load_results(folder: str | Path, *, detail: bool = False, environment: bool = False) -> pd.DataFrame:
     """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning.
 
     Columns: those of ``result.json`` (see :class:`kdbench.RunResult`; ``student_flops`` is None in folders written before it
     was counted) and ``folder``. With ``detail`` also seconds per epoch,
     images per second, the share of time spent waiting for data, peak GPU and main memory in bytes (:data:`DETAIL`), the environment
-    (``env_device``, ``env_torch``, ...) and ``config_hash``, the end of the run's name. ``attrs`` of the frame:
+    (``env_device``, ``env_torch``, ...) and ``config_hash``, the end of the run's name; with ``environment`` that alone. A run
+    that went on in another environment names both (``"2.4.0 then 2.14.1"``). ``attrs`` of the frame:
     ``skipped``, the files that were left out, and ``unfinished``, the number of run folders without a result.
 
     Raises:
@@ -77,13 +81,15 @@ def load_results(folder: str | Path, *, detail: bool = False) -> pd.DataFrame:
             skipped.append(os.path.join(place, "result.json"))
             continue
         row = {**{key: record.get(key) for key in COLUMNS}, "folder": place}
+        if detail or environment:
+            facts = record.get("environment") or {}
+            row |= {f"env_{key}": facts.get(key) for key in ENVIRONMENT}
         if detail:
-            environment = record.get("environment") or {}
-            row |= {f"env_{key}": environment.get(key) for key in ENVIRONMENT}
             row |= {"config_hash": str(record.get("run_id", "")).rsplit("-", 1)[-1], **timing_of(place)}
         rows.append(row)
-    extra = (*(f"env_{key}" for key in ENVIRONMENT), "config_hash", *DETAIL) if detail else ()
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, "folder", *extra])
+    facts_columns = [f"env_{key}" for key in ENVIRONMENT] if detail or environment else []
+    extra = ["config_hash", *DETAIL] if detail else []
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, "folder", *facts_columns, *extra])
     frame.attrs |= {"skipped": skipped, "unfinished": unfinished}
     return frame
 

@@ -39,7 +39,7 @@ def report(table: Table) -> str:
         "No cell has a significance star: with a few seeds a test within a cell has next to no power, and many cells tested one "
         "by one make stars by chance. An interval that holds 0 means that these seeds do not tell the two apart."
     )
-    parts += ["## Over pairs", _over_pairs(table)]
+    parts += ["## Over pairs", _over_pairs(table), *table.notes()]
     return "\n\n".join(parts) + "\n"
 
 

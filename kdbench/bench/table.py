@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from kdbench.bench.environments import environment_of, mixed_environments
 from kdbench.bench.labels import load_blocks, load_grid_results
 from kdbench.bench.results import SELECT, check_select
 from kdbench.errors import KdbenchError, did_you_mean
@@ -57,6 +58,7 @@ class Table:
         skipped, unfinished: result files that could not be read, and runs without a result.
         baseline: method to which gains refer.
         failed: (pair, method) of cells of which no run finished and one failed.
+        remarks: on runs that were not made in one environment.
     """
 
     pairs: list[str]
@@ -68,6 +70,7 @@ class Table:
     skipped: int = 0
     unfinished: int = 0
     failed: frozenset[tuple[str, str]] = frozenset()
+    remarks: tuple[str, ...] = ()
 
     def absent(self, pair: str, method: str) -> str:
         """What stands in a cell without a figure."""
@@ -89,7 +92,7 @@ class Table:
         body = tabulate(rows, ["teacher -> student", "teacher", *self.methods], tablefmt="pipe", disable_numparse=True)
         left_out = [f"{self.skipped} unreadable or foreign result files were skipped."] if self.skipped else []
         left_out += [f"{self.unfinished} runs have not finished."] if self.unfinished else []
-        return f"{body}\n\n{' '.join([self.caption(), *self._mixed(), *left_out])}\n"
+        return f"{body}\n\n{' '.join([self.caption(), *self.notes(), *left_out])}\n"
 
     def to_frame(self) -> pd.DataFrame:
         """Tidy: one line a cell."""
@@ -121,11 +124,12 @@ class Table:
             f"underlined. Gains are means of differences paired by seed. 'teacher' is the teacher's own accuracy."
         )
 
-    def _mixed(self) -> list[str]:
-        """Remarks on cells whose runs learned from several teachers."""
+    def notes(self) -> list[str]:
+        """Remarks on cells whose runs learned from several teachers, and on runs of several environments."""
         cells = [f"{p} / {m}" for (p, m), entry in self.entries.items() if len(set(entry.teachers.values())) > 1]
         told = ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
-        return [f"Under several teachers' weights: {told}; gains pair runs of one teacher."] if cells else []
+        teachers = [f"Under several teachers' weights: {told}; gains pair runs of one teacher."] if cells else []
+        return [*teachers, *self.remarks]
 
     def _ranks(self, pair: str) -> dict[str, int]:
         means = {m: round(self.entries[pair, m].mean, 2) for m in self.methods if (pair, m) in self.entries}
@@ -187,8 +191,13 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
         for c in record["cells"]
         if c.get("error") and not c.get("run") and (c["pair"], c["method"]) not in entries
     )
+    rows = found.drop_duplicates(["pair", "label", "run_id"]).itertuples(index=False)
+    remarks = mixed_environments((f"{row.pair} / {row.label}", environment_of(row)) for row in rows)
     left_out = len(frame.attrs["skipped"]), frame.attrs["unfinished"]
-    return Table(record["pairs"], record["methods"], entries, teachers, select, baseline, *left_out, failed)  # type: ignore[arg-type]
+    return Table(
+        *(record["pairs"], record["methods"], entries, teachers, select, baseline),  # type: ignore[arg-type]
+        *(*left_out, failed, tuple(remarks)),  # type: ignore[arg-type]
+    )
 
 
 def _entry(

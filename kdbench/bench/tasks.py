@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from kdbench.bench.launch import train_in_processes
 from kdbench.bench.plan import Cell, Grid, Teacher
 from kdbench.bench.state import read_states, write_state
 from kdbench.config import to_dict
-from kdbench.engine.identity import decisive
+from kdbench.engine.code import code_of
+from kdbench.engine.identity import beyond, decisive
 from kdbench.engine.run import RunResult, train
 from kdbench.engine.run_folder import RunFolder, write_atomically
+from kdbench.errors import KdbenchError
 
 log = logging.getLogger(__name__)
 BUSY = "busy"
@@ -32,7 +35,8 @@ BUSY = "busy"
 class Task:
     """A teacher's run, or that of one or more cells with the same configuration.
 
-    ``key`` names it within the grid's folder: a hash of its configuration and its teacher's, known before the teacher is.
+    ``key`` names it within the grid's folder: a hash of its configuration and its teacher's, known before the teacher is, of the
+    code that the user brought, and of the number of processes, where there are several. ``code`` are the digests of that code.
     """
 
     label: str
@@ -41,23 +45,29 @@ class Task:
     cells: list[Cell] = field(default_factory=list)
     teacher: Teacher | None = None
     trains: str = ""  # name of the teacher that this task makes
+    code: dict[str, str] = field(default_factory=dict)
 
 
-def make_tasks(grid: Grid, prefix: str) -> list[Task]:
+def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:
     """Teachers' runs, then cells; cells of equal configuration (a student alone, under two teachers' rows) share one."""
     used = {cell.teacher for cell in grid.cells if cell.teacher}
-    keys = {name: _teacher_key(teacher) for name, teacher in grid.teachers.items() if name in used}
-    tasks = [
-        Task(f"teacher {name}", placed(teacher.cfg, prefix, grid.name), keys[name], trains=name)
-        for name, teacher in grid.teachers.items()
-        if teacher.cfg is not None and name in used
-    ]
+    keys: dict[str, str] = {}
+    tasks: list[Task] = []
+    for name, teacher in grid.teachers.items():
+        if name not in used:
+            continue
+        code = {} if teacher.cfg is None else code_of(teacher.cfg).brought
+        keys[name] = _teacher_key(teacher, code, processes)
+        if teacher.cfg is not None:
+            cfg = placed(teacher.cfg, prefix, grid.name)
+            tasks.append(Task(f"teacher {name}", cfg, keys[name], trains=name, code=code))
     by_key: dict[str, Task] = {}
     for cell in grid.cells:
-        key = _key([_identity(cell.cfg), keys.get(cell.teacher, "")])
+        teacher_of = grid.teachers.get(cell.teacher)
+        code = code_of(cell.cfg, "" if teacher_of is None else teacher_of.model).brought
+        key = _key([*_identity(cell.cfg, code, processes), keys.get(cell.teacher, "")])
         if key not in by_key:
-            teacher = grid.teachers.get(cell.teacher)
-            by_key[key] = Task(cell.label, placed(cell.cfg, prefix, grid.name), key, teacher=teacher)
+            by_key[key] = Task(cell.label, placed(cell.cfg, prefix, grid.name), key, teacher=teacher_of, code=code)
             tasks.append(by_key[key])
         by_key[key].cells.append(cell)
     return tasks
@@ -96,7 +106,13 @@ def write_configs(tasks: list[Task], folder: str | Path) -> list[Path]:
 
 
 def run_task(
-    cfg: CfgNode, imports: tuple[str, ...], folder: str, key: str, cwd: str = "", processes: int = 1
+    cfg: CfgNode,
+    imports: tuple[str, ...],
+    folder: str,
+    key: str,
+    cwd: str = "",
+    processes: int = 1,
+    code: Mapping[str, str] | None = None,
 ) -> tuple[RunResult, float] | str:
     """One run, in a worker: claim it, train, record what became of it.
 
@@ -107,6 +123,10 @@ def run_task(
         key: the run's name in the grid's state.
         cwd: folder to work in; empty = the present one.
         processes: of the run; several are started through torchrun.
+        code: digests of what the user brought, as the grid found them; None does without the comparison.
+
+    Raises:
+        KdbenchError: of the run, or the user's code was changed while the grid was under way.
 
     Returns:
         The result and the seconds that it took here (little, when it was done already), or :data:`BUSY` while another
@@ -118,6 +138,10 @@ def run_task(
         from kdbench.plugins import import_plugins
 
         import_plugins(imports)
+    if code is not None and (changed := changed_code(code, code_of(cfg).brought)):
+        raise KdbenchError(
+            f"{changed} changed while the grid was under way; run the grid again, which begins with the new code"
+        )
     started = time.perf_counter()
     try:
         with claimed(folder, key) as claim:
@@ -146,9 +170,14 @@ def finished_run(folder: str | Path, key: str, states: dict[str, dict[str, Any]]
         return None
 
 
-def _teacher_key(teacher: Teacher) -> str:
+def changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Names of the modules whose digests differ."""
+    return ", ".join(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+
+
+def _teacher_key(teacher: Teacher, code: Mapping[str, str], processes: int) -> str:
     if teacher.cfg is not None:
-        return _key([_identity(teacher.cfg)])
+        return _key(_identity(teacher.cfg, code, processes))
     weights = teacher.weights
     if Path(weights).is_file():
         from kdbench.models.checkpoints import file_sha256
@@ -157,9 +186,9 @@ def _teacher_key(teacher: Teacher) -> str:
     return _key([teacher.model, weights, to_dict(teacher.settings)])
 
 
-def _identity(cfg: CfgNode) -> Any:
+def _identity(cfg: CfgNode, code: Mapping[str, str], processes: int) -> list[Any]:
     # weights that the configuration itself names do tell runs apart
-    return [decisive(cfg), cfg.STUDENT.WEIGHTS, cfg.TEACHER.WEIGHTS]
+    return [[decisive(cfg), cfg.STUDENT.WEIGHTS, cfg.TEACHER.WEIGHTS], *beyond(cfg, code, processes)]
 
 
 def _key(parts: list[Any]) -> str:

@@ -19,7 +19,7 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
     grid = load_grid(file, args.opts)
     for cell in grid.cells:
         print(cell.label)
-    tasks = make_tasks(grid, args.prefix)
+    tasks = make_tasks(grid, args.prefix, args.processes)
     own = sum(bool(task.trains) for task in tasks)
     images = sum(images_of(task) for task in tasks)
     print(f"{len(grid.cells)} cells, {len(grid.teachers)} teachers: {len(tasks)} runs ({own} of teachers)")
@@ -29,11 +29,11 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
     if args.no_probe:
         print("time and disk were not measured (--no-probe)")
     else:
-        _costs(grid, args.prefix)
+        _costs(grid, args.prefix, args.processes)
     return 0
 
 
-def _costs(grid: Any, prefix: str) -> None:
+def _costs(grid: Any, prefix: str, processes: int) -> None:
     from kdbench.bench.estimate import BATCHES, cache_bytes, estimate
 
     def announce(label: str, number: int, count: int) -> None:
@@ -42,7 +42,7 @@ def _costs(grid: Any, prefix: str) -> None:
     print(
         f"two short runs of each kind on random data, batches of {BATCHES[0]} and {BATCHES[1]} (--no-probe leaves them out):"
     )
-    found = estimate(grid, prefix, announce=announce)
+    found = estimate(grid, prefix, announce=announce, processes=processes)
     seconds = size = 0.0
     for one in found:
         each = f"{one.seconds / 3600:.2f} h" if one.seconds is not None else f"unknown: {one.reason}"

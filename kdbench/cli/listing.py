@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from kdbench.domains import show
 from kdbench.errors import KdbenchError, did_you_mean
 from kdbench.plugins import DATASETS, METHODS, MODELS, entry_points
 from kdbench.static_index import read_index
@@ -70,6 +71,8 @@ def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
             row["student gives"] = ", ".join(sorted(attributes.get("student_needs", {"logits"})))
             row["reference"] = attributes.get("reference", "")
             row["presets"] = ", ".join(attributes.get("presets", {}))
+            row["batch from"], row["classes from"] = attributes.get("min_batch", 1), attributes.get("min_classes", 2)
+            row["domains"] = ", ".join(f"{key} {show(domain)}" for key, domain in attributes.get("domains", {}).items())
         row["about"] = summary
         rows.append(row)
     return rows
@@ -90,7 +93,16 @@ def _verdicts(teacher: str, student: str) -> list[dict[str, Any]]:
 
 def vars_of(cls: type) -> dict[str, Any]:
     """A method's declarations as a dictionary."""
-    names = ("verified", "teacher_needs", "student_needs", "reference", "presets")
+    names = (
+        "verified",
+        "teacher_needs",
+        "student_needs",
+        "reference",
+        "presets",
+        "domains",
+        "min_batch",
+        "min_classes",
+    )
     return {name: getattr(cls, name) for name in names if hasattr(cls, name)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 from yacs.config import CfgNode
 
@@ -19,13 +20,7 @@ def build_data(cfg: CfgNode) -> DataSource:
         ConfigError: the validation part would be empty.
     """
     node = cfg.DATASET
-    # The folder of 'folder:<path>' takes the place of DATASET.ROOT.
-    kind, colon, path = node.TYPE.partition(":")
-    if colon and kind.lower() == "folder":
-        kind, root = "folder", path
-    else:
-        kind, root = node.TYPE, node.ROOT
-    build = datasets.get(kind)
+    build, root = builder_of(node.TYPE, node.ROOT)
     known = inspect.signature(build).parameters
     for option in node.OPTIONS:
         if option not in known:
@@ -39,6 +34,18 @@ def build_data(cfg: CfgNode) -> DataSource:
         seed = cfg.EXPERIMENT.SEED if node.SUBSET_SEED < 0 else node.SUBSET_SEED
         source = source.few_shot(node.PER_CLASS, seed)
     return source
+
+
+def builder_of(kind: str, root: str = "") -> tuple[Callable[..., DataSource], str]:
+    """What builds ``DATASET.TYPE: <kind>``, and from where: the folder of ``folder:<path>`` takes the place of ``DATASET.ROOT``.
+
+    Raises:
+        UnknownNameError: no such data set.
+    """
+    word, colon, path = kind.partition(":")
+    if colon and word.lower() == "folder":
+        return datasets.get("folder"), path
+    return datasets.get(kind), root
 
 
 def list_datasets(pattern: str = "*") -> list[str]:

@@ -102,8 +102,8 @@ class FileSplit:
         return [p for p, bad in enumerate(ahead(check, range(len(self)), _CHECKERS)) if bad]
 
 
-def usable(split: FileSplit, max_broken: int) -> FileSplit:
-    """The split without its broken images.
+def usable(split: FileSplit, max_broken: int, remarks: list[str]) -> FileSplit:
+    """The split without its broken images; ``remarks`` is told how many there were.
 
     Raises:
         DataError: more than ``max_broken`` are broken.
@@ -116,28 +116,40 @@ def usable(split: FileSplit, max_broken: int) -> FileSplit:
         )
     if not bad:
         return split
-    log.warning("%s: %d broken images are left out", split.root, len(bad))
+    told = f"{len(bad)} of {len(split)} images of {split.root.name}/ that cannot be decoded (the first: {split.files[bad[0]]})"
+    log.warning("left out: %s", told)
+    remarks.append(told)
     left_out = set(bad)
     return split.subset(torch.tensor([p for p in range(len(split)) if p not in left_out]))
 
 
 def file_source(
-    name: str, train: FileSplit, test: FileSplit, classes: list[str], *, verify: bool, max_broken: int
+    name: str,
+    train: FileSplit,
+    test: FileSplit,
+    classes: list[str],
+    *,
+    verify: bool,
+    max_broken: int,
+    remarks: Sequence[str] = (),
 ) -> DataSource:
     """A data set of files with ImageNet's statistics and RandomResizedCrop as its usual augmentation.
 
     Args:
         verify: decode every image now, and leave out up to ``max_broken`` broken ones a split.
+        remarks: what was left out already.
 
     Raises:
         DataError: too many broken images, or a class without training images.
     """
+    told = list(remarks)
     if verify:
-        train, test = usable(train, max_broken), usable(test, max_broken)
+        train, test = usable(train, max_broken, told), usable(test, max_broken, told)
     counts = torch.bincount(train.labels, minlength=len(classes))
     if int(counts.min()) == 0:
         raise DataError(f"{train.root}: class {classes[int(counts.argmin())]!r} has no training images")
-    return DataSource(name, train, test, classes, IMAGENET_STATISTICS, Standard(crop="rrc", pad=0, flip=0.5))
+    standard = Standard(crop="rrc", pad=0, flip=0.5)
+    return DataSource(name, train, test, classes, IMAGENET_STATISTICS, standard, left_out=tuple(told))
 
 
 def require_folder(path: Path, remedy: str) -> Path:
@@ -172,9 +184,9 @@ def read_lines(path: Path, fields: int, remedy: str) -> Iterator[list[str]]:
 
 
 def class_folders(
-    folder: Path, remedy: str, classes: Sequence[str] | None = None
+    folder: Path, remedy: str, classes: Sequence[str] | None = None, remarks: list[str] | None = None
 ) -> tuple[list[str], Tensor, list[str]]:
-    """Files of a tree ``<class>/<image>``, in the order of their names.
+    """Files of a tree ``<class>/<image>``, in the order of their names; ``remarks`` is told what else lies in the class folders.
 
     Returns:
         Paths relative to ``folder``, (N,) labels, class names.
@@ -193,13 +205,21 @@ def class_folders(
         raise DataError(f"{folder}: class folder {missing[0]!r} is missing ({len(missing)} in all); {remedy}")
     files: list[str] = []
     labels: list[int] = []
+    others: list[str] = []
     for label, name in enumerate(names):
         with os.scandir(folder / name) as entries:
-            images = sorted(entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES))
+            there = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+        images = [entry for entry in there if entry.lower().endswith(SUFFIXES)]
+        others += [f"{name}/{entry}" for entry in there if not entry.lower().endswith(SUFFIXES)]
         if not images:
             raise DataError(f"{folder / name}: holds no images ({', '.join(SUFFIXES)}); {remedy}")
         files += [f"{name}/{image}" for image in images]
         labels += [label] * len(images)
+    if others and remarks is not None:
+        what = (
+            f"{len(others)} {'entry' if len(others) == 1 else 'entries'} of {folder.name}/ without a suffix of images"
+        )
+        remarks.append(f"{what} ({', '.join(SUFFIXES)}; the first: {others[0]})")
     return files, torch.tensor(labels), names
 
 

@@ -28,8 +28,10 @@ def folder(root: str, verify: bool = False, max_broken: int = 0, class_order: st
     top = require_folder(Path(root), "DATASET.TYPE 'folder:<path>' names a folder with train/ and val/ (or test/)")
     remedy = "expected are train/<class>/<image> and val/<class>/<image> (or test/)"
     held_out = "val" if (top / "val").is_dir() or not (top / "test").is_dir() else "test"
-    files, labels, classes = class_folders(top / "train", remedy)
-    test_files, test_labels, test_classes = class_folders(top / held_out, remedy)
+    unused = [p.name for p in top.iterdir() if p.is_dir() and p.name not in ("train", held_out) and p.name[0] != "."]
+    left_out = [f"{name}/ beside train/ and {held_out}/" for name in sorted(unused)]
+    files, labels, classes = class_folders(top / "train", remedy, remarks=left_out)
+    test_files, test_labels, test_classes = class_folders(top / held_out, remedy, remarks=left_out)
     if classes != test_classes:
         odd = sorted(set(classes) ^ set(test_classes))
         raise DataError(f"{top}: train and {held_out} differ in their classes, {odd[0]!r} is in one of them only")
@@ -45,4 +47,5 @@ def folder(root: str, verify: bool = False, max_broken: int = 0, class_order: st
         classes,
         verify=verify,
         max_broken=max_broken,
+        remarks=left_out,
     )

@@ -40,8 +40,9 @@ def imagenet(
     """
     top = require_folder(Path(root), _REMEDY)
     chosen = _choose(top / "train", classes)
-    files, labels, names = class_folders(top / "train", _REMEDY, chosen)
-    val_files, val_labels, _ = class_folders(top / "val", _REMEDY, names)
+    left_out: list[str] = []
+    files, labels, names = class_folders(top / "train", _REMEDY, chosen, left_out)
+    val_files, val_labels, _ = class_folders(top / "val", _REMEDY, names, left_out)
     if not allow_partial:
         if chosen is None:
             check_count("classes", top / "train", len(names), CLASSES, _REMEDY)
@@ -56,6 +57,7 @@ def imagenet(
         names,
         verify=verify,
         max_broken=max_broken,
+        remarks=left_out,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -95,6 +96,7 @@ class DataSource:
         standard: its usual augmentation.
         val: the part of train that was held out for model selection, or None.
         gate: a teacher must reach a floor of accuracy here (off for random images).
+        left_out: what lies in its folder and is not used, with the reason.
     """
 
     name: str
@@ -105,7 +107,15 @@ class DataSource:
     standard: Standard = field(default_factory=Standard)
     val: Split | None = None
     gate: bool = True
+    left_out: tuple[str, ...] = ()
     _digests: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        mean, std = self.statistics
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+            raise DataError(
+                f"data set {self.name!r}: expects a finite mean and a finite, positive standard deviation, got {mean} and {std}"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -152,7 +162,9 @@ class DataSource:
 
     def few_shot(self, per_class: int, seed: int) -> DataSource:
         """Keep ``per_class`` training images of each class; see :func:`per_class_subset`."""
-        return replace(self, train=self.train.subset(per_class_subset(self.train.labels, per_class, seed)))
+        few = self.train.subset(per_class_subset(self.train.labels, per_class, seed))
+        told = f"{len(self.train) - len(few):,} training images beyond {per_class} of each class (DATASET.PER_CLASS)"
+        return replace(self, train=few, left_out=(*self.left_out, *([told] if len(few) < len(self.train) else [])))
 
 
 datasets: Registry[Callable[..., DataSource]] = Registry(

@@ -79,6 +79,10 @@ def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
     return centred / (eps + deviation)
 
 
+#: why standardised logits are no input where there are two classes
+STANDARDIZED_PAIR = "standardised logits of two classes are +-0.71 whatever a network says"
+
+
 def with_terms(loss: Tensor, terms: dict[str, Tensor], return_terms: bool) -> Any:
     """``loss``, or ``(loss, terms)``; the common tail of every loss function."""
     return (loss, terms) if return_terms else loss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +58,13 @@ class AT(Distiller):
     teacher_needs = {"stages"}
     student_needs = {"logits", "stages"}
     defaults = {"P": 2, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1000.0}}
+    domains = {"P": "[1, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.FEAT_WEIGHT": "[0, inf)"}
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        pairs = pair_stages(self.student_spec.stages, self.teacher_spec.stages)
+        single = sum(1 in (min(s.grid), min(t.grid)) for s, t in pairs)
+        if single:
+            yield f"of {len(pairs)} pairs of stages {single} are compared at one place, where attention is constant"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         pairs = pair_stages(asked(student.stages), asked(teacher.stages))

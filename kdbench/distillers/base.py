@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,10 +17,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.distillers.registry import distillers
+from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
 from kdbench.models.spec import OUTPUT_KINDS, ModelOutput, ModelSpec
 from kdbench.random import CounterRNG, forked_seed
 
+log = logging.getLogger(__name__)
 Losses = dict[str, Tensor]
 
 
@@ -80,6 +85,7 @@ class Distiller(nn.Module):
         teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. Where these or the flags below depend
             on the configuration, an instance replaces them; the engine therefore reads them from the instance.
         defaults: hyperparameters; they become the configuration node of the method's name.
+        domains: what a hyperparameter may be, by its dotted key: an interval or words, see :mod:`kdbench.domains`.
         presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
         reference: paper, venue, year, and the original implementation that was compared.
         verified: what the loss was checked against; ``"unverified"`` where no original implementation was seen.
@@ -88,12 +94,14 @@ class Distiller(nn.Module):
         needs_labels: it draws from the labels of the whole training set.
         grad_teacher: gradients flow through the teacher's operations (its weights stay frozen).
         min_batch: smallest batch for which the loss is defined.
+        min_classes: smallest number of classes for which it is.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
     """
 
-    teacher_needs: set[str] = {"logits"}
-    student_needs: set[str] = {"logits"}
+    teacher_needs: AbstractSet[str] = frozenset({"logits"})
+    student_needs: AbstractSet[str] = frozenset({"logits"})
     defaults: ClassVar[dict[str, Any]] = {}
+    domains: ClassVar[dict[str, Domain]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     reference: str = ""
     verified: str = "unverified"
@@ -102,8 +110,16 @@ class Distiller(nn.Module):
     needs_labels: bool = False
     grad_teacher: bool = False
     min_batch: int = 1
+    min_classes: int = 2
     batch_coupled: bool = False
     name: str = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give the class declarations of its own: what is inherited, or taken from another method, is copied."""
+        super().__init_subclass__(**options)
+        cls.teacher_needs, cls.student_needs = frozenset(cls.teacher_needs), frozenset(cls.student_needs)
+        cls.defaults, cls.presets = copy.deepcopy(cls.defaults), copy.deepcopy(cls.presets)
+        cls.domains = dict(cls.domains)
 
     def __init__(
         self, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo, *, seed: int = 0
@@ -113,6 +129,8 @@ class Distiller(nn.Module):
         self.data = data
         self.cfg = cfg
         self.seed = seed
+        for key, message in violations(cfg, self.domains):
+            raise ConfigError(f"{self.name}.{key}: {message}")
         if self.uses_teacher and teacher is None:
             raise ConfigError(f"{self.name} needs a teacher; name one with DISTILLER.TEACHER")
         self._teacher_spec = teacher
@@ -136,6 +154,8 @@ class Distiller(nn.Module):
             missing = sorted(needs - spec.provides) if spec is not None else []
             if missing:
                 return f"the {role} {spec.name or spec.family} gives no {', '.join(missing)}"  # type: ignore[union-attr]
+        if data.num_classes < cls.min_classes:
+            return f"it needs at least {cls.min_classes} classes, and there are {data.num_classes}"
         compares_logits = teacher is not None and cls.uses_teacher and "logits" in cls.teacher_needs
         if compares_logits and teacher is not None and teacher.num_classes != student.num_classes:
             return f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}"
@@ -177,8 +197,13 @@ class Distiller(nn.Module):
         """
         return self.losses(student(batch.images, need=self.student_needs), teacher, batch)
 
+    def vanishing(self, batch: int) -> Iterator[str]:
+        """Terms of the loss that are constant with this configuration, number of classes and smallest batch, and why: a line
+        each, which is shown before the training starts. Terms of weight 0 are not among them."""
+        yield from ()
+
     def check_batch(self, size: int) -> None:
-        """Refuse a batch that is too small for the loss.
+        """Refuse a batch that is too small for the loss, and warn of terms that are constant with it.
 
         Raises:
             IncompatibleError: fewer samples than ``min_batch``.
@@ -187,6 +212,8 @@ class Distiller(nn.Module):
             raise IncompatibleError(
                 f"{self.name} compares the samples of a batch and needs at least {self.min_batch}; SOLVER.BATCH_SIZE gives {size}"
             )
+        for line in self.vanishing(size):
+            log.warning("%s: %s", self.name, line)
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
         """The run's criterion, mean over the batch; logits (B, K)."""
@@ -214,7 +241,7 @@ def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[t
         aliases: further names, which configurations may use and lists do not show.
 
     Raises:
-        TypeError: the class is no Distiller, or declares an output kind that does not exist.
+        TypeError: the class is no Distiller, or declares an output kind that does not exist or a domain that cannot be read.
     """
 
     def decorate(cls: type[Distiller]) -> type[Distiller]:
@@ -224,6 +251,12 @@ def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[t
             unknown = set(needs) - set(OUTPUT_KINDS)
             if unknown:
                 raise TypeError(f"{name}: no output kind is called {sorted(unknown)}; there are {OUTPUT_KINDS}")
+        try:
+            broken = dict(violations(cls.defaults, cls.domains))
+        except ValueError as error:
+            raise TypeError(f"{name}: {error}") from None
+        if broken:
+            raise TypeError(f"{name}: a default lies outside its domain: {broken}")
         cls.name = name
         distillers.add(name, cls)
         for alias in aliases:

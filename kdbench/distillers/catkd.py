@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch.nn.functional as F
@@ -54,6 +55,7 @@ class CATKD(Distiller):
     teacher_needs = {"cams"}
     student_needs = {"logits", "cams"}
     defaults = {"RESOLUTION": 2, "NORMALIZE": False, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 15.0}}
+    domains = {"RESOLUTION": "[1, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.FEAT_WEIGHT": "[0, inf)"}
     presets = {
         "res110_res32": {"LOSS": {"FEAT_WEIGHT": 1.8}},
         "res32x4_res8x4": {"LOSS": {"FEAT_WEIGHT": 15.0}},
@@ -80,6 +82,10 @@ class CATKD(Distiller):
         if teacher is not None and teacher.num_classes != student.num_classes:
             return f"the teacher knows {teacher.num_classes} classes, the student {student.num_classes}"
         return super().refuses(student, teacher, cfg, data)
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.cfg.NORMALIZE and self.cfg.RESOLUTION == 1:
+            yield "a map of one pixel that is divided by its norm (NORMALIZE, RESOLUTION: 1) is +1 or -1 and has no gradient"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cat = cat_kd_loss(

@@ -50,6 +50,7 @@ class CC(Distiller):
     batch_coupled = True
     min_batch = 2
     defaults = {"FEAT": {"DIM": 128}, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 0.02}}
+    domains = {"FEAT.DIM": "[1, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.FEAT_WEIGHT": "[0, inf)"}
 
     def setup(self) -> None:
         with self.seeded("embed_student"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ def compose(
 class _Recorder:
     """A network that gives more than it is asked for, and keeps the output of its first whole pass."""
 
-    def __init__(self, network: Any, needs: set[str]) -> None:
+    def __init__(self, network: Any, needs: AbstractSet[str]) -> None:
         self._network, self._needs = network, needs
         self.output: ModelOutput | None = None
 

@@ -101,6 +101,18 @@ class CRD(Distiller):
         "NCE": {"K": 16384, "MOMENTUM": 0.5, "TEMPERATURE": 0.07},
         "MEMORY_GB": 4.0,
     }
+    domains = {
+        "MODE": ("exact",),
+        "FEAT.DIM": "[1, inf)",
+        "FEAT.STUDENT_DIM": "[1, inf)",
+        "FEAT.TEACHER_DIM": "[1, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+        "NCE.K": "[1, inf)",
+        "NCE.MOMENTUM": "[0, 1]",
+        "NCE.TEMPERATURE": "(0, inf)",
+        "MEMORY_GB": "[0, inf)",
+    }
     memory_student: Tensor
     memory_teacher: Tensor
     z_student: Tensor
@@ -111,8 +123,6 @@ class CRD(Distiller):
 
     @classmethod
     def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
-        if cfg.MODE != "exact":
-            return f"MODE {cfg.MODE!r} is not supported, only 'exact' (the positive is the sample itself)"
         if data.labels is None or data.num_samples < 1:
             return "its negatives are drawn by the labels of the training set, which are not known"
         if len(data.labels) != data.num_samples:

@@ -66,6 +66,13 @@ class CTKD(Distiller):
     defaults = {
         "T_START": 1.0, "T_END": 20.0, "LAMBDA_EPOCHS": 10, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9},
     }  # fmt: skip
+    domains = {
+        "T_START": "(0, inf)",
+        "T_END": "[0, inf)",
+        "LAMBDA_EPOCHS": "[0, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+    }
     presets = {"imagenet": {"LAMBDA_EPOCHS": 5, "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0}}}  # 120 epochs
 
     def setup(self) -> None:

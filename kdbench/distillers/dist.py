@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -66,11 +67,24 @@ class DIST(Distiller):
     min_batch = 2
     batch_coupled = True
     defaults = {"BETA": 1.0, "GAMMA": 1.0, "TEMPERATURE": 4.0, "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 2.0}}
+    domains = {
+        "BETA": "[0, inf)",
+        "GAMMA": "[0, inf)",
+        "TEMPERATURE": "(0, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+    }
     presets = {
         "imagenet": {"TEMPERATURE": 1.0},  # resnet_dist.yaml
         # OFAKD runs DIST at half of DIST's own weight.
         "heterogeneous": {"TEMPERATURE": 1.0, "LOSS": {"KD_WEIGHT": 1.0}},
     }
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.data.num_classes == 2 and self.cfg.BETA > 0:
+            yield "with two classes a sample's correlation is +1 or -1, so that the term weighted by BETA has no gradient"
+        if batch == 2 and self.cfg.GAMMA > 0:
+            yield "with two samples a class's correlation is +1 or -1, so that the term weighted by GAMMA has no gradient"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

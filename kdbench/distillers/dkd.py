@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
+from yacs.config import CfgNode
 
 from kdbench.distillers._decoupled import decoupled_rows
-from kdbench.distillers._math import full_precision, with_terms
-from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.models.spec import ModelOutput
+from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, with_terms
+from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.models.spec import ModelOutput, ModelSpec
 
 
 @full_precision
@@ -53,6 +55,7 @@ class DKD(Distiller):
     reference = "Zhao, Cui, Song, Qiu, Liang. Decoupled Knowledge Distillation. CVPR 2022"
     verified = "mdistiller@a08d46f, OFAKD@f7bb896"
     defaults = {"CE_WEIGHT": 1.0, "ALPHA": 1.0, "BETA": 8.0, "T": 4.0, "WARMUP": 20, "STANDARDIZE": False}
+    domains = {"CE_WEIGHT": "[0, inf)", "ALPHA": "[0, inf)", "BETA": "[0, inf)", "T": "(0, inf)", "WARMUP": "[0, inf)"}
     presets = {
         "cifar_beta6": {"BETA": 6.0},  # mdistiller: wrn40_2->wrn16_2/wrn40_1, vgg13->vgg8/MV2
         "cifar_beta2": {"BETA": 2.0},  # mdistiller: resnet56->resnet20, resnet110->resnet32
@@ -62,6 +65,16 @@ class DKD(Distiller):
         # on standardised logits: alpha and beta times 9 (logit-standardization-KD@f6e5aa5)
         "standardized": {"ALPHA": 9.0, "BETA": 72.0, "T": 2.0, "STANDARDIZE": True},
     }
+
+    @classmethod
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
+        if cfg.STANDARDIZE and data.num_classes < 3:
+            return f"{STANDARDIZED_PAIR}: leave DKD.STANDARDIZE off, or use another method"
+        return super().refuses(student, teacher, cfg, data)
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.data.num_classes == 2 and self.cfg.BETA > 0:
+            yield "with two classes its part about the classes besides the label, weighted by BETA, compares nothing and is 0"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

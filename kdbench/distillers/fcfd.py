@@ -14,6 +14,7 @@ from kdbench.distillers._features import asked
 from kdbench.distillers._grafts import bridge, grid_ratio, pooled, run_from, untouched_statistics
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 
 
@@ -95,6 +96,16 @@ class FCFD(Distiller):
         "TEACHER_STATISTICS": "running",
         "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "MIXED_WEIGHT": 1.0, "FEAT_WEIGHT": 5.0},
     }
+    domains = {
+        "TEMPERATURE": "(0, inf)",
+        "PATHS": "[1, inf)",
+        "WARMUP": "[0, inf)",
+        "TEACHER_STATISTICS": ("running", "batch"),
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+        "LOSS.MIXED_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+    }
     presets = {
         "res56_res20": {"LOSS": {"FEAT_WEIGHT": 0.02}},
         "imagenet": {"TEMPERATURE": 1.0, "WARMUP": 5, "LOSS": {"FEAT_WEIGHT": 0.02}},  # ResNet34 -> ResNet18
@@ -117,8 +128,10 @@ class FCFD(Distiller):
         return super().refuses(student, teacher, cfg, data)
 
     def setup(self) -> None:
-        self.check_choice("TEACHER_STATISTICS", ("running", "batch"))
         student, teacher = self.student_spec, self.teacher_spec
+        ways = 2 * (len(student.stages) - 1)
+        if ways < self.cfg.PATHS:
+            raise ConfigError(f"FCFD.PATHS: expects 1 to {ways}, the ways that there are for this pair, got {self.cfg.PATHS}")
         self.to_teacher, self.to_student = nn.ModuleList(), nn.ModuleList()
         for i, (s, t) in enumerate(zip(student.stages, teacher.stages)):
             with self.seeded(f"to_teacher_{i}"):

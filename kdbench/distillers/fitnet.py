@@ -59,6 +59,13 @@ class FitNet(Distiller):
         "INPUT_SIZE": [32, 32],
         "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 100.0},
     }
+    domains = {
+        "HINT_LAYER": "[0, inf)",
+        "REGRESSOR": ("conv", "linear"),
+        "INPUT_SIZE": "[1, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+    }
     presets = {  # the OFA family's defaults
         "heterogeneous": {"ALL_STAGES": True, "REGRESSOR": "linear", "LOSS": {"FEAT_WEIGHT": 1.0}}
     }

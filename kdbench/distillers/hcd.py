@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,15 +15,7 @@ from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.distillers.kd import kd_loss
 from kdbench.distillers.ofa import stage_numbers
-from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelOutput
-
-_OPTIONS = {
-    "PROJECTOR": ("conv", "sepconv"),
-    "STAGE_REDUCTION": ("mean", "sum"),
-    "MASK_INDEX": ("target", "argmax", "both"),
-    "ORTH_ON": ("fused", "raw"),
-}
 
 
 def _fuse(sub_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -166,6 +159,26 @@ class HCD(Distiller):
         "SUB_CE_SMOOTHING": 0.0,
         "LOSS": {"CE_WEIGHT": 1.0, "SUB_CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "SUB_KD_WEIGHT": 6.0, "ORTH_WEIGHT": 1.0},
     }
+    domains = {
+        "N": "[1, inf)",
+        "PROJ_DIM": "[1, inf)",
+        "PROJ_STRIDE": "[1, inf)",
+        "PROJECTOR": ("conv", "sepconv"),
+        "CFM_HIDDEN": "[0, inf)",
+        "STAGES": "[1, inf)",
+        "TEMPERATURE": "(0, inf)",
+        "THRESHOLD": "[-1, 1]",
+        "MASK_EPS": "[0, inf)",
+        "MASK_INDEX": ("target", "argmax", "both"),
+        "ORTH_ON": ("fused", "raw"),
+        "STAGE_REDUCTION": ("mean", "sum"),
+        "SUB_CE_SMOOTHING": "[0, 1)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.SUB_CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+        "LOSS.SUB_KD_WEIGHT": "[0, inf)",
+        "LOSS.ORTH_WEIGHT": "[0, inf)",
+    }
     presets = {
         "heterogeneous": {},
         "homogeneous32": {"TEMPERATURE": 4.0},  # ours
@@ -179,11 +192,6 @@ class HCD(Distiller):
 
     def setup(self) -> None:
         cfg, spec, teacher = self.cfg, self.student_spec, self.teacher_spec
-        for key, choices in _OPTIONS.items():
-            self.check_choice(key, choices)
-        for key in ("N", "PROJ_DIM", "PROJ_STRIDE"):
-            if cfg[key] < 1:
-                raise ConfigError(f"HCD.{key}: expects at least 1, got {cfg[key]}")
         self.stages = stage_numbers("HCD.STAGES", cfg.STAGES, len(spec.stages))
         self.projectors, self.mappers = nn.ModuleDict(), nn.ModuleDict()
         d = teacher.penultimate
@@ -212,6 +220,16 @@ class HCD(Distiller):
             mapper = self.mappers[str(self.stages[0] if self.cfg.SHARE_CFM else number)]
             found.append(mapper(torch.cat((vector, teacher.penultimate.to(vector.dtype)), dim=1)))
         return torch.stack(found)
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.cfg.LOSS.ORTH_WEIGHT > 0:
+            if self.cfg.N == 1:
+                yield "a single sub-logit (N: 1) has no other to be orthogonal to: the term weighted by LOSS.ORTH_WEIGHT is 0"
+            elif self.data.num_classes == 2:
+                yield (
+                    "with two classes and one masked, the cosine of sub-logits is +1 or -1, so that the term weighted by "
+                    "LOSS.ORTH_WEIGHT has no gradient"
+                )
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg, weight, labels = self.cfg, self.cfg.LOSS, batch.labels

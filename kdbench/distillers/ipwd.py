@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.distillers._math import full_precision, standardize, tempered_kl, with_terms
+from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, standardize, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.models.spec import ModelOutput
 
@@ -69,10 +70,20 @@ class IPWD(Distiller):
     verified = "unverified"
     student_needs = {"logits", "penultimate"}
     defaults = {"TEMPERATURE": 4.0, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9, "HEAD_WEIGHT": 1.0}}
+    domains = {
+        "TEMPERATURE": "(0, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+        "LOSS.HEAD_WEIGHT": "[0, inf)",
+    }
 
     def setup(self) -> None:
         with self.seeded("class_head"):
             self.class_head = nn.Linear(self.student_spec.penultimate, self.student_spec.num_classes)
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.data.num_classes == 2:
+            yield f"{STANDARDIZED_PAIR}, so that its weights tell right from wrong and nothing else"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         class_logits = self.class_head(student.penultimate.detach())

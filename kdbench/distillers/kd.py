@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from yacs.config import CfgNode
 
-from kdbench.distillers._math import full_precision, standardize, tempered_kl, with_terms
-from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.models.spec import ModelOutput
+from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, standardize, tempered_kl, with_terms
+from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.models.spec import ModelOutput, ModelSpec
 
 
 @full_precision
@@ -40,10 +41,17 @@ class KD(Distiller):
     )
     verified = "mdistiller@a08d46f, RepDistiller@b84f547"
     defaults = {"TEMPERATURE": 4.0, "STANDARDIZE": False, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}}
+    domains = {"TEMPERATURE": "(0, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.KD_WEIGHT": "[0, inf)"}
     presets = {
         "heterogeneous": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0}},  # OFAKD's train.py
         "imagenet": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 0.5, "KD_WEIGHT": 0.5}},  # mdistiller's r34_r18
     }
+
+    @classmethod
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
+        if cfg.STANDARDIZE and data.num_classes < 3:
+            return f"{STANDARDIZED_PAIR}: leave KD.STANDARDIZE off, or use another method"
+        return super().refuses(student, teacher, cfg, data)
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         logits = [standardize(z) if self.cfg.STANDARDIZE else z for z in (student.logits, teacher.logits)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -116,14 +117,29 @@ class LDRLD(Distiller):
         "TEMPERATURE": 4.0,
         "RANK_BY": "student",
     }
+    min_classes = 3  # two of them are a pair, and one is left for the rest
+    domains = {
+        "CE_WEIGHT": "[0, inf)",
+        "ALPHA": "[0, inf)",
+        "BETA": "[0, inf)",
+        "K": "[2, inf)",
+        "TEMPERATURE": "(0, inf)",
+        "RANK_BY": ("student", "teacher"),
+    }
     # Its repository gives one setting (32x32); this one, for 224x224 pairs, is kdbench's own start.
     presets = {"heterogeneous": {"ALPHA": 1.0, "BETA": 1.0, "TEMPERATURE": 1.0}}
 
     def setup(self) -> None:
-        try:
-            _check(self.cfg.K, self.data.num_classes, self.cfg.RANK_BY)
-        except ValueError as error:
-            raise ConfigError(f"LDRLD.K / LDRLD.RANK_BY: {error}") from None
+        most = self.data.num_classes - 1
+        if most < self.cfg.K:
+            raise ConfigError(
+                f"LDRLD.K: {self.cfg.K} top classes of {most + 1} leave none for the rest; expects 2 to {most}, for instance "
+                f"LDRLD.K={max(2, most - 1)}"
+            )
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.cfg.BETA > 0 and self.data.num_classes - 1 == self.cfg.K:
+            yield "K leaves one class outside the top, with which nothing is compared: the term weighted by BETA is 0"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

@@ -79,6 +79,15 @@ class OFA(Distiller):
         "VARIANT": "official",
         "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "OFA_WEIGHT": 1.0},
     }
+    domains = {
+        "EPS": "(0, inf)",
+        "TEMPERATURE": "(0, inf)",
+        "STAGES": "[1, inf)",
+        "VARIANT": ("official", "paper"),
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+        "LOSS.OFA_WEIGHT": "[0, inf)",
+    }
     presets = {
         "heterogeneous": {},  # OFAKD's defaults
         "imagenet": {"EPS": (1.5,)},  # OFAKD's README, DeiT-T -> ResNet18
@@ -100,7 +109,6 @@ class OFA(Distiller):
                 f"OFA.EPS: expects 1 or {len(self.stages) + 1} values (a stage each, then the logits), got {eps}"
             )
         self.eps = eps * (len(self.stages) + 1) if len(eps) == 1 else eps
-        self.check_choice("VARIANT", ("official", "paper"))
         self.branches = nn.ModuleDict()
         width = max(spec.penultimate, self.teacher_spec.penultimate)
         for number in self.stages:

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from kdbench.distillers._features import asked, pair_stages
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.errors import ConfigError
 from kdbench.models.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput, ModelSpec
 
@@ -89,6 +90,7 @@ class OFD(Distiller):
     teacher_needs = {"pre_activation", "bn_affine"}
     student_needs = {"logits", "pre_activation"}
     defaults = {"CONNECTOR": {"KERNEL_SIZE": 1}, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1e-3}}
+    domains = {"CONNECTOR.KERNEL_SIZE": "[1, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.FEAT_WEIGHT": "[0, inf)"}
     presets = {"imagenet": {"LOSS": {"FEAT_WEIGHT": 1e-4}}}
 
     @classmethod
@@ -99,6 +101,8 @@ class OFD(Distiller):
 
     def setup(self) -> None:
         size = self.cfg.CONNECTOR.KERNEL_SIZE
+        if size % 2 == 0:
+            raise ConfigError(f"OFD.CONNECTOR.KERNEL_SIZE: expects an odd number, which keeps a map's size, got {size}")
         self.connectors = nn.ModuleList()
         pairs = pair_stages(self.student_spec.pre_activation, self.teacher_spec.pre_activation)
         for i, (student, teacher) in enumerate(pairs):

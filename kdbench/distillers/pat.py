@@ -14,6 +14,7 @@ from kdbench.distillers._features import asked, hierarchical_mse, pair_stages
 from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers._pat import Blending, Feedback, Prompt, aligner
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 
 
@@ -91,6 +92,15 @@ class PAT(Distiller):
         "HEADS": 8,
         "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0, "REG_WEIGHT": 1.0},
     }
+    domains = {
+        "TEMPERATURE": "(0, inf)",
+        "DIM": "[1, inf)",
+        "HEADS": "[1, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+        "LOSS.REG_WEIGHT": "[0, inf)",
+    }
 
     @classmethod
     def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
@@ -100,6 +110,8 @@ class PAT(Distiller):
 
     def setup(self) -> None:
         student, teacher, dim = self.student_spec, self.teacher_spec, self.cfg.DIM
+        if dim % self.cfg.HEADS:
+            raise ConfigError(f"PAT.DIM: {dim} is no multiple of PAT.HEADS, {self.cfg.HEADS}")
         with self.seeded("blending"):
             self.blending = Blending(student.stages, dim, self.cfg.HEADS)
         targets = [t for _, t in pair_stages(student.stages, teacher.stages)]

@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdbench.domains import Domain
 from kdbench.plugins import METHODS, entry_points
 from kdbench.registry import Registry
 from kdbench.static_index import read_index
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 distillers: Registry[type[Distiller]] = Registry(
     "method", "kdbench.distillers", METHODS, "`kdbench list methods` shows them all; --import MODULE registers your own."
 )
-_READ = ("defaults", "presets")
+_READ = ("defaults", "presets", "domains")
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class Declaration:
     name: str
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]]
+    domains: dict[str, Domain]
 
 
 def declarations() -> Registry[Declaration] | Registry[type[Distiller]]:
-    """Every method's name, ``defaults`` and ``presets`` by name.
+    """Every method's name, ``defaults``, ``presets`` and ``domains`` by name.
 
     Where only this package's own methods can be meant and their files say all of it in literals, they are
     read from the source, which takes a twentieth of a second and no torch. Otherwise this is :data:`distillers` itself.

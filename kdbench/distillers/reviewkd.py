@@ -66,6 +66,17 @@ class ReviewKD(Distiller):
         "MAX_MID_CHANNEL": 512,
         "STU_PREACT": False,
     }
+    min_batch = 2  # the pooled vector, a map of one place, passes batch normalisation
+    domains = {
+        "CE_WEIGHT": "[0, inf)",
+        "REVIEWKD_WEIGHT": "[0, inf)",
+        "WARMUP_EPOCHS": "[0, inf)",
+        "SHAPES": "[1, inf)",
+        "OUT_SHAPES": "[1, inf)",
+        "IN_CHANNELS": "[1, inf)",
+        "OUT_CHANNELS": "[1, inf)",
+        "MAX_MID_CHANNEL": "[1, inf)",
+    }
     presets = {
         "wrn40_2_wrn16_2": {"REVIEWKD_WEIGHT": 5.0},
         "wrn40_2_wrn40_1": {"REVIEWKD_WEIGHT": 5.0},

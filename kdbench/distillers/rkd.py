@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -73,6 +74,17 @@ class RKD(Distiller):
         "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0},
         "PDIST": {"EPSILON": 1e-12, "SQUARED": False},
     }
+    domains = {
+        "DISTANCE_WEIGHT": "[0, inf)",
+        "ANGLE_WEIGHT": "[0, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+        "PDIST.EPSILON": "(0, inf)",
+    }
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if batch == 2:
+            yield "of two samples there is one distance, which is divided by itself, and no angle: both terms are constant"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
+from yacs.config import CfgNode
 
 from kdbench.distillers._decoupled import MASKED, binary_log_prob, soft_kl_rows, without
-from kdbench.distillers._math import full_precision, kl_rows, with_terms
+from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, kl_rows, with_terms
 from kdbench.distillers._math import standardize as standardize_logits
-from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.models.spec import ModelOutput
+from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.models.spec import ModelOutput, ModelSpec
 
 
 @full_precision
@@ -81,11 +83,29 @@ class RLD(Distiller):
     defaults = {
         "CE_WEIGHT": 1.0, "ALPHA": 1.0, "BETA": 8.0, "T": 4.0, "ALPHA_T": 4.0, "WARMUP": 20, "LOGIT_STAND": False,
     }  # fmt: skip
+    domains = {
+        "CE_WEIGHT": "[0, inf)",
+        "ALPHA": "[0, inf)",
+        "BETA": "[0, inf)",
+        "T": "(0, inf)",
+        "ALPHA_T": "(0, inf)",
+        "WARMUP": "[0, inf)",
+    }
     presets = {
         "logit_stand": {"ALPHA": 9.0, "BETA": 72.0, "T": 2.0, "ALPHA_T": 2.0, "LOGIT_STAND": True},
         "imagenet": {"BETA": 0.5, "T": 1.0, "ALPHA_T": 1.0, "WARMUP": 1},  # ResNet34 -> ResNet18
         "imagenet_r50_mv1": {"BETA": 2.0, "T": 1.0, "ALPHA_T": 1.0, "WARMUP": 1},
     }
+
+    @classmethod
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
+        if cfg.LOGIT_STAND and data.num_classes < 3:
+            return f"{STANDARDIZED_PAIR}: leave RLD.LOGIT_STAND off, or use another method"
+        return super().refuses(student, teacher, cfg, data)
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.data.num_classes == 2 and self.cfg.BETA > 0:
+            yield "with two classes its part about the classes besides the label, weighted by BETA, compares nothing and is 0"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -60,6 +61,12 @@ class RSD(Distiller):
     batch_coupled = True
     min_batch = 2
     defaults = {"KAPPA": 0.01, "EXPANSION": 2, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 0.1}}
+    domains = {
+        "KAPPA": "[0, inf)",
+        "EXPANSION": "[1, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+    }
 
     def setup(self) -> None:
         width = self.student_spec.penultimate
@@ -74,6 +81,10 @@ class RSD(Distiller):
             for module in self.projector:
                 if isinstance(module, nn.Linear):
                     nn.init.trunc_normal_(module.weight, std=0.02)
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if batch == 2:
+            yield "of two samples every correlation is +1 or -1, so that its term has no gradient"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         rsd = rsd_loss(self.projector(student.penultimate), teacher.penultimate, kappa=self.cfg.KAPPA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -55,11 +56,23 @@ class SDDDKD(RegionDistiller):
     reference = "Wei, Luo, Luo. Scaled Decoupled Distillation. CVPR 2024, arXiv 2403.13512"
     verified = "SDD-CVPR2024@e412036"
     defaults = {"CE_WEIGHT": 1.0, "ALPHA": 1.0, "BETA": 8.0, "T": 4.0, "WARMUP": 20, "M": [1, 2, 4]}
+    domains = {
+        "CE_WEIGHT": "[0, inf)",
+        "ALPHA": "[0, inf)",
+        "BETA": "[0, inf)",
+        "T": "(0, inf)",
+        "WARMUP": "[0, inf)",
+        "M": "[1, inf)",
+    }
     presets = {
         "same_structure": {"M": [1, 2]},
         "imagenet": {"BETA": 0.5, "T": 1.0, "WARMUP": 1},  # ResNet34 -> ResNet18
         "imagenet_r50_mv1": {"BETA": 2.0, "T": 1.0, "WARMUP": 1},
     }
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.data.num_classes == 2 and self.cfg.BETA > 0:
+            yield "with two classes its part about the classes besides the label, weighted by BETA, compares nothing and is 0"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

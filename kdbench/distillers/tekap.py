@@ -66,6 +66,14 @@ class TeKAP(Distiller):
         "AUGMENTED_WEIGHT": 0.8,
         "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9},
     }
+    domains = {
+        "TEMPERATURE": "(0, inf)",
+        "NUM_AUGMENTED": "[1, inf)",
+        "NOISE_WEIGHT": "[0, 1]",
+        "AUGMENTED_WEIGHT": "[0, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+    }
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

@@ -103,6 +103,14 @@ class TeKAPF(CRD):
         "NOISE_SCALE": 0.1,
         "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 0.8, "KD_WEIGHT": 0.0},
     }
+    domains = {
+        **CRD.domains,
+        "TEMPERATURE": "(0, inf)",
+        "NUM_AUGMENTED": "[1, inf)",
+        "NOISE_WEIGHT": "[0, 1]",
+        "NOISE_SCALE": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+    }
     presets = {"both_levels": {"LOSS": {"KD_WEIGHT": 1.0}}}
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:

@@ -39,6 +39,7 @@ class TTM(Distiller):
     reference = "Zheng, Yang. Knowledge Distillation Based on Transformed Teacher Matching. ICLR 2024, arXiv 2402.11148"
     verified = "TTM@fe457b3 (through WTTM with unit weights)"
     defaults = {"GAMMA": 0.1, "BETA": 45.0, "LOSS": {"CE_WEIGHT": 1.0}}
+    domains = {"GAMMA": "(0, 1]", "BETA": "[0, inf)", "LOSS.CE_WEIGHT": "[0, inf)"}
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         return {

@@ -108,13 +108,21 @@ class UHKD(Distiller):
         "TEMPERATURE": 1.0,
         "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0},
     }
+    domains = {
+        "KEEP": "[1, inf)",
+        "MODE": ("amplitude", "log_amplitude", "complex"),
+        "FAM": ("spatial", "spectral"),
+        "PAIRS": "[1, inf)",
+        "TEMPERATURE": "(0, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.KD_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+    }
     presets = {"cifar": {"TEMPERATURE": 4.0}}  # 32 x 32 networks; ours
 
     def setup(self) -> None:
-        self.check_choice("MODE", MODES)
-        self.check_choice("FAM", _ALIGNERS)
-        if self.cfg.KEEP < 1:
-            raise ConfigError(f"{self.name}.KEEP: expects at least 1, got {self.cfg.KEEP}")
+        if self.cfg.KEEP % 2 == 0:
+            raise ConfigError(f"{self.name}.KEEP: expects an odd number, got {self.cfg.KEEP}")
         self.pairs = self._pairs()
         self.keeps: list[int] = []
         self.aligners = nn.ModuleList()

@@ -13,7 +13,7 @@ class Vanilla(Distiller):
     reference = "plain supervised training"
     verified = "by definition"
     uses_teacher = False
-    teacher_needs: set[str] = set()
+    teacher_needs = frozenset(())
 
     def losses(self, student: ModelOutput, teacher: ModelOutput | None, batch: Batch) -> Losses:  # type: ignore[override]
         return {"ce": self.cross_entropy(student.logits, batch)}

@@ -41,6 +41,7 @@ class WTTM(Distiller):
     reference = "Zheng, Yang. Knowledge Distillation Based on Transformed Teacher Matching. ICLR 2024, arXiv 2402.11148"
     verified = "TTM@fe457b3"
     defaults = {"GAMMA": 0.1, "BETA": 3.0, "LOSS": {"CE_WEIGHT": 1.0}}
+    domains = {"GAMMA": "(0, 1]", "BETA": "[0, inf)", "LOSS.CE_WEIGHT": "[0, inf)"}
     presets = {  # gamma and beta of the paper's appendix A.4
         "wrn40_2_wrn16_2": {"GAMMA": 0.1, "BETA": 4.0},
         "wrn40_2_wrn40_1": {"GAMMA": 0.1, "BETA": 3.0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from yacs.config import CfgNode
 
@@ -13,7 +14,7 @@ from kdbench.data.source import DataSource
 from kdbench.distillers.base import DataInfo, Distiller
 from kdbench.distillers.create import create_distiller, judge_methods
 from kdbench.engine.runtime import Runtime
-from kdbench.errors import ConfigError, IncompatibleError
+from kdbench.errors import ConfigError, IncompatibleError, ModelError
 from kdbench.models.features import FeatureModel
 from kdbench.models.spec import ModelSpec
 from kdbench.models.zoo import create_model
@@ -75,6 +76,11 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
             f"TEACHER.WEIGHTS {cfg.TEACHER.WEIGHTS!r} hold no classifier for {data.num_classes} classes, so teacher "
             f"{cfg.DISTILLER.TEACHER!r} cannot teach yet: train it with `kdbench teacher` and name the file that it writes"
         )
+    for key, value in teacher.backbone.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(
+                f"TEACHER.WEIGHTS {cfg.TEACHER.WEIGHTS!r}: {key} holds NaN or infinity, so that nothing can be learned from it"
+            )
     teacher.eval()
     teacher.requires_grad_(False)
     return teacher

@@ -14,14 +14,15 @@ from yacs.config import CfgNode
 from kdbench.data.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.engine.build import evaluation_options, image_size
+from kdbench.engine.canonical import default_floor
 from kdbench.engine.evaluation import score
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import TeacherGateError
 from kdbench.models.features import FeatureModel
 
 log = logging.getLogger(__name__)
-#: share of the way from chance to certainty that a teacher must have gone: in top-1, and in the mean over the classes
-TOP1, CLASSES = 0.25, 0.1
+#: share of the way from chance to certainty that a teacher must have gone in the mean over the classes; in top-1 a quarter
+CLASSES = 0.1
 #: with more classes a table of all confusions takes too much memory, and their order is not looked at
 _LARGEST_TABLE = 4096
 #: images of moved classes from which a permutation is believed, and what share of them is right by it, and without it
@@ -146,8 +147,7 @@ def describe(model: FeatureModel, cfg: CfgNode, data: DataSource) -> str:
 def floors(cfg: CfgNode, classes: int) -> tuple[float, float]:
     """The lowest top-1, and the lowest mean over the classes, in percent."""
     chance = 1.0 / classes
-    top1 = chance + TOP1 * (1.0 - chance)
-    floor = cfg.TEACHER.FLOOR if cfg.TEACHER.FLOOR >= 0 else top1
+    floor = cfg.TEACHER.FLOOR if cfg.TEACHER.FLOOR >= 0 else default_floor(classes)
     return 100 * floor, 100 * min(floor, chance + CLASSES * (1.0 - chance))
 
 

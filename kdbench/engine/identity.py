@@ -1,10 +1,11 @@
-"""What a run is: names as they are registered, the weights that it starts from, and the hash of all that it depends on."""
+"""What a run is: the weights that it starts from, and the hash of all that it depends on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from yacs.config import CfgNode
@@ -13,22 +14,9 @@ from kdbench.config import to_dict
 from kdbench.config_defaults import NOT_IDENTITY
 from kdbench.data.source import DataSource
 from kdbench.engine.build import image_size
+from kdbench.engine.canonical import respell
 from kdbench.models.checkpoints import file_sha256
 from kdbench.models.published import published_release
-from kdbench.models.zoo import canonical_name
-
-
-def canonical(cfg: CfgNode) -> CfgNode:
-    """The configuration with its networks' names as they were registered: ``SMALL_CNN`` and ``small_cnn`` are one run."""
-    names = {role: canonical_name(cfg.DISTILLER[role]) for role in ("TEACHER", "STUDENT")}
-    if all(cfg.DISTILLER[role] == name for role, name in names.items()):
-        return cfg
-    made = cfg.clone()
-    made.defrost()
-    for role, name in names.items():
-        made.DISTILLER[role] = name
-    made.freeze()
-    return made
 
 
 def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
@@ -57,16 +45,45 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
     return tree
 
 
-def identity(cfg: CfgNode, *, teacher_sha256: str, student_sha256: str, data: str) -> str:
-    """Hash of all that determines a run's result: the configuration without paths, logging and hardware, the weights that
-    it starts from, and the data."""
+def identity(
+    cfg: CfgNode,
+    data: DataSource,
+    weights: Mapping[str, str],
+    *,
+    code: Mapping[str, str] | None = None,
+    world: int = 1,
+) -> str:
+    """Hash of all that determines a run's result.
+
+    Args:
+        cfg: configuration; paths, logging and hardware do not count, nor whether a value was written out or is the default's.
+        data: data set; its fingerprint counts.
+        weights: ``teacher_sha256`` and ``student_sha256`` of the weights that the run starts from.
+        code: digests of what the user brought, see :func:`kdbench.engine.code.code_of`.
+        world: number of processes. Batch norm of several sees parts of a batch, so that another number is another run.
+    """
     tree = decisive(cfg)
+    respell(tree, {role: cfg[role].WEIGHTS for role in ("TEACHER", "STUDENT")}, data)
     # of 'folder:<path>' the kind: where the images lie is no part of what they are
     tree["DATASET"]["TYPE"] = tree["DATASET"]["TYPE"].partition(":")[0].lower()
     # the order of the classes is in the labels, and so in the fingerprint of the data
     tree["DATASET"]["OPTIONS"].pop("class_order", None)
-    text = json.dumps([tree, teacher_sha256, student_sha256, data], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    parts: list[Any] = [tree, weights["teacher_sha256"], weights["student_sha256"], data.fingerprint()]
+    parts += beyond(cfg, code or {}, world)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def beyond(cfg: CfgNode, code: Mapping[str, str], world: int) -> list[Any]:
+    """What decides over a result beside the configuration's values; each stands there only where it says something, so that a
+    plain run keeps its name."""
+    parts: list[Any] = []
+    if code:
+        parts.append({"code": dict(code)})
+    if world > 1:
+        parts.append({"processes": world})
+    if cfg.SOLVER.EMA > 0:
+        parts.append({"average": "warmed up"})  # one of constant decay is another run
+    return parts
 
 
 def run_name(cfg: CfgNode, digest: str) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
@@ -16,63 +14,28 @@ from kdbench.data.build import build_data
 from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
+from kdbench.engine.announce import opening
 from kdbench.engine.build import build_distiller, build_network, evaluation_options, make_loader
+from kdbench.engine.canonical import canonical
+from kdbench.engine.code import Code, code_of
 from kdbench.engine.evaluation import Score, score
+from kdbench.engine.finite import check_score
 from kdbench.engine.gate import check_gate
-from kdbench.engine.identity import canonical, identity, run_name, weights_identity
+from kdbench.engine.identity import identity, run_name, weights_identity
+from kdbench.engine.inputs import Inputs, environments_of
 from kdbench.engine.run_folder import RunFolder, write_atomically
+from kdbench.engine.run_result import RunResult, summarise_run
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
+from kdbench.engine.single import check_single
 from kdbench.engine.stored_options import with_marks, with_stored_options
 from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
-from kdbench.errors import ConfigError
+from kdbench.errors import ConfigError, KdbenchError
 from kdbench.models.export import save_student
 from kdbench.models.features import FeatureModel
-from kdbench.models.flops import forward_flops
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Outcome of a run; ``result.json`` holds the same.
-
-    Accuracies are percent on the test split. ``best`` is the best epoch's by test accuracy: it is optimistic and is never
-    mixed with ``last`` in a table. ``selected`` is the test accuracy at the best validation epoch, where a validation
-    part was held out, else None.
-    """
-
-    run_id: str
-    method: str
-    teacher: str
-    student: str
-    dataset: str
-    seed: int
-    top1_last: float
-    top5_last: float
-    top1_best: float
-    top5_best: float
-    best_epoch: int
-    epochs: int
-    top1_selected: float | None
-    teacher_top1: float | None
-    student_params: int
-    extra_params: int
-    seconds: float
-    teacher_sha256: str
-    data_fingerprint: str
-    environment: dict[str, Any]
-    folder: str = ""
-    #: of one image's forward pass, see :func:`kdbench.models.flops.forward_flops`; None where it cannot be counted
-    student_flops: int | None = None
-    #: names of the classes, in the order of the network's outputs
-    classes: list[str] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, folder: RunFolder) -> RunResult:
-        """Read a finished run."""
-        return cls(**{**folder.read_result(), "folder": str(folder.path)})
 
 
 @deterministic_errors()
@@ -96,8 +59,12 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     runtime = start_runtime(cfg)
     data = build_data(cfg)
     cfg = with_stored_options(cfg, data, _roles(cfg))
-    folder, hashes = locate(cfg, data)
-    done = runtime.from_main(_finished(folder) if runtime.is_main else None)
+    code = code_of(cfg)
+    folder, hashes, plain = locate(cfg, data, code, runtime.world)
+    inputs = Inputs(data, code, plain, surroundings(cfg, code, runtime))
+    done = runtime.from_main(_finished(folder, inputs) if runtime.is_main else None)
+    if isinstance(done, KdbenchError):
+        raise done
     if done is not None:
         log.info("%s is done already", folder.path.name)
         return done
@@ -109,17 +76,21 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
         teacher = TeacherSource(cfg, data, loader, runtime, hashes["teacher_sha256"])
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
     distiller.check_batch(loader.smallest)
+    check_single(student, distiller, teacher, loader)
     teacher_top1 = _gate(cfg, data, teacher)
     if runtime.is_main:
         folder.create(cfg)
+        inputs.record(folder)
+        log.info("%s", opening(cfg, data, student, teacher, folder, runtime))
     runtime.barrier()
     started = time.perf_counter()
     trainer = Trainer(cfg, data, student, distiller, teacher, folder, runtime, progress)
     history = trainer.run()
     if teacher is not None:
         hashes["teacher_sha256"] = teacher.weights_sha256()
-    result = _result(
-        cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, runtime, data.classes
+    made_in = environments_of(folder, inputs.environment)
+    result = summarise_run(
+        cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, data, made_in
     )
     if runtime.is_main:
         _finish(folder, trainer.outcome, {**result, "seconds": round(time.perf_counter() - started, 3)}, cfg)
@@ -146,22 +117,40 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
     data = build_data(cfg)
     cfg = with_stored_options(cfg, data, ["STUDENT"])
     student = build_network(cfg, "STUDENT", data).to(runtime.device)
-    return score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
+    found = score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
+    check_score(found, f"the outputs of {cfg.DISTILLER.STUDENT!r} with weights {cfg.STUDENT.WEIGHTS!r}")
+    return found
 
 
-def locate(cfg: CfgNode, data: DataSource) -> tuple[RunFolder, dict[str, str]]:
-    """The run's folder and the hashes that stand for its inputs."""
+class Located(NamedTuple):
+    """A run's folder, the hashes that stand for the weights that it starts from, and its identity without the user's code."""
+
+    folder: RunFolder
+    hashes: dict[str, str]
+    plain: str
+
+
+def locate(cfg: CfgNode, data: DataSource, code: Code | None = None, processes: int = 1) -> Located:
+    """Where a run lies, and what it is.
+
+    Args:
+        cfg: configuration.
+        data: its data set.
+        code: what defines it; None finds out.
+        processes: of the run.
+    """
     cfg = canonical(cfg)
     cfg = with_stored_options(cfg, data, _roles(cfg))
+    code = code or code_of(cfg)
     taught = "TEACHER" in _roles(cfg)
     hashes = {
         "teacher_sha256": teacher_identity(cfg, data) if taught else "",
         "student_sha256": weights_identity(cfg, "STUDENT", data),
-        "data": data.fingerprint(),
     }
-    prefix = Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME
     marked = with_marks(cfg, data, _roles(cfg), hashes)
-    return RunFolder(prefix / run_name(cfg, identity(cfg, **marked))), hashes
+    plain = identity(cfg, data, marked, world=processes)
+    digest = identity(cfg, data, marked, code=code.brought, world=processes)
+    return Located(RunFolder(Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME / run_name(cfg, digest)), hashes, plain)
 
 
 def _roles(cfg: CfgNode) -> list[str]:
@@ -170,16 +159,38 @@ def _roles(cfg: CfgNode) -> list[str]:
     return ["TEACHER", "STUDENT"] if taught else ["STUDENT"]
 
 
-def _finished(folder: RunFolder) -> RunResult | None:
-    """The result of a run that is done. One that cannot be read is set aside, and the run goes on from its checkpoint."""
-    if not folder.done:
-        return None
+def surroundings(cfg: CfgNode, code: Code, runtime: Runtime) -> dict[str, Any]:
+    """What a result depends on besides its configuration, for the record: versions, machine, and kdbench's code of the method."""
+    return {**environment(runtime), "compile": bool(cfg.SOLVER.COMPILE), "code": code.digest}
+
+
+def read_finished(cfg: CfgNode, processes: int = 1) -> RunResult | None:
+    """The result of the run of a configuration if it is done, else None; trains nothing."""
+    folder = locate(cfg, build_data(cfg), processes=processes).folder
+    return RunResult.read(folder) if folder.done else None
+
+
+def _finished(folder: RunFolder, inputs: Inputs) -> RunResult | KdbenchError | None:
+    """The result of a run that is done, or why it can be neither used nor gone on with. One of which the result or the student
+    cannot be read is set aside, and the run goes on from its checkpoint."""
     try:
-        return RunResult.read(folder)
-    except (OSError, ValueError, TypeError) as error:
-        log.warning("%s cannot be read (%s); it is renamed to *.damaged, and the run goes on", folder.result, error)
-        folder.set_aside()
+        inputs.check(folder)
+    except KdbenchError as error:
+        return error
+    if not folder.result.is_file():
+        changed = inputs.predecessor(folder) if not folder.path.exists() else ""
+        if changed:
+            log.info("%s; this is a new run, %s", changed, folder.path.name)
         return None
+    reason = folder.missing()
+    if not reason:
+        try:
+            return RunResult.read(folder)
+        except (OSError, ValueError, TypeError) as error:
+            reason = f"{folder.result} cannot be read ({error})"
+    log.warning("%s; %s is renamed to *.damaged, and the run goes on", reason, folder.result.name)
+    folder.set_aside()
+    return None
 
 
 def _gate(cfg: CfgNode, data: DataSource, teacher: TeacherSource | None) -> float | None:
@@ -190,47 +201,6 @@ def _gate(cfg: CfgNode, data: DataSource, teacher: TeacherSource | None) -> floa
     check_gate(cfg, data, judgement, teacher.try_settings)
     teacher.remember(judgement)
     return judgement.top1
-
-
-def _result(
-    cfg: CfgNode,
-    folder: RunFolder,
-    history: list[dict[str, Any]],
-    student: FeatureModel,
-    extra: int,
-    teacher_top1: float | None,
-    hashes: dict[str, str],
-    runtime: Runtime,
-    classes: Sequence[str],
-) -> dict[str, Any]:
-    last, best = history[-1], max(history, key=lambda line: line["top1"])
-    selected = max(history, key=lambda line: line["val_top1"])["top1"] if "val_top1" in last else None
-    return asdict(
-        RunResult(
-            run_id=folder.path.name,
-            method=cfg.DISTILLER.TYPE,
-            teacher=cfg.DISTILLER.TEACHER,
-            student=cfg.DISTILLER.STUDENT,
-            dataset=cfg.DATASET.TYPE,
-            seed=cfg.EXPERIMENT.SEED,
-            top1_last=last["top1"],
-            top5_last=last["top5"],
-            top1_best=best["top1"],
-            top5_best=best["top5"],
-            best_epoch=best["epoch"],
-            epochs=cfg.SOLVER.EPOCHS,
-            top1_selected=selected,
-            teacher_top1=teacher_top1,
-            student_params=student.spec.params,
-            student_flops=forward_flops(student.backbone, student.input_size),
-            extra_params=extra,
-            seconds=0.0,
-            teacher_sha256=hashes["teacher_sha256"],
-            data_fingerprint=hashes["data"],
-            environment=environment(runtime),
-            classes=list(classes),
-        )
-    )
 
 
 def _finish(folder: RunFolder, student: FeatureModel, result: dict[str, Any], cfg: CfgNode) -> None:
@@ -247,4 +217,4 @@ def _finish(folder: RunFolder, student: FeatureModel, result: dict[str, Any], cf
     }
     save_student(folder.student, student.backbone, metadata)
     result.pop("folder")
-    write_atomically(folder.result, json.dumps(result, indent=1) + "\n")
+    write_atomically(folder.result, json.dumps(result, indent=1, allow_nan=False) + "\n")

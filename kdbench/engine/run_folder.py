@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError, safe_open
 from yacs.config import CfgNode
 
 from kdbench.config import to_dict
@@ -17,19 +18,30 @@ from kdbench.errors import ConfigError
 
 
 class RunFolder:
-    """Files of one run: ``config.yaml``, ``metrics.jsonl``, ``timing.jsonl``, ``checkpoint.pt``,
-    ``student.safetensors`` and, last of all, ``result.json``, whose presence means 'done'."""
+    """Files of one run: ``config.yaml``, ``inputs.json``, ``metrics.jsonl``, ``timing.jsonl``, ``checkpoint.pt``,
+    ``student.safetensors`` and, last of all, ``result.json``. With a readable student beside it, that means 'done'."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config, self.metrics = self.path / "config.yaml", self.path / "metrics.jsonl"
+        self.config, self.inputs = self.path / "config.yaml", self.path / "inputs.json"
+        self.metrics = self.path / "metrics.jsonl"
         self.timing, self.checkpoint = self.path / "timing.jsonl", self.path / "checkpoint.pt"
         self.student, self.result = self.path / "student.safetensors", self.path / "result.json"
 
     @property
     def done(self) -> bool:
-        """Whether the run has finished."""
-        return self.result.is_file()
+        """Whether the run has finished and left what it should."""
+        return self.result.is_file() and not self.missing()
+
+    def missing(self) -> str:
+        """What is wrong with the exported student; empty where the file is there and whole."""
+        try:
+            with safe_open(self.student, "numpy") as file:
+                return "" if file.keys() else f"{self.student} holds no weights"
+        except FileNotFoundError:
+            return f"{self.student} is missing"
+        except (OSError, SafetensorError) as error:
+            return f"{self.student} cannot be read ({error})"
 
     def check_place(self) -> None:
         """Make sure that the folder can be made.
@@ -56,7 +68,7 @@ class RunFolder:
     def append(self, file: Path, record: Mapping[str, Any]) -> None:
         """Append one line of JSON."""
         with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+            stream.write(json.dumps(record, allow_nan=False) + "\n")
 
     def truncate(self, file: Path, size: int) -> None:
         """Cut what was written after the checkpoint that a run resumes from."""

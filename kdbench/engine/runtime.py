@@ -150,6 +150,14 @@ def pick_device(name: str, world: int = 1) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """A device in words: of a GPU its product name, of a CPU the threads."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"{str(device).upper()} ({threads} thread{'s' * (threads > 1)})"
+
+
 def peak_rss_bytes() -> dict[str, int]:
     """``{"peak_rss_bytes": n}``, the largest resident set of this process so far; empty where the system does not say."""
     if resource is None:

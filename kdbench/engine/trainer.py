@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
@@ -17,15 +17,16 @@ from yacs.config import CfgNode
 from kdbench.data.loader import LoadedBatch
 from kdbench.data.source import DataSource, Split
 from kdbench.distillers.base import Batch, Distiller
+from kdbench.engine.average import WeightAverage
 from kdbench.engine.board import Board
 from kdbench.engine.build import TrainStep, evaluation_options, make_loader
 from kdbench.engine.checkpoint import load_checkpoint, save_checkpoint
 from kdbench.engine.evaluation import Score, score
+from kdbench.engine.finite import FiniteWatch, check_score, check_state, loss_error
 from kdbench.engine.optim import Schedule, build_optimizer
 from kdbench.engine.run_folder import RunFolder, file_size
 from kdbench.engine.runtime import Runtime, peak_rss_bytes
 from kdbench.engine.teacher import TeacherSource
-from kdbench.errors import NonFiniteLossError
 from kdbench.models.features import FeatureModel
 from kdbench.random import derive_seed
 
@@ -71,12 +72,15 @@ class Trainer:
             teacher.serve(distiller, folder.path.name)
         if cfg.SOLVER.CHANNELS_LAST:
             self.student.to(memory_format=torch.channels_last)
-        #: moving average of the student's weights, which is evaluated and exported in its place
-        self.average = ModelEmaV3(self.student, decay=cfg.SOLVER.EMA) if cfg.SOLVER.EMA > 0 else None
         self.module = TrainStep(self.student, self.distiller)
         self.optimizer = build_optimizer(cfg, self.module)
         self.loader = teacher.loader if teacher is not None else make_loader(cfg, data, runtime)
         self.schedule = Schedule(cfg, self.optimizer, len(self.loader))
+        #: moving average of the student's weights, which is evaluated and exported in its place
+        self.average: WeightAverage | None = None
+        if cfg.SOLVER.EMA > 0:
+            self.average = WeightAverage(self.student, cfg.SOLVER.EMA, cfg.SOLVER.EPOCHS * len(self.loader))
+        self.watch = FiniteWatch(device)
         fp16_gpu = cfg.SOLVER.AMP == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=fp16_gpu)
         self.step_module: nn.Module = self.module
@@ -91,7 +95,7 @@ class Trainer:
     @property
     def outcome(self) -> FeatureModel:
         """The network that the run is about: the student, or the average of its weights."""
-        return self.student if self.average is None else self.average.module
+        return self.student if self.average is None else self.average.network
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the last epoch; returns the evaluations, oldest first."""
@@ -108,6 +112,7 @@ class Trainer:
     def train_epoch(self, epoch: int, board: Board | None = None) -> tuple[dict[str, float], dict[str, float]]:
         """One pass; returns the mean of each loss term, and timings."""
         self.module.train()
+        self.watch.start()
         if self.teacher is not None:
             self.teacher.start_epoch(epoch)
         steps, images = len(self.loader), 0
@@ -126,12 +131,16 @@ class Trainer:
             if self.progress is not None:
                 self.progress(epoch, step + 1, steps)
             mark = time.perf_counter()
+        self._look(epoch)
         if self.teacher is not None:
             self.teacher.end_epoch()
         # Each process kept running statistics of its own share of the last batch; what is evaluated is one network.
         self.runtime.share_buffers(self.student)
         if self.average is not None:
-            self.runtime.share_buffers(self.average.module)
+            self.runtime.share_buffers(self.average.network)
+        check_state(
+            {"student": self.outcome, "trained student": self.student, self.distiller.name: self.distiller}, epoch
+        )
         seconds = time.perf_counter() - started
         means = self._means(sums, images)
         rate = images * self.runtime.world / max(seconds, 1e-9)
@@ -141,7 +150,8 @@ class Trainer:
         """Forward, backward, update; returns the detached loss terms.
 
         Raises:
-            NonFiniteLossError: a term is NaN or infinite; nothing was updated.
+            NonFiniteLossError: a term is NaN or infinite. On a CPU nothing was updated; on a GPU, which is not waited for at every
+                step, nothing that it updated is evaluated or saved.
         """
         # A student's own dropout: a function of the step, not of what ran before it.
         torch.manual_seed(derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank))
@@ -149,13 +159,9 @@ class Trainer:
         with self._autocast():
             terms = self.step_module(teacher, batch)
         loss = torch.stack([term.float() if term.dtype in _DTYPES.values() else term for term in terms.values()]).sum()
-        if not bool(torch.isfinite(loss)):
-            bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["their sum"]
-            raise NonFiniteLossError(
-                f"loss term {', '.join(bad)} of {self.distiller.name} became {float(loss.detach())} "
-                f"in epoch {batch.epoch}, step {step + 1}; "
-                "lower SOLVER.LR or the term's weight, or set SOLVER.CLIP_GRAD"
-            )
+        self.watch.see(step, terms, loss)
+        if self.watch.due(step):
+            self._look(batch.epoch)
         weight = self.loader.weight(step)
         if weight != 1.0:  # DDP takes the plain mean of the processes' gradients, whatever their shares of the batch
             loss = loss * weight
@@ -167,12 +173,13 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update(self.student)
+            self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
         return {name: term.detach() for name, term in terms.items()}
 
     def evaluate(self, epoch: int, terms: dict[str, float]) -> dict[str, Any]:
         """Scores of the student after ``epoch``, as one line of ``metrics.jsonl``; no clock in it."""
         result = self._score(self.data.test)
+        check_score(result, f"the student's outputs for the test images after epoch {epoch}")
         line: dict[str, Any] = {"epoch": epoch, "top1": result.top1, "top5": result.top5, "test_loss": result.loss}
         if self.data.val is not None:
             val = self._score(self.data.val)
@@ -189,12 +196,8 @@ class Trainer:
             for file in (self.folder.metrics, self.folder.timing):
                 self.folder.truncate(file, 0)
             return
-        self.student.backbone.load_state_dict(state["student"])
-        self.distiller.load_state_dict(state["distiller"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            self.average.module.backbone.load_state_dict(state["average"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.history, self.first_epoch = state["history"], state["epoch"] + 1
         if self.runtime.is_main:
             self.folder.truncate(self.folder.metrics, state["metrics_bytes"])
@@ -206,18 +209,33 @@ class Trainer:
         if self.runtime.is_main:
             state = {
                 "epoch": epoch,
-                "student": self.student.backbone.state_dict(),
-                "distiller": self.distiller.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
+                **{name: part.state_dict() for name, part in self._parts().items()},
                 "history": self.history,
                 "metrics_bytes": file_size(self.folder.metrics),
                 "timing_bytes": file_size(self.folder.timing),
             }
-            if self.average is not None:
-                state["average"] = self.average.module.backbone.state_dict()
             save_checkpoint(self.folder.checkpoint, state)
         self.runtime.barrier()
+
+    def _parts(self) -> dict[str, Any]:
+        """What a checkpoint holds, by name."""
+        parts = {"student": self.student.backbone, "distiller": self.distiller, "optimizer": self.optimizer}
+        average = {} if self.average is None else {"average": self.average.network.backbone}
+        return {**parts, "scaler": self.scaler, **average}
+
+    def _look(self, epoch: int) -> None:
+        """Raise the error of the epoch's first step whose loss is not finite, if there is one."""
+        found = self.watch.found()
+        if found is None:
+            return
+        step, terms = found
+        batch = self._batch(next(itertools.islice(self.loader.epoch(epoch), step, None)), epoch, step)
+        output = None
+        if self.teacher is not None:
+            with torch.no_grad(), self._autocast():
+                output = self.teacher.network(batch.images, need=self.distiller.teacher_needs)
+        where = f"loss term {', '.join(terms)} of {self.distiller.name} is not finite in epoch {epoch}, step {step + 1}"
+        raise loss_error(where, batch.images, output, self.cfg.DISTILLER.TEACHER)
 
     def _batch(self, loaded: LoadedBatch, epoch: int, step: int) -> Batch:
         progress = (epoch - 1 + step / len(self.loader)) / self.cfg.SOLVER.EPOCHS

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,16 +25,20 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
     layout.
 
     Raises:
-        ModelError: the file cannot be written.
+        ModelError: a weight is not finite, or the file cannot be written.
         TypeError: the metadata is no JSON.
     """
     path = Path(path)
-    header = {"format": "pt", METADATA_KEY: json.dumps(dict(metadata), sort_keys=True)}
+    state = module.state_dict()
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(f"{path} is not written: {key} holds NaN or infinity")
+    header = {"format": "pt", METADATA_KEY: json.dumps(dict(metadata), sort_keys=True, allow_nan=False)}
     written, partial = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("library", "tmp"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            save_file(_apart(module.state_dict()), written, metadata=header)
+            save_file(_apart(state), written, metadata=header)
             # copied: safetensors creates its files readable for their owner alone, whatever the umask says
             with open(written, "rb") as source, open(partial, "wb") as file:
                 _copy_with_sorted_header(source, file)
@@ -47,6 +52,16 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
         raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
     except SafetensorError as error:
         raise ModelError(f"{path} cannot be written: {error}") from error
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What an exported student says of itself; empty for any other file."""
+    try:
+        with safe_open(path, "numpy") as file:
+            values = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    except (OSError, SafetensorError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -120,6 +120,8 @@ def test_static_index_says_what_the_classes_say():
         assert set(entry.attributes["teacher_needs"]) == set(cls.teacher_needs)
         assert entry.attributes["defaults"] == cls.defaults
         assert entry.attributes["presets"] == cls.presets
+        assert entry.attributes["domains"] == cls.domains
+        assert (entry.attributes["min_batch"], entry.attributes["min_classes"]) == (cls.min_batch, cls.min_classes)
         assert cls.reference, f"{name} cites nothing"
         assert entry.summary == " ".join(cls.__doc__.split("\n\n")[0].split())
         assert all(distillers.get(alias) is cls for alias in entry.aliases)

@@ -84,6 +84,16 @@ def test_a_cache_that_cannot_be_written_stops_nobody(tmp_path, digits_teacher):
     assert len(list((tmp_path / "cache").rglob("view*.bin"))) == 3
 
 
+def test_another_number_of_processes_is_another_run(tmp_path):
+    """Batch norm sees halves of a batch, so that the results differ."""
+    both = together(digits(tmp_path))
+    alone = Path(kdbench.train(digits(tmp_path)).folder)
+    assert both.name != alone.name
+    worlds = [json.loads((run / "result.json").read_text())["environment"]["world_size"] for run in (both, alone)]
+    assert worlds == [2, 1]
+    assert len({(run / "student.safetensors").read_bytes() for run in (both, alone)}) == 2
+
+
 @pytest.mark.parametrize("step", ["create", "open", "commit"])
 def test_a_disk_that_fills_up_stops_nobody(tmp_path, digits_teacher, step):
     """The main process fails where it creates or publishes a view, or the other one where it opens the file."""

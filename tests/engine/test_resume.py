@@ -13,6 +13,7 @@ import torch
 
 import kdbench
 from kdbench import list_distillers
+from kdbench.config import to_dict
 from kdbench.errors import IncompatibleError
 
 SETTINGS = {
@@ -35,7 +36,10 @@ STEPS = 18
 def configure(folder: Path, method: str, **extra):
     teacher = {} if method == "Vanilla" else {"DISTILLER.TEACHER": "small_cnn", "TEACHER.OPTIONS.widths": [12, 16, 24]}
     settings = {**SETTINGS, "LOG.PREFIX": str(folder), "DISTILLER.TYPE": method, **teacher, **extra}
-    return kdbench.load_config(overrides=settings)
+    cfg = kdbench.load_config(overrides=settings)
+    assert to_dict(cfg.STUDENT.OPTIONS) == {"drop_rate": 0.3}
+    assert "drop_rate" not in cfg.TEACHER.OPTIONS
+    return cfg
 
 
 def run_killed(folder: Path, method: str, at: int, extra: dict) -> None:
