@@ -86,7 +86,9 @@ class Distiller(nn.Module):
             on the configuration, an instance replaces them; the engine therefore reads them from the instance.
         defaults: hyperparameters; they become the configuration node of the method's name.
         domains: what a hyperparameter may be, by its dotted key: an interval or words, see :mod:`kdbench.domains`.
-        presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
+        presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``. Beside hyperparameters one may
+            hold ``STUDENT`` and ``TEACHER``, keys of these sections.
+        added: hyperparameters that came after runs were stored; at their default they are no part of a run's name.
         reference: paper, venue, year, and the original implementation that was compared.
         verified: what the loss was checked against; ``"unverified"`` where no original implementation was seen.
         uses_teacher: False for training without a teacher.
@@ -103,6 +105,7 @@ class Distiller(nn.Module):
     defaults: ClassVar[dict[str, Any]] = {}
     domains: ClassVar[dict[str, Domain]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    added: ClassVar[tuple[str, ...]] = ()
     reference: str = ""
     verified: str = "unverified"
     uses_teacher: bool = True

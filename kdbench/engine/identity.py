@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from kdbench.config import to_dict
 from kdbench.config_defaults import NOT_IDENTITY
 from kdbench.data.source import DataSource
+from kdbench.distillers.create import method_classes
 from kdbench.engine.build import image_size
 from kdbench.engine.canonical import respell
 from kdbench.models.checkpoints import file_sha256
@@ -34,7 +35,8 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
 
 
 def decisive(cfg: CfgNode) -> dict[str, Any]:
-    """The configuration without paths, logging and hardware."""
+    """The configuration without paths, logging and hardware, and without hyperparameters that a method was given later and that
+    stand at their default."""
     tree = to_dict(cfg)
     for key in NOT_IDENTITY:
         *path, last = key.split(".")
@@ -42,6 +44,11 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
         for part in path:
             node = node.get(part, {})
         node.pop(last, None)
+    for cls in method_classes(cfg.DISTILLER.TYPE):
+        node = tree.get(cls.name.upper(), {})
+        for key in cls.added:
+            if node.get(key) == to_dict(cls.defaults[key]):
+                node.pop(key)
     return tree
 
 
