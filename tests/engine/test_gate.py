@@ -163,7 +163,7 @@ def test_outputs_that_are_not_finite() -> None:
         assert "gives NaN or infinite outputs for 60 test images" in message
 
 
-def test_another_order_of_the_classes_is_named() -> None:
+def test_another_order_of_the_classes_is_named(caplog: pytest.LogCaptureFixture) -> None:
     turned = Eye()
     with torch.no_grad():
         turned.fc.weight.copy_(torch.eye(3)[[1, 0, 2]])
@@ -175,6 +175,9 @@ def test_another_order_of_the_classes_is_named() -> None:
     assert "90.91% top-1" in message
     assert "100.00% with its outputs exchanged" in message
     assert "TEACHER.INPUT_SIZE" not in message
+    free = config(TEACHER__FLOOR=0.0)
+    check_gate(free, colours(), judge(teacher(turned), free, colours(), CPU))
+    assert "it takes 'red' as 'green'" in caplog.text
 
 
 def test_a_weak_teacher_is_not_said_to_be_permuted() -> None:
