@@ -159,7 +159,10 @@ def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[Setting
             f"it has {', '.join(sorted(known)) or 'none'}"
         )
     for method in methods:
-        tree[method.upper()] = merge_trees(tree.get(method.upper(), {}), distillers.get(method).presets.get(preset, {}))
+        values = dict(distillers.get(method).presets.get(preset, {}))
+        for section in ("TEACHER", "STUDENT"):  # of a network, not of the method
+            tree[section] = merge_trees(tree[section], values.pop(section, {}))
+        tree[method.upper()] = merge_trees(tree.get(method.upper(), {}), values)
 
 
 def _apply(tree: Tree, setting: Setting, problems: _Problems, known: Tree) -> None:

@@ -88,7 +88,9 @@ class Distiller(nn.Module):
         domains: what a hyperparameter may be, by its dotted key: an interval or words, see :mod:`kdbench.domains`.
         effective: hyperparameters that act only where others are in a domain (``{"K": {"MODE": ("top",)}}``), or never (a text
             that says why); one that is given all the same is named in a warning.
-        presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``.
+        presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``. Beside hyperparameters one may
+            hold ``STUDENT`` and ``TEACHER``, keys of these sections.
+        added: hyperparameters that came after runs were stored; at their default they are no part of a run's name.
         reference: paper, venue, year, and the original implementation that was compared.
         verified: what the loss was checked against; ``"unverified"`` where no original implementation was seen.
         uses_teacher: False for training without a teacher.
@@ -106,6 +108,7 @@ class Distiller(nn.Module):
     domains: ClassVar[dict[str, Domain]] = {}
     effective: ClassVar[dict[str, dict[str, Any] | str]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    added: ClassVar[tuple[str, ...]] = ()
     reference: str = ""
     verified: str = "unverified"
     uses_teacher: bool = True

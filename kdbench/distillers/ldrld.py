@@ -105,7 +105,12 @@ def _check(k: int, num_classes: int, rank_by: str) -> None:
 
 @register_distiller("LDRLD")
 class LDRLD(Distiller):
-    """Local Dense Relational Logit Distillation (Xu et al., ICCV 2025): every pair among the student's top classes."""
+    """Local Dense Relational Logit Distillation (Xu et al., ICCV 2025): every pair among the student's top classes.
+
+    The release raises the learning rate over 20 epochs (to ``LR * epoch / 20`` before epoch 20), for every method of its
+    repository. After that nothing sets it to ``LR``: by a mistake it stays at 0.0475, the value of epoch 19, until the
+    first decay, after epoch 150. ``configs/cifar100/ldrld.yaml`` has the warm-up and goes on at 0.05.
+    """
 
     reference = "Xu et al. Local Dense Logit Relations for Enhanced Knowledge Distillation. ICCV 2025, arXiv 2507.15911"
     verified = "LDRLD@b4dcfc9"

@@ -67,6 +67,9 @@ class OFA(Distiller):
 
     Where a small input or another number of stages leaves the paper's sizes, ``4 - i`` becomes ``S - i``, odd grids are
     cropped before tokens are merged, and a linear layer brings tokens to the student's width (ours).
+
+    The presets take the stages of OFAKD's release (``STUDENT.STAGES: ofakd``); for a student that it does not have, name
+    others (``STUDENT.STAGES: auto``).
     """
 
     reference = "Hao et al. One-for-All: Bridge the Gap Between Heterogeneous Architectures in KD. NeurIPS 2023"
@@ -88,10 +91,12 @@ class OFA(Distiller):
         "LOSS.KD_WEIGHT": "[0, inf)",
         "LOSS.OFA_WEIGHT": "[0, inf)",
     }
+    # OFAKD's own stages of its students: blocks 2, 4, 10 and 12 of ViT, DeiT and ResMLP, MobileNetV2's 1280-channel map
     presets = {
-        "heterogeneous": {},  # OFAKD's defaults
-        "imagenet": {"EPS": (1.5,)},  # OFAKD's README, DeiT-T -> ResNet18
-        "ofa_w01": {"LOSS": {"OFA_WEIGHT": 0.1}},  # the author's posted arguments for CIFAR-100 (OFAKD issue 14)
+        "heterogeneous": {"STUDENT": {"STAGES": "ofakd"}},  # OFAKD's defaults
+        "imagenet": {"EPS": (1.5,), "STUDENT": {"STAGES": "ofakd"}},  # OFAKD's README, DeiT-T -> ResNet18
+        # the author's posted arguments for CIFAR-100 (OFAKD issue 14)
+        "ofa_w01": {"LOSS": {"OFA_WEIGHT": 0.1}, "STUDENT": {"STAGES": "ofakd"}},
     }
 
     @classmethod

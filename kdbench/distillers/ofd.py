@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.distillers._features import asked, pair_stages
+from kdbench.distillers._grafts import untouched_statistics
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.errors import ConfigError
@@ -83,14 +84,29 @@ class OFD(Distiller):
 
     Defined where the teacher has a batch normalisation in front of a ReLU at the end of its stages, which ViT, Mixer
     and ConvNeXt have not.
+
+    Both releases leave the teacher in training mode, so that its maps are normalised by the batch:
+    ``TEACHER_STATISTICS: batch`` does the same (but keeps the running statistics, which the releases let drift); the
+    default is the teacher as it was trained. mdistiller's takes the last three stages of its ImageNet networks
+    (``TEACHER.STAGES``, ``STUDENT.STAGES``), the authors' all four.
     """
 
     reference = "Heo et al. A Comprehensive Overhaul of Feature Distillation. ICCV 2019, arXiv 1904.01866"
     verified = "mdistiller@a08d46f, overhaul-distillation@76344a8"
     teacher_needs = {"pre_activation", "bn_affine"}
     student_needs = {"logits", "pre_activation"}
-    defaults = {"CONNECTOR": {"KERNEL_SIZE": 1}, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1e-3}}
-    domains = {"CONNECTOR.KERNEL_SIZE": "[1, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.FEAT_WEIGHT": "[0, inf)"}
+    defaults = {
+        "CONNECTOR": {"KERNEL_SIZE": 1},
+        "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1e-3},
+        "TEACHER_STATISTICS": "running",
+    }
+    added = ("TEACHER_STATISTICS",)
+    domains = {
+        "CONNECTOR.KERNEL_SIZE": "[1, inf)",
+        "LOSS.CE_WEIGHT": "[0, inf)",
+        "LOSS.FEAT_WEIGHT": "[0, inf)",
+        "TEACHER_STATISTICS": ("running", "batch"),
+    }
     presets = {"imagenet": {"LOSS": {"FEAT_WEIGHT": 1e-4}}}
 
     @classmethod
@@ -100,6 +116,8 @@ class OFD(Distiller):
         return super().refuses(student, teacher, cfg, data)
 
     def setup(self) -> None:
+        # what the engine hands over: the teacher itself, or its outputs
+        self.needs_networks = self.cfg.TEACHER_STATISTICS == "batch"
         size = self.cfg.CONNECTOR.KERNEL_SIZE
         if size % 2 == 0:
             raise ConfigError(f"OFD.CONNECTOR.KERNEL_SIZE: expects an odd number, which keeps a map's size, got {size}")
@@ -110,6 +128,12 @@ class OFD(Distiller):
                 conv = nn.Conv2d(student.channels, teacher.channels, size, padding=(size - 1) // 2, bias=False)
                 nn.init.normal_(conv.weight, std=math.sqrt(2.0 / (size * size * teacher.channels)))
                 self.connectors.append(nn.Sequential(conv, nn.BatchNorm2d(teacher.channels)))
+
+    def forward(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
+        if self.needs_networks:
+            with torch.no_grad(), untouched_statistics(teacher, of_batch=True):
+                teacher = teacher(batch.images, need=self.teacher_needs)
+        return super().forward(student, teacher, batch)
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         pairs = pair_stages(asked(student.pre_activation), asked(teacher.pre_activation))

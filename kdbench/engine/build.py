@@ -16,8 +16,9 @@ from kdbench.distillers.create import create_distiller, judge_methods
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import ConfigError, IncompatibleError, ModelError
 from kdbench.models.features import FeatureModel
+from kdbench.models.loading import UnknownStatisticsError
 from kdbench.models.spec import ModelSpec
-from kdbench.models.zoo import UnknownStatisticsError, create_model
+from kdbench.models.zoo import create_model
 
 
 def image_size(cfg: CfgNode, data: DataSource) -> int:
@@ -57,6 +58,7 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
             head=node.HEAD,
             ema=node.WEIGHTS_EMA,
             seed=seed,
+            classes=data.classes,
             **dict(node.OPTIONS),
         )
     except UnknownStatisticsError:

@@ -14,7 +14,9 @@ from kdbench.data.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.errors import KdbenchError
 from kdbench.models.export import read_metadata
-from kdbench.models.zoo import NORMS, canonical_name, default_side, find_entry
+from kdbench.models.loading import NORMS
+from kdbench.models.stage_names import plain_choice
+from kdbench.models.zoo import canonical_name, default_side, find_entry
 
 Tree = dict[str, Any]
 
@@ -65,6 +67,7 @@ def respell(tree: Tree, weights: Mapping[str, str], data: DataSource) -> None:
         parts = tree["DISTILLER"][key]
         values[f"DISTILLER.{key}"] = (parts if all(part == 1 for part in parts) else (), ())
     for role in ("TEACHER", "STUDENT"):
+        tree[role]["STAGES"] = _stages(tree, role, side)
         values[f"{role}.INPUT_SIZE"] = (_own_size(tree, role, side), 0)
         values[f"{role}.NORM"] = (tree[role]["NORM"], _norm(tree[role]["NORM"], weights[role], data))
         if tree["DISTILLER"][role]:
@@ -93,6 +96,15 @@ def default_floor(classes: int) -> float:
     """Accuracy in [0, 1] that a teacher must reach where ``TEACHER.FLOOR`` names none: a quarter of the way from chance to 1."""
     chance = 1.0 / classes
     return chance + 0.25 * (1.0 - chance)
+
+
+def _stages(tree: Tree, role: str, side: int) -> Any:
+    """``auto`` for a published project's choice of stages that is the same for this network."""
+    choice, name = tree[role]["STAGES"], tree["DISTILLER"][role]
+    if not isinstance(choice, str) or choice == "auto" or not name:
+        return choice
+    entry = find_entry(name, tree[role]["INPUT_SIZE"] or side)
+    return plain_choice(entry.tag or entry.name, choice)
 
 
 def _own_size(tree: Tree, role: str, side: int) -> int:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: share of the way from chance to certainty that a teacher must have gone in the mean over the classes; in top-1 a quarter
 CLASSES = 0.1
 #: with more classes a table of all confusions takes too much memory, and their order is not looked at
-_LARGEST_TABLE = 4096
+_LARGEST_TABLE = 2048
 #: images of moved classes from which a permutation is believed, and what share of them is right by it, and without it
 _FEWEST, _BY_IT, _WITHOUT = 10, 0.5, 0.25
 
@@ -69,7 +69,7 @@ def judge(model: FeatureModel, cfg: CfgNode, data: DataSource, runtime: Runtime)
     tally = _Tally(model.spec.num_classes)
     result = score(model, data.test, runtime=runtime, observe=tally, **evaluation_options(cfg, data))
     counts = runtime.sum(tally.counts.to(runtime.device)).cpu()
-    table = runtime.sum(tally.table.to(runtime.device)).cpu()
+    table = runtime.sum(tally.table.to(runtime.device)).cpu() if len(tally.table) else tally.table
     hits, there = counts[:-1].view(2, -1).double()
     seen = there > 0
     moved, permuted = _permutation(table) if len(table) else ((), 0.0)
@@ -160,13 +160,13 @@ def find_fault(cfg: CfgNode, data: DataSource, judgement: Judgement) -> tuple[st
             f"gives NaN or infinite outputs for {judgement.not_finite} test images ({judgement.how}): damaged weights?",
             True,
         )
-    if judgement.moved and lowest > 0:
+    if judgement.moved:
         shown = ", ".join(f"{data.classes[a]!r} as {data.classes[b]!r}" for a, b in judgement.moved[:3])
         more = f" and {len(judgement.moved) - 3} more" if len(judgement.moved) > 3 else ""
         return (
             f"has its outputs in another order than the classes of {data.name}: it takes {shown}{more}; it reaches "
             f"{judgement.top1:.2f}% {where}, and {judgement.permuted:.2f}% with its outputs exchanged. Bring its "
-            "classifier, or the data set's classes, into the other's order"
+            "classifier, or the data set's classes, into the other's order (of a folder: DATASET.OPTIONS.class_order)"
         ), False
     if judgement.top1 < lowest:
         return f"reaches {judgement.top1:.2f}% {where}, below the floor of {lowest:.2f}%", True
@@ -195,6 +195,9 @@ def check_gate(cfg: CfgNode, data: DataSource, judgement: Judgement, trials: Cal
         return
     fault, mendable = find_fault(cfg, data, judgement)
     if not fault:
+        return
+    if judgement.moved and not judgement.not_finite and floors(cfg, data.num_classes)[0] == 0:
+        log.warning("teacher %r %s", cfg.DISTILLER.TEACHER, fault)
         return
     hint = f"; {trials()}" if mendable and trials is not None else ""
     remedy = "" if judgement.not_finite else " (TEACHER.FLOOR sets another floor, 0 none)"

@@ -18,7 +18,8 @@ from kdbench.engine.runtime import Runtime
 from kdbench.errors import KdbenchError, ModelError
 from kdbench.models.checkpoints import read_recorded, read_weights
 from kdbench.models.features import FeatureModel, Statistics
-from kdbench.models.zoo import NORMS, find_entry
+from kdbench.models.loading import NORMS
+from kdbench.models.zoo import find_entry
 
 log = logging.getLogger(__name__)
 IMAGES = 200

@@ -13,11 +13,11 @@ from yacs.config import CfgNode
 from kdbench.config import to_dict
 from kdbench.config_defaults import NOT_IDENTITY
 from kdbench.data.source import DataSource
+from kdbench.distillers.create import method_classes
 from kdbench.engine.build import image_size
 from kdbench.engine.canonical import respell
 from kdbench.models.checkpoints import file_sha256
 from kdbench.models.published import published_release
-from kdbench.models.zoo import find_entry
 
 
 def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
@@ -34,14 +34,9 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     return file_sha256(weights) if weights else ""
 
 
-def network_revision(cfg: CfgNode, role: str, data: DataSource) -> str:
-    """What tells the network of ``cfg.DISTILLER.<role>`` from another one that had its name before; nearly always empty."""
-    name = cfg.DISTILLER[role]
-    return find_entry(name, cfg[role].INPUT_SIZE or image_size(cfg, data)).revision if name else ""
-
-
 def decisive(cfg: CfgNode) -> dict[str, Any]:
-    """The configuration without paths, logging and hardware."""
+    """The configuration without paths, logging and hardware, and without hyperparameters that a method was given later and that
+    stand at their default."""
     tree = to_dict(cfg)
     for key in NOT_IDENTITY:
         *path, last = key.split(".")
@@ -49,6 +44,11 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
         for part in path:
             node = node.get(part, {})
         node.pop(last, None)
+    for cls in method_classes(cfg.DISTILLER.TYPE):
+        node = tree.get(cls.name.upper(), {})
+        for key in cls.added:
+            if node.get(key) == to_dict(cls.defaults[key]):
+                node.pop(key)
     return tree
 
 
@@ -73,6 +73,8 @@ def identity(
     respell(tree, {role: cfg[role].WEIGHTS for role in ("TEACHER", "STUDENT")}, data)
     # of 'folder:<path>' the kind: where the images lie is no part of what they are
     tree["DATASET"]["TYPE"] = tree["DATASET"]["TYPE"].partition(":")[0].lower()
+    # the order of the classes is in the labels, and so in the fingerprint of the data
+    tree["DATASET"]["OPTIONS"].pop("class_order", None)
     parts: list[Any] = [tree, weights["teacher_sha256"], weights["student_sha256"], data.fingerprint()]
     parts += beyond(cfg, code or {}, world)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]

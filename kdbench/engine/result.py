@@ -18,6 +18,7 @@ Percent = float  # 0 to 100
 Count = int  # 0 or more, of 64 bits
 Amount = float  # 0 or more
 Facts = dict[str, Any]
+Names = list[str]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class RunResult:
     teacher_sha256: Text
     data_fingerprint: Text
     environment: Facts
+    #: names of the classes, in the order of the network's outputs
+    classes: Names = field(default_factory=list)
     #: where the run lies; not in the file
     folder: str = ""
     #: fields of the file that this version does not know; they are left in it
@@ -65,6 +68,7 @@ class RunResult:
         """
         record = read_record(folder.result)
         known: dict[str, Any] = {name: record.get(name) for name in FIELDS}
+        known["classes"] = known["classes"] or []
         more = {key: value for key, value in record.items() if key not in known}
         return cls(**known, folder=str(folder.path), more=more)
 
@@ -106,6 +110,8 @@ def read_record(file: Path) -> dict[str, Any]:
 def _is_sound(kind: str, value: Any) -> bool:
     if kind == "Facts":
         return isinstance(value, dict)
+    if kind == "Names":
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
     if kind in ("Name", "Text"):
         return isinstance(value, str) and (bool(value) or kind == "Text")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

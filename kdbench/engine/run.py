@@ -20,13 +20,13 @@ from kdbench.engine.code import Code, code_of
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.finite import check_score
 from kdbench.engine.gate import check_gate
-from kdbench.engine.identity import identity, network_revision, run_name, weights_identity
+from kdbench.engine.identity import identity, run_name, weights_identity
 from kdbench.engine.inputs import Inputs, environments_of
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
 from kdbench.engine.single import check_single
-from kdbench.engine.stored_options import with_stored_options
+from kdbench.engine.stored_options import with_marks, with_stored_options
 from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
@@ -118,6 +118,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = Fals
             teacher_sha256=hashes["teacher_sha256"],
             data_fingerprint=data.fingerprint(),
             environment=environments_of(folder, inputs.environment),
+            classes=list(data.classes),
         )
         _finish(folder, trainer.outcome, result)
     runtime.barrier()
@@ -173,10 +174,7 @@ def locate(cfg: CfgNode, data: DataSource, code: Code | None = None, processes: 
         "teacher_sha256": teacher_identity(cfg, data) if taught else "",
         "student_sha256": weights_identity(cfg, "STUDENT", data),
     }
-    # a network that took another one's name has runs of its own
-    revisions = {role: network_revision(cfg, role, data) for role in _roles(cfg)}
-    keys = {f"{role.lower()}_sha256": mark for role, mark in revisions.items() if mark}
-    marked = {**hashes, **{key: f"{mark} {hashes[key]}" for key, mark in keys.items()}}
+    marked = with_marks(cfg, data, _roles(cfg), hashes)
     plain = identity(cfg, data, marked, world=processes)
     digest = identity(cfg, data, marked, code=code.brought, world=processes)
     return Located(RunFolder(Path(cfg.LOG.PREFIX) / cfg.EXPERIMENT.NAME / run_name(cfg, digest)), hashes, plain)
@@ -237,6 +235,7 @@ def _finish(folder: RunFolder, student: FeatureModel, result: RunResult) -> None
     metadata = {
         "name": student.spec.name,
         "num_classes": student.spec.num_classes,
+        "classes": result.classes,
         "statistics": student.statistics,
         "input_size": list(student.spec.input_size),
         "dataset": result.dataset,

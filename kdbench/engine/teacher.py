@@ -21,6 +21,7 @@ from kdbench.engine.build import build_teacher, image_size
 from kdbench.engine.gate import Judgement, judge
 from kdbench.engine.gate_trials import try_settings
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.stored_options import outputs_order
 from kdbench.engine.teacher_records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.teacher_views import EpochViews
 from kdbench.errors import DataError, ModelError
@@ -57,11 +58,11 @@ class TeacherSource:
         teacher = {"name": cfg.DISTILLER.TEACHER, "sha256": sha256}
         teacher |= {key: value for key, value in to_dict(cfg.TEACHER).items() if key in _DECIDES}
         shown = {"image_size": image_size(cfg, data), "teacher": teacher, "device": runtime.device.type}
+        shown |= {"classes": list(data.classes), "order": outputs_order(cfg, "TEACHER", data)}
         self.gate_key = cache_key(
             {
                 **shown,
                 "test": data.stamp("test"),
-                "classes": data.num_classes,
                 "statistics": data.statistics,
                 "cut": [cfg.AUGMENT.CROP_PCT, cfg.AUGMENT.EVAL_INTERPOLATION],
             }

@@ -80,6 +80,11 @@ def find_state(path: Path, content: Any, use_ema: bool, needed: Mapping[str, Ten
     pool = averaged if use_ema else plain or averaged
     states = [(h, bare(path, h.state, needed)) for h in pool]
     chosen, state = _choose(path, states, needed)
+    passed_over = [
+        key for key in content if key not in {h.names[0] for h in held if h.names} and _is_state(content[key])
+    ]
+    if passed_over:
+        log.info("%s holds %s; taking %s, and nothing of %s", path, some(content), chosen, some(passed_over))
     if len(held) > 1:
         log.info("%s holds %s; taking %s (WEIGHTS_EMA chooses)", path, " and ".join(str(h) for h in held), chosen)
     return state
@@ -97,6 +102,10 @@ def _search(content: Mapping[Any, Any], names: tuple[str, ...] = ()) -> Iterator
         value = content.get(key)
         if isinstance(value, Mapping) and len(names) < _DEPTH:
             yield from _search(value, (*names, key))
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(tensor.dim() for tensor in tensors(value).values())
 
 
 def _holds_tensors(content: Mapping[Any, Any], depth: int = 0) -> bool:

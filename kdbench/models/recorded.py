@@ -10,10 +10,17 @@ from typing import Any
 
 from kdbench.models.features import Statistics
 
+_Three = tuple[float, float, float]
+_LARGEST = 4096
+#: options of OFAKD's script, and of any fork that distils
+_OFAKD, _FORK = {"distiller", "teacher", "ofa_eps"}, {"distiller", "teacher"}
+#: OFAKD@f7bb896, train.py
+_OFAKD_CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+
 
 @dataclass(frozen=True)
 class Recorded:
-    """Of a timm ``train.py`` file (OFAKD's too): what its ``args`` say.
+    """Of a file of timm's ``train.py``, or of OFAKD's: what its ``args`` say.
 
     Attributes:
         statistics: ``(mean, std)`` of the input, or None.
@@ -39,7 +46,8 @@ class Recorded:
 
 def recorded_options(content: Any) -> Recorded:
     """Read ``content["args"]`` (a Namespace or a mapping) as timm resolves it: an option that is None is the architecture's own.
-    Whatever is missing or malformed counts as not said."""
+    OFAKD's script puts its own statistics in the place of all others for CIFAR-100; what another fork for distillation does with
+    an option that is None is not known. Whatever is missing or malformed counts as not said."""
     args = content.get("args") if isinstance(content, Mapping) else None
     if isinstance(args, argparse.Namespace):
         args = vars(args)
@@ -47,7 +55,13 @@ def recorded_options(content: Any) -> Recorded:
         return Recorded()
     model = next((m for m in (args.get("model"), args.get("arch"), content.get("arch")) if isinstance(m, str)), "")
     own = _architecture(model)
-    mean, std = (_three(args.get(key) if args.get(key) is not None else own.get(key)) for key in ("mean", "std"))
+    mean: _Three | None
+    std: _Three | None
+    if args.get("dataset") == "cifar100" and args.keys() >= _OFAKD:
+        mean, std = _OFAKD_CIFAR100
+    else:
+        known = own if args.keys() >= _OFAKD or not args.keys() & _FORK else {}
+        mean, std = (_three(args.get(key) if args.get(key) is not None else known.get(key)) for key in ("mean", "std"))
     found = (mean, std) if mean and std and min(std) > 0 else None
     class_map = args.get("class_map")
     return Recorded(found, _side(args, own), model, class_map if isinstance(class_map, str) else "")
@@ -65,7 +79,7 @@ def _architecture(model: str) -> Mapping[str, Any]:
     return config.to_dict() if config is not None else {}
 
 
-def _three(value: Any) -> tuple[float, float, float] | None:
+def _three(value: Any) -> _Three | None:
     if not isinstance(value, (list, tuple)) or len(value) not in (1, 3):
         return None
     if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in value):
@@ -83,6 +97,3 @@ def _side(args: Mapping[str, Any], own: Mapping[str, Any]) -> int:
     else:
         side = own.get("input_size", (0,))[-1]
     return side if isinstance(side, int) and not isinstance(side, bool) and 0 < side <= _LARGEST else 0
-
-
-_LARGEST = 4096

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +11,12 @@ from torch import nn
 from kdbench.errors import ModelError, UnknownNameError, did_you_mean
 from kdbench.models import small
 from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.classifier import classifier_keys
-from kdbench.models.features import IDENTITY, FeatureModel, Statistics
+from kdbench.models.features import FeatureModel, Statistics
+from kdbench.models.loading import choose_statistics, load_weights
 from kdbench.models.paper import register_paper_models
 from kdbench.models.paper_names import LARGE_IMAGE, SHARED
 from kdbench.models.registry import ModelEntry, models, register_model
 from kdbench.random import forked_seed
-
-log = logging.getLogger(__name__)
 
 register_model("small_cnn", family="cnn", input_size=8)(small.small_cnn)
 register_model("small_vit", family="vit", input_size=8, any_size=False, size_option="img_size")(small.small_vit)
@@ -33,17 +29,6 @@ for _name, _build_cifar in CIFAR_MODELS.items():
     register_model(_name, family="cnn", about=_about, large=SHARED.get(_name, ""))(_build_cifar)
 
 register_paper_models()
-
-
-class UnknownStatisticsError(ModelError):
-    """Weights that do not say how their inputs were normalised."""
-
-
-NORMS: dict[str, Statistics] = {
-    "none": IDENTITY,
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 
 
 def create_model(
@@ -59,6 +44,7 @@ def create_model(
     head: str = "strict",
     ema: bool = False,
     seed: int | None = None,
+    classes: Sequence[str] = (),
     **options: Any,
 ) -> FeatureModel:
     """Build a network by name.
@@ -79,6 +65,7 @@ def create_model(
         head: ``strict``, or ``reset`` to drop a classifier of another width from a weights file.
         ema: take the moving average of the weights from a file that holds both.
         seed: initial weights depend on (seed, name) alone; None leaves them to the global generator.
+        classes: names of the data set's classes; the outputs of a file that names its own are brought into their order.
         **options: handed to the builder.
 
     Raises:
@@ -96,8 +83,8 @@ def create_model(
     if entry.size_option and side != entry.input_size:
         options.setdefault(entry.size_option, side)
     backbone = _build(entry, num_classes, options, seed)
-    found, fresh_head = _load(backbone, entry, weights, head, ema, num_classes, options)
-    chosen = _statistics(norm, found, data_statistics, entry.name, weights)
+    found, fresh_head = load_weights(backbone, entry, weights, head, ema, num_classes, options, classes)
+    chosen = choose_statistics(norm, found, data_statistics, entry.name, weights)
     model = FeatureModel(
         backbone,
         name=entry.name,
@@ -187,64 +174,3 @@ def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: i
     except (TypeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"model {entry.name!r} cannot be built with {options}: {reason}") from None
-
-
-def _load(
-    backbone: Any, entry: ModelEntry, weights: str, head: str, ema: bool, num_classes: int, options: dict[str, Any]
-) -> tuple[Statistics | None, bool]:
-    """Load weights; returns the statistics that came with them, and whether the classifier stayed fresh beside them."""
-    if not weights:
-        return None, False
-    if weights == "pretrained":
-        if entry.tag.startswith("torchvision "):
-            from kdbench.models.torchvision_models import load_torchvision
-
-            return load_torchvision(backbone, entry.tag.partition(" ")[2], num_classes)
-        from kdbench.models.timm_models import load_pretrained
-
-        return load_pretrained(backbone, entry, num_classes, options)
-    from kdbench.models.checkpoints import load_into, read_weights
-    from kdbench.models.fitting import HeadMismatchError
-    from kdbench.models.timm_models import adapt_to_timm
-
-    state, metadata = read_weights(weights, use_ema=ema, needed=backbone.state_dict())
-    fit = functools.partial(
-        load_into, backbone, source=str(weights), head=head, classifier_keys=classifier_keys(backbone)
-    )
-    try:
-        reset = fit(state)
-    except ModelError as error:
-        adapted = adapt_to_timm(backbone, state)
-        try:
-            reset = fit(adapted or {})
-        except HeadMismatchError:
-            raise
-        except ModelError:
-            raise error from None  # about the file as it is
-        log.info("%s: adapted by timm to this network (an older layout, or another input size)", weights)
-    recorded = metadata.get("statistics")
-    return (tuple(recorded[0]), tuple(recorded[1])) if recorded else None, bool(reset)
-
-
-def _statistics(
-    norm: str | Sequence[Sequence[float]], found: Statistics | None, data: Statistics | None, name: str, weights: str
-) -> Statistics:
-    if not isinstance(norm, str):
-        if len(norm) != 2 or any(len(part) != 3 for part in norm) or min(norm[1]) <= 0:
-            raise ModelError(f"NORM of {name}: expects [[mean x 3], [std x 3]] with positive std, got {norm!r}")
-        return tuple(norm[0]), tuple(norm[1])
-    if norm in NORMS:
-        return NORMS[norm]
-    if norm == "dataset":
-        return data or IDENTITY
-    if norm != "auto":
-        choices = ("auto", "dataset", *NORMS)
-        raise ModelError(f"NORM {norm!r} is none of {', '.join(choices)}{did_you_mean(norm, choices)}")
-    if found is not None:
-        return found
-    if weights:
-        raise UnknownStatisticsError(
-            f"{weights} does not say how its inputs were normalised; set NORM to dataset, imagenet, inception, none or "
-            "[[mean], [std]]"
-        )
-    return data or IDENTITY

@@ -49,7 +49,7 @@ class Eye(StagedBackbone):
 
 
 for _name, _side in (("test_eye", 0), ("test_eye64", 64)):
-    models.add(_name, ModelEntry(_name, functools.partial(Eye, side=_side), "cnn", 32))
+    models.add(_name, ModelEntry(_name, functools.partial(Eye, side=_side), "cnn", 32), hidden=True)
 
 
 def colours(counts: tuple[int, ...] = (20, 20, 20), side: int = 8) -> DataSource:
@@ -163,7 +163,7 @@ def test_outputs_that_are_not_finite() -> None:
         assert "gives NaN or infinite outputs for 60 test images" in message
 
 
-def test_another_order_of_the_classes_is_named() -> None:
+def test_another_order_of_the_classes_is_named(caplog: pytest.LogCaptureFixture) -> None:
     turned = Eye()
     with torch.no_grad():
         turned.fc.weight.copy_(torch.eye(3)[[1, 0, 2]])
@@ -175,6 +175,9 @@ def test_another_order_of_the_classes_is_named() -> None:
     assert "90.91% top-1" in message
     assert "100.00% with its outputs exchanged" in message
     assert "TEACHER.INPUT_SIZE" not in message
+    free = config(TEACHER__FLOOR=0.0)
+    check_gate(free, colours(), judge(teacher(turned), free, colours(), CPU))
+    assert "it takes 'red' as 'green'" in caplog.text
 
 
 def test_a_weak_teacher_is_not_said_to_be_permuted() -> None:

@@ -160,6 +160,25 @@ def test_of_several_containers_the_fitting_one_is_taken_or_none(tmp_path: Path, 
         read_weights(tmp_path / "two.pth", needed=wide)
 
 
+def test_what_is_passed_over_is_said(tmp_path: Path, state: State, caplog: pytest.LogCaptureFixture) -> None:
+    optimizer = {"state": {0: {"m": torch.ones(2)}}, "param_groups": []}
+    torch.save({"student": state, "teacher": prefixed(state, "x."), "optimizer": optimizer}, tmp_path / "w.pth")
+    with caplog.at_level("INFO", "kdbench"):
+        assert_same(read_weights(tmp_path / "w.pth")[0], state)
+    assert "holds student, teacher, optimizer; taking student, and nothing of teacher" in caplog.text
+
+
+def test_files_of_numpy_1(tmp_path: Path, state: State) -> None:
+    """They name its modules otherwise."""
+    torch.save({"model": state, "lr": np.float64(0.1)}, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "w.pth").read_bytes()
+    other = (b"numpy._core.", b"numpy.core.") if b"numpy._core." in content else (b"numpy.core.", b"numpy._core.")
+    (tmp_path / "w.pth").write_bytes(content.replace(*other))
+    found, facts = read_weights(tmp_path / "w.pth")
+    assert_same(found, state)
+    assert facts == {"lr": 0.1}
+
+
 def test_numpys_values_are_read_as_numbers(tmp_path: Path, state: State) -> None:
     allowed = torch.serialization.get_safe_globals()
     facts = {

@@ -19,6 +19,7 @@ from kdbench.models.zoo import create_model
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5,) * 3, (0.5,) * 3)
+OFAKD = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 OPEN = {"model": "resnet10t", "mean": None, "std": None, "img_size": None, "input_size": None, "class_map": ""}
 
 
@@ -35,6 +36,13 @@ OPEN = {"model": "resnet10t", "mean": None, "std": None, "img_size": None, "inpu
         ({"model": "vit_small_patch16_224.no_tag"}, (None, 0)),
         ({"model": "of_my_own"}, (None, 0)),
         ({"model": "of_my_own", "mean": (0.5,) * 3, "std": (0.5,) * 3, "img_size": 32}, (HALF, 32)),
+        # OFAKD's script overrides everything for CIFAR-100; other forks may, too
+        ({"distiller": "kd", "teacher": "", "ofa_eps": [1], "dataset": "cifar100"}, (OFAKD, 176)),
+        ({"distiller": "kd", "teacher": "", "ofa_eps": [1], "dataset": "cifar100", "mean": [0.5] * 3}, (OFAKD, 176)),
+        ({"distiller": "kd", "teacher": "", "ofa_eps": [1], "dataset": ""}, (IMAGENET, 176)),
+        ({"teacher": "resnet50", "dataset": "cifar100"}, (None, 176)),
+        ({"teacher": "resnet50", "mean": [0.5] * 3, "std": [0.5] * 3}, (HALF, 176)),
+        ({"dataset": "torch/cifar100"}, (IMAGENET, 176)),
         ({"mean": "x", "std": [0, 0, 0], "img_size": "big"}, (None, 0)),
         ({"mean": [0.5, 0.5], "std": [0.5, 0.5, float("nan")], "img_size": True}, (None, 0)),
     ],

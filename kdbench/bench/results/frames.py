@@ -17,7 +17,7 @@ from kdbench.paths import user_path
 
 log = logging.getLogger(__name__)
 #: columns of a run that are read from ``result.json``; the folder's path comes on top
-COLUMNS = tuple(name for name in FIELDS if name != "environment")
+COLUMNS = tuple(name for name in FIELDS if name not in ("environment", "classes"))
 #: columns from ``timing.jsonl`` (means over epochs but the first, which warms up) and the run's environment
 DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_bytes", "peak_rss_bytes")
 #: columns of an epoch, from ``metrics.jsonl`` and from ``timing.jsonl``

@@ -17,6 +17,7 @@ from kdbench.config_defaults import NOT_IDENTITY, defaults
 from kdbench.distillers.registry import declarations
 from kdbench.errors import KdbenchError
 from kdbench.models.catalog import catalogued
+from kdbench.models.stage_names import plain_choice
 
 Recipe = Mapping[str, Any]
 #: besides paths, logging and hardware: what tells runs of one recipe apart, and the cell that a run belongs to
@@ -58,6 +59,8 @@ def recipe(tree: Mapping[str, Any]) -> Recipe:
     )
     teacher = full["DISTILLER"]["TEACHER"]
     kept["DISTILLER.TEACHER"] = _network(teacher, int(full["TEACHER"]["INPUT_SIZE"]) or side) if teacher else ""
+    for role in ("TEACHER", "STUDENT"):
+        kept[f"{role}.STAGES"] = plain_choice(kept[f"DISTILLER.{role}"], kept[f"{role}.STAGES"])
     return kept
 
 
