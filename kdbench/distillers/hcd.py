@@ -235,6 +235,8 @@ class HCD(Distiller):
         if self.cfg.LOSS.ORTH_WEIGHT > 0:
             if self.cfg.N == 1:
                 yield "a single sub-logit (N: 1) has no other to be orthogonal to: the term weighted by LOSS.ORTH_WEIGHT is 0"
+            elif self.cfg.THRESHOLD >= 1:
+                yield "no cosine exceeds THRESHOLD: 1, so that the term weighted by LOSS.ORTH_WEIGHT is 0"
             elif self.data.num_classes == 2:
                 yield (
                     "with two classes and one masked, the cosine of sub-logits is +1 or -1, so that the term weighted by "
