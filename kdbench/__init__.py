@@ -32,9 +32,9 @@ _PUBLIC = {
     "train_teacher": "kdbench.engine.teaching",
     "evaluate": "kdbench.engine.run",
     "RunResult": "kdbench.engine.run",
-    "run_grid": "kdbench.bench.grid",
-    "load_results": "kdbench.bench.results",
-    "load_curves": "kdbench.bench.results",
+    "run_grid": "kdbench.bench.running.run_grid",
+    "load_results": "kdbench.bench.results.frames",
+    "load_curves": "kdbench.bench.results.frames",
     "KdbenchError": "kdbench.errors",
 }
 

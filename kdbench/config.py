@@ -8,33 +8,36 @@ errors of a configuration are reported together with file, key and nearest valid
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from kdbench.config_checks import broken_rules
-from kdbench.config_defaults import DOMAINS, FOREIGN_METHODS, IGNORED, Tree, defaults
-from kdbench.config_values import StrictLoader, Text, as_tuple, convert, decode, fresh
+from kdbench.config_defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, Tree, defaults
+from kdbench.config_effects import NO_TEACHER, idle_keys
+from kdbench.config_files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
+from kdbench.config_names import suggestion
+from kdbench.config_values import Text, as_tuple, convert, decode, fresh
 from kdbench.distillers.registry import declarations
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean
+from kdbench.paths import expanded
 
 log = logging.getLogger(__name__)
-_MAX_DEPTH = 3  # a file, its base, and the base's base
-NO_TEACHER = ("NONE", "VANILLA")
-
-
-@dataclass
-class Setting:
-    """A value that a user gave, and where."""
-
-    key: str
-    value: Any
-    source: str
+__all__ = [
+    "NO_TEACHER",
+    "Setting",
+    "build_config",
+    "flatten",
+    "load_config",
+    "merge_trees",
+    "parse_overrides",
+    "read_yaml",
+    "to_dict",
+]
 
 
 @dataclass
@@ -50,12 +53,16 @@ class _Problems:
             raise ConfigError(head + "; ".join(self.lines))
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> CfgNode:
-    """Read, merge and check a configuration.
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *, purpose: str = ""
+) -> CfgNode:
+    """Read, merge and check a configuration. Given keys that act on nothing are named in the log.
 
     Args:
         path: a YAML file; its ``_BASE_`` names a file (relative to it) whose values it changes.
         overrides: ``["SOLVER.LR", "0.1"]``, ``["SOLVER.LR=0.1"]`` or ``{"SOLVER.LR": 0.1}``; they win over the file.
+        purpose: what the keys are for. ``train``: those of a teacher that no method uses act on nothing even where no method was
+            named; ``read``: not training, so that nothing is said of any.
 
     Returns:
         A frozen tree of its own. Of the methods' nodes it holds those that ``DISTILLER.TYPE`` names.
@@ -64,30 +71,63 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] | Mappi
         ConfigError: anything that is wrong, all of it in one message.
         UnknownNameError: the method does not exist.
     """
-    settings = [] if path is None else list(flatten(read_yaml(Path(path)), str(path)))
+    settings = [] if path is None else read_settings(Path(path))
     settings += parse_overrides(overrides)
-    return build_config(settings)
+    return build_config(settings, idle=None if purpose == "read" else _log_idle, taught=purpose == "train")
 
 
-def build_config(settings: Sequence[Setting]) -> CfgNode:
-    """Check settings against the tree and freeze the result; see :func:`load_config`."""
+def build_config(
+    settings: Sequence[Setting], *, idle: Callable[[Setting, str, bool], None] | None = None, taught: bool = False
+) -> CfgNode:
+    """Check settings against the tree and freeze the result; see :func:`load_config`.
+
+    Args:
+        settings: later ones win.
+        idle: called with each own setting that acts on nothing, why, and whether that is worth no more than a note.
+        taught: keys of a teacher that no method uses are among them even where no method was named.
+    """
     distillers = declarations()
     problems = _Problems()
     methods = _method_names(settings)
     tree = defaults()
     nodes = {name.upper(): fresh(distillers.get(name).defaults) for name in distillers.names()}
     tree.update({name: node for name, node in nodes.items() if node})
+    initial = fresh(tree)
     _apply_preset(tree, methods, settings)
-    for setting in settings:
-        _apply(tree, setting, problems)
     used = {name.upper() for name in methods}
+    known = {key: value for key, value in tree.items() if key not in nodes or key in used}
+    for setting in settings:
+        _apply(tree, setting, problems, known)
+    _expand_paths(tree, settings, problems)
     domains = {**DOMAINS}
     for name in methods:
         domains |= {f"{name.upper()}.{key}": domain for key, domain in distillers.get(name).domains.items()}
     _check_values(tree, domains, settings, problems)
     problems.raise_if_any()
     tree["DISTILLER"]["TYPE"] = "+".join(distillers.get(name).name for name in methods)
+    for key, why in IGNORED.items():
+        if _at(tree, key) != _at(initial, key):
+            log.info("%s is ignored: %s", key, why)
+    if idle is not None:
+        given = {s.key: s for s in settings if s.own}
+        changed = [key for key, s in given.items() if isinstance(s.value, Text) or _at(tree, key) != _at(initial, key)]
+        named = taught or any(s.key == "DISTILLER.TYPE" for s in settings)
+        declared = {name.upper(): distillers.get(name) for name in methods}
+        for key, why, minor in idle_keys(changed, tree, declared, nodes, taught=named):
+            idle(given[key], why, minor)
     return _freeze({key: value for key, value in tree.items() if key not in nodes or key in used})
+
+
+def _at(tree: Mapping[str, Any], key: str) -> Any:
+    node: Any = tree
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _log_idle(setting: Setting, why: str, minor: bool) -> None:
+    minor = minor and setting.source != "override"
+    log.log(logging.INFO if minor else logging.WARNING, "%s: %s has no effect: %s", setting.source, setting.key, why)
 
 
 def to_dict(node: Any) -> Any:
@@ -95,78 +135,6 @@ def to_dict(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: to_dict(value) for key, value in node.items()}
     return [to_dict(v) for v in node] if isinstance(node, (tuple, list)) else node
-
-
-def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
-    """One YAML file with its ``_BASE_`` merged in.
-
-    Raises:
-        ConfigError: missing file, no YAML, a cycle of bases, or more than two bases above each other.
-    """
-    if path.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"{path}: a configuration is a .yaml file")
-    if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
-        raise ConfigError(f"no configuration file {str(path)!r}{near}")
-    resolved = path.resolve()
-    if resolved in _chain:
-        raise ConfigError(f"{path}: _BASE_ leads back to itself")
-    if len(_chain) >= _MAX_DEPTH:
-        raise ConfigError(f"{path}: more than {_MAX_DEPTH - 1} _BASE_ files above each other")
-    try:
-        loader = StrictLoader(path.read_text(encoding="utf-8"))
-        loader.name = str(path)
-        tree = loader.get_single_data() or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a text file") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    base = tree.pop("_BASE_", None)
-    if base is None:
-        return tree
-    return merge_trees(read_yaml(path.parent / str(base), (*_chain, resolved)), tree)
-
-
-def merge_trees(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
-    """A new tree that shares nothing with the two: ``base`` with the leaves of ``top`` put over it."""
-    result = fresh(base)
-    for key, value in top.items():
-        old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = merge_trees(old, value) if both else fresh(value)
-    return result
-
-
-def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Iterable[Setting]:
-    """Leaves of a tree as settings; a key may itself be dotted (``SOLVER.LR: 0.1``)."""
-    for key, value in tree.items():
-        full = f"{prefix}{key}"
-        if isinstance(value, Mapping) and not full.endswith(".OPTIONS"):
-            yield from flatten(value, source, f"{full}.")
-        else:
-            yield Setting(full, value, source)
-
-
-def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[Setting]:
-    """Settings from a mapping, or from words of a command line.
-
-    Raises:
-        ConfigError: a word without a value.
-    """
-    if isinstance(overrides, Mapping):
-        return [Setting(key, value, "override") for key, value in overrides.items()]
-    settings, tokens = [], list(overrides)
-    while tokens:
-        token = tokens.pop(0)
-        key, equals, text = token.partition("=")
-        if not equals:
-            if not tokens:
-                raise ConfigError(f"override {token!r} has no value; write KEY=VALUE or KEY VALUE")
-            text = tokens.pop(0)
-        settings.append(Setting(key, Text(text), "override"))
-    return settings
 
 
 def _method_names(settings: Sequence[Setting]) -> list[str]:
@@ -197,7 +165,8 @@ def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[Setting
         tree[method.upper()] = merge_trees(tree.get(method.upper(), {}), values)
 
 
-def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
+def _apply(tree: Tree, setting: Setting, problems: _Problems, known: Tree) -> None:
+    """Put a setting into the tree; ``known`` is the part of it from which a key without a node may be meant to be."""
     parts = setting.key.split(".")
     if parts[0] in FOREIGN_METHODS:
         return
@@ -205,14 +174,12 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
     for depth, part in enumerate(parts):
         if not isinstance(node, dict) or (part not in node and "OPTIONS" not in parts[:depth]):
             where = ".".join(parts[:depth])
-            choices = list(node) if isinstance(node, dict) else []
-            near = did_you_mean(part, choices)
+            rest = ".".join(parts[depth:])
+            near = suggestion(rest, known if not depth and "." not in rest else node if isinstance(node, dict) else {})
             problems.add(setting, f"unknown key {part!r}{' in ' + where if where else ''}{near}")
             return
         if depth < len(parts) - 1:
             node = node.setdefault(part, {})
-    if setting.key in IGNORED and setting.value != node[parts[-1]]:
-        log.info("%s is ignored: %s", setting.key, IGNORED[setting.key])
     if "OPTIONS" in parts[:-1]:
         node[parts[-1]] = decode(setting.value) if isinstance(setting.value, Text) else fresh(setting.value)
         return
@@ -220,6 +187,19 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems) -> None:
         node[parts[-1]] = convert(setting.key, setting.value, node[parts[-1]])
     except ValueError as error:
         problems.add(setting, str(error))
+
+
+def _expand_paths(tree: Tree, settings: Sequence[Setting], problems: _Problems) -> None:
+    source = {s.key: s for s in settings}
+    for key in PATHS:
+        node, last = tree[key.partition(".")[0]], key.partition(".")[2]
+        kind, colon, path = node[last].partition(":") if key == "DATASET.TYPE" else ("", "", node[last])
+        if key == "DATASET.TYPE" and kind.lower() != "folder":
+            continue
+        try:
+            node[last] = kind + colon + expanded(path)
+        except ConfigError as error:
+            problems.add(source[key], str(error))
 
 
 def _check_values(tree: Tree, domains: Mapping[str, Domain], settings: Sequence[Setting], problems: _Problems) -> None:

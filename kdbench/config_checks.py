@@ -7,6 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdbench.paths import leads_out
+
+#: trainers of mdistiller that change what is computed; ``base`` and ``crd`` are what happens here anyway
+FOREIGN_TRAINERS = ("dot", "crd_dot")
 _MAGNITUDE = 10.0  # the strongest level of timm's RandAugment, where the string does not say another
 
 
@@ -21,12 +25,21 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not (_numbers(value, 2) and 0 < value[0] <= value[1] <= top):
             yield key, f"expects [low, high], {what}, got {_show(value)}"
     yield from _auto(augment["AUTO"])
+    if str(solver["TRAINER"]) in FOREIGN_TRAINERS:
+        yield "SOLVER.TRAINER", f"{solver['TRAINER']!r} is a trainer of mdistiller that kdbench does not have"
     stages = solver["LR_DECAY_STAGES"]
     if not (_numbers(stages) and all(a < b for a, b in zip((-1, *stages), stages))):
         yield "SOLVER.LR_DECAY_STAGES", f"expects epochs, each later than the one before, got {_show(stages)}"
     warmup = solver["WARMUP_EPOCHS"]
     if solver["SCHEDULE_PER"] == "epoch" and not float(warmup).is_integer():
         yield "SOLVER.WARMUP_EPOCHS", f"{warmup:g} is no whole number, which only SOLVER.SCHEDULE_PER: step can follow"
+    for key in ("NAME", "TAG"):
+        value = tree["EXPERIMENT"][key]
+        if leads_out(value) or any(ord(letter) < 32 for letter in value):
+            yield f"EXPERIMENT.{key}", f"{value!r} leads out of LOG.PREFIX; expects a name, or names joined by /"
+    kind, colon, place = tree["DATASET"]["TYPE"].partition(":")
+    if kind.lower() == "folder" and colon and not place.strip():
+        yield "DATASET.TYPE", f"{kind + colon!r} names no folder; write folder:<path>"
     for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS"):
         if not _numbers(tree["DISTILLER"][key]):
             yield f"DISTILLER.{key}", f"expects numbers, got {_show(tree['DISTILLER'][key])}"

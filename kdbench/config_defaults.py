@@ -118,6 +118,9 @@ def defaults() -> Tree:
     }
 
 
+#: Keys that hold a path; of ``DATASET.TYPE`` what follows ``folder:``.
+PATHS = ("TEACHER.WEIGHTS", "STUDENT.WEIGHTS", "DATASET.TYPE", "DATASET.ROOT", "CACHE.DIR", "LOG.PREFIX")
+
 #: Keys whose value may be a word or a list.
 WORD_OR_LIST = {f"{role}.{key}" for role in ("TEACHER", "STUDENT") for key in ("NORM", "STAGES")}
 
@@ -154,6 +157,7 @@ DOMAINS: dict[str, Domain] = {
     "STUDENT.INPUT_SIZE": "[0, 4096]",
     "STUDENT.HEAD": ("strict", "reset"),
     "STUDENT.FREEZE": ("", "backbone"),
+    "SOLVER.TRAINER": ("base", "crd"),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.BATCH_SIZE": "[1, 1000000]",
     "SOLVER.EPOCHS": "[1, 1000000]",

@@ -59,6 +59,12 @@ def source_digest(module: ModuleType) -> str:
     return known
 
 
+def module_label(module: ModuleType) -> str:
+    """What a module is called when it is spoken of: an imported file by its name."""
+    name = module.__name__
+    return os.path.basename(module.__file__ or name) if name.startswith(_FILES) else name
+
+
 def _import_file(path: str) -> None:
     path = os.path.abspath(os.path.expanduser(path))
     with open(path, "rb") as stream:

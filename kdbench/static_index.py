@@ -47,7 +47,7 @@ _UNREAD = object()
 #: bases without an attribute that a method declares
 _PLAIN = ("nn.Module", "object")
 #: what a base class from elsewhere may set
-_METHOD = ("defaults", "presets", "domains", "verified", "reference", "teacher_needs", "student_needs")
+_METHOD = ("defaults", "presets", "domains", "effective", "verified", "reference", "teacher_needs", "student_needs")
 
 
 def read_index(package: str, decorator: str, root: Path = _ROOT) -> Index:

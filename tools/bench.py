@@ -13,9 +13,10 @@ from kdbench.data.malloc import tune_malloc
 
 
 def main() -> None:
-    known = [m.name for m in pkgutil.iter_modules(speed.__path__) if m.name != "timing"]
+    rooms = [m.name for m in pkgutil.iter_modules(speed.__path__) if m.name != "timing"]
+    known = {{"wrapper": "features"}.get(room, room): room for room in rooms}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=known)
+    parser.add_argument("what", choices=list(known))
     parser.add_argument(
         "--rounds", type=int, default=0, help="rounds of interleaved timing (default: the measurement's own)"
     )
@@ -24,7 +25,9 @@ def main() -> None:
     extra = {"rounds": args.rounds} if args.rounds else {}
     print(
         tabulate(
-            importlib.import_module(f"kdbench.bench.speed.{args.what}").run(**extra), headers="keys", tablefmt="pipe"
+            importlib.import_module(f"kdbench.bench.speed.{known[args.what]}").run(**extra),
+            headers="keys",
+            tablefmt="pipe",
         )
     )
 

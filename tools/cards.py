@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from kdbench.bench.cards import COSTS, PAIRS, write_cards
+from kdbench.bench.methods.cards import COSTS, PAIRS, write_cards
 from kdbench.bench.speed.step import measure_all
 from kdbench.data.malloc import tune_malloc
 

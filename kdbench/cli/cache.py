@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.paths import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY | KEY=VALUE",
         help="with rm: keys as ls prints them, or 'all'; overrides that say where the caches are (CACHE.DIR=..., LOG.PREFIX=...)",
     )
-    parser.add_argument("--cfg", default=None, metavar="FILE", help="configuration file that says where the caches are")
     parser.add_argument(
-        "--dir", default="", help="folder of the caches (default: CACHE.DIR, else LOG.PREFIX/.teacher-cache)"
+        "--cfg", default=None, type=expanded, metavar="FILE", help="configuration file that says where the caches are"
+    )
+    parser.add_argument(
+        "--dir",
+        default="",
+        type=expanded,
+        help="folder of the caches (default: CACHE.DIR, else LOG.PREFIX/.teacher-cache)",
     )
 
 
@@ -55,7 +61,7 @@ def _root(args: argparse.Namespace, overrides: list[str]) -> Path:
     from kdbench.config import load_config
     from kdbench.data.teacher_cache import cache_root
 
-    cfg = load_config(args.cfg, overrides)
+    cfg = load_config(args.cfg, overrides, purpose="read")
     return Path(args.dir) if args.dir else cache_root(cfg)
 
 

@@ -12,9 +12,9 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the grid is wrong.
     """
-    from kdbench.bench.estimate import images_of
-    from kdbench.bench.plan import load_grid
-    from kdbench.bench.tasks import make_tasks, write_configs
+    from kdbench.bench.grids.grid_file import load_grid
+    from kdbench.bench.grids.tasks import make_tasks, write_configs
+    from kdbench.bench.running.estimate import images_of
 
     grid = load_grid(file, args.opts)
     for cell in grid.cells:
@@ -34,7 +34,7 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
 
 
 def _costs(grid: Any, prefix: str, processes: int) -> None:
-    from kdbench.bench.estimate import BATCHES, cache_bytes, estimate
+    from kdbench.bench.running.estimate import BATCHES, cache_bytes, estimate
 
     def announce(label: str, number: int, count: int) -> None:
         print(f"[{number}/{count}] measuring {label}", flush=True)

@@ -7,12 +7,17 @@ from pathlib import Path
 
 from kdbench.cli.options import add_config_arguments, config_from
 from kdbench.errors import ConfigError
+from kdbench.paths import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("--run", default=None, metavar="FOLDER", help="a run folder: its configuration and its student")
-    parser.add_argument("--weights", default="", metavar="FILE", help="weights instead of STUDENT.WEIGHTS")
+    parser.add_argument(
+        "--run", default=None, type=expanded, metavar="FOLDER", help="a run folder: its configuration and its student"
+    )
+    parser.add_argument(
+        "--weights", default="", type=expanded, metavar="FILE", help="weights instead of STUDENT.WEIGHTS"
+    )
     add_config_arguments(parser)
 
 
@@ -26,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         args.weights = args.weights or str(folder / "student.safetensors")
     from kdbench.engine.run import evaluate
 
-    cfg = config_from(args)
+    cfg = config_from(args, "read")
     result = evaluate(cfg, args.weights)
     print(f"top-1 {result.top1:.2f}  top-5 {result.top5:.2f}  loss {result.loss:.4f}  ({result.images} images)")
     return 0

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from kdbench.cli.dry_run import dry_run
 from kdbench.errors import ConfigError
+from kdbench.paths import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("grid", metavar="GRID", help="grid file, or the name of one of configs/grids/")
-    parser.add_argument("--prefix", default="runs", help="folder above the grid's folder (default: runs)")
+    parser.add_argument("grid", type=expanded, metavar="GRID", help="grid file, or the name of one of configs/grids/")
+    parser.add_argument(
+        "--prefix", default="runs", type=expanded, help="folder above the grid's folder (default: runs)"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: one per GPU, or per core)")
     parser.add_argument("--threads", type=int, default=0, help="threads of each worker")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and what they cost, and stop")
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--write-configs",
+        type=expanded,
         default="",
         metavar="FOLDER",
         help="of --dry-run: write each run's resolved configuration there",
@@ -60,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{name} expects a number from {least}, got {getattr(args, name)}")
     if args.status:
         return _status(args)
-    from kdbench.bench.names import find_grid
-    from kdbench.bench.smoke import smoke
+    from kdbench.bench.grids.find import find_grid
+    from kdbench.bench.running.smoke import smoke
 
     file = find_grid(args.grid)
     if args.smoke:
@@ -77,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(file: str, args: argparse.Namespace) -> int:
-    from kdbench.bench.engines import make_pool
-    from kdbench.bench.grid import run_grid
-    from kdbench.bench.plan import load_grid
+    from kdbench.bench.grids.grid_file import load_grid
+    from kdbench.bench.running.cluster_pools import make_pool
+    from kdbench.bench.running.run_grid import run_grid
 
     grid = load_grid(file, args.opts)
     pool = make_pool(
@@ -112,8 +116,8 @@ def _status(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from kdbench.bench.names import folder_of
-    from kdbench.bench.status import grid_status, status_table
+    from kdbench.bench.grids.find import folder_of
+    from kdbench.bench.grids.status import grid_status, status_table
 
     folder = folder_of(args.grid, args.prefix)
     console = Console()

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from kdbench.errors import ConfigError
+from kdbench.paths import expanded
 
 _SHORTHANDS = {
     "distiller": "DISTILLER.TYPE",
@@ -17,14 +18,14 @@ _SHORTHANDS = {
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that make a configuration."""
-    parser.add_argument("--cfg", default=None, metavar="FILE", help="configuration file (YAML)")
+    parser.add_argument("--cfg", default=None, type=expanded, metavar="FILE", help="configuration file (YAML)")
     for name, key in _SHORTHANDS.items():
         parser.add_argument(f"--{name}", default=None, help=f"the same as {key}=...")
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides: KEY=VALUE or KEY VALUE")
 
 
-def config_from(args: argparse.Namespace) -> Any:
-    """The configuration that the arguments describe.
+def config_from(args: argparse.Namespace, purpose: str = "") -> Any:
+    """The configuration that the arguments describe; ``purpose`` as of :func:`kdbench.load_config`.
 
     Raises:
         ConfigError: it is wrong, or nothing was given.
@@ -38,4 +39,4 @@ def config_from(args: argparse.Namespace) -> Any:
             overrides += [key, value]
     if args.cfg is None and not overrides:
         raise ConfigError("nothing to do: give --cfg FILE, or overrides KEY=VALUE")
-    return load_config(args.cfg, overrides)
+    return load_config(args.cfg, overrides, purpose=purpose)

@@ -6,11 +6,14 @@ import argparse
 from pathlib import Path
 
 from kdbench.errors import ConfigError, KdbenchError
+from kdbench.paths import expanded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("folder", nargs="?", default="", help="a grid's folder, or any folder above finished runs")
+    parser.add_argument(
+        "folder", nargs="?", default="", type=expanded, help="a grid's folder, or any folder above finished runs"
+    )
     parser.add_argument(
         "--select", action="append", help="last (default), best, or selected (by validation accuracy); one for a table"
     )
@@ -18,10 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", default="", metavar="1..7|all", help="a table of the HCD paper")
     parser.add_argument("--source", default="both", help="of --paper: reported, ours, delta, or both (default)")
     parser.add_argument("--format", default="md", help="md (default), csv or latex")
-    parser.add_argument("--grid", default="", metavar="GRID.yaml", help="of --paper: declares the cells' recipes")
+    parser.add_argument(
+        "--grid", default="", type=expanded, metavar="GRID.yaml", help="of --paper: declares the cells' recipes"
+    )
     parser.add_argument("--stats", action="store_true", help="intervals, paired differences, ranks, tests")
-    parser.add_argument("--plots", default="", metavar="FOLDER", help="write pictures there")
-    parser.add_argument("--out", default="", metavar="FOLDER", help="also write the table there, in every format")
+    parser.add_argument("--plots", default="", type=expanded, metavar="FOLDER", help="write pictures there")
+    parser.add_argument(
+        "--out", default="", type=expanded, metavar="FOLDER", help="also write the table there, in every format"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
 def _paper(args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from kdbench.bench.declared import declared_of
-    from kdbench.bench.names import find_grid
-    from kdbench.bench.paper_runs import PaperRuns
-    from kdbench.bench.paper_table import build_paper_table
-    from kdbench.bench.render import FORMATS, check_format, render, to_frame
+    from kdbench.bench.grids.find import find_grid
+    from kdbench.bench.paper.declared import declared_of
+    from kdbench.bench.paper.own_runs import PaperRuns
+    from kdbench.bench.paper.render import FORMATS, check_format, render, to_frame
+    from kdbench.bench.paper.table import build_paper_table
 
     check_format(args.format)
     numbers = range(1, 8) if args.paper == "all" else [_number(args.paper)]
@@ -73,7 +80,7 @@ def _paper(args: argparse.Namespace) -> int:
     if args.format == "csv":  # one frame, one header
         print(pd.concat([to_frame(table) for table in tables]).to_csv(index=False))
     if args.plots:
-        from kdbench.bench.plot_scatter import plot_reported
+        from kdbench.bench.pictures.published_and_own import plot_reported
 
         file = _folder(args.plots) / "reported_and_ours.png"
         print(f"written: {file}" if plot_reported(tables, file) else "no cell has a published figure and an own one")
@@ -81,8 +88,8 @@ def _paper(args: argparse.Namespace) -> int:
 
 
 def _comparison(args: argparse.Namespace) -> int:
-    from kdbench.bench.plot import plot_table
-    from kdbench.bench.table import build_table
+    from kdbench.bench.comparison.table import build_table
+    from kdbench.bench.pictures.canvas import plot_table
 
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
     if args.format not in ("md", "csv"):
@@ -96,7 +103,7 @@ def _comparison(args: argparse.Namespace) -> int:
         plot_table(table, out / "table.png")
         print(f"written: {out / 'table.md'}, table.csv, table.png")
     if args.plots:
-        from kdbench.bench.plots import plot_all
+        from kdbench.bench.pictures.every import plot_all
 
         for file in plot_all(args.folder, table, _folder(args.plots)):
             print(f"written: {file}")
@@ -104,11 +111,11 @@ def _comparison(args: argparse.Namespace) -> int:
 
 
 def _stats(args: argparse.Namespace) -> int:
-    from kdbench.bench.labels import grids_below
-    from kdbench.bench.plot_ranks import plot_ranks
-    from kdbench.bench.state import GRID_FILE
-    from kdbench.bench.stats_report import ranks, report
-    from kdbench.bench.table import build_table
+    from kdbench.bench.comparison.report import ranks, report
+    from kdbench.bench.comparison.table import build_table
+    from kdbench.bench.grids.state import GRID_FILE
+    from kdbench.bench.pictures.ranks import plot_ranks
+    from kdbench.bench.results.labels import grids_below
 
     blocks = not (Path(args.folder) / GRID_FILE).is_file() and grids_below(args.folder) > 0
     table = build_table(args.folder, select=args.select, baseline=args.baseline, blocks=blocks)

@@ -10,6 +10,11 @@ from kdbench.cli.progress import training_progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint, as every run does anyway; says so where there is none",
+    )
     add_config_arguments(parser)
 
 
@@ -17,9 +22,9 @@ def run(args: argparse.Namespace) -> int:
     """Train and print one line."""
     from kdbench.engine.run import train
 
-    cfg = config_from(args)
+    cfg = config_from(args, "train")
     with training_progress(cfg.SOLVER.EPOCHS, enabled=not args.quiet) as progress:
-        result = train(cfg, progress=progress)
+        result = train(cfg, progress=progress, resume=args.resume)
     print(
         f"{result.method}: top-1 {result.top1_last:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})  {result.folder}"
     )

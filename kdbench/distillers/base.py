@@ -86,6 +86,8 @@ class Distiller(nn.Module):
             on the configuration, an instance replaces them; the engine therefore reads them from the instance.
         defaults: hyperparameters; they become the configuration node of the method's name.
         domains: what a hyperparameter may be, by its dotted key: an interval or words, see :mod:`kdbench.domains`.
+        effective: hyperparameters that act only where others are in a domain (``{"K": {"MODE": ("top",)}}``), or never (a text
+            that says why); one that is given all the same is named in a warning.
         presets: other published settings by name; a recipe picks one with ``DISTILLER.PRESET``. Beside hyperparameters one may
             hold ``STUDENT`` and ``TEACHER``, keys of these sections.
         added: hyperparameters that came after runs were stored; at their default they are no part of a run's name.
@@ -104,6 +106,7 @@ class Distiller(nn.Module):
     student_needs: AbstractSet[str] = frozenset({"logits"})
     defaults: ClassVar[dict[str, Any]] = {}
     domains: ClassVar[dict[str, Domain]] = {}
+    effective: ClassVar[dict[str, dict[str, Any] | str]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     added: ClassVar[tuple[str, ...]] = ()
     reference: str = ""
@@ -122,7 +125,7 @@ class Distiller(nn.Module):
         super().__init_subclass__(**options)
         cls.teacher_needs, cls.student_needs = frozenset(cls.teacher_needs), frozenset(cls.student_needs)
         cls.defaults, cls.presets = copy.deepcopy(cls.defaults), copy.deepcopy(cls.presets)
-        cls.domains = dict(cls.domains)
+        cls.domains, cls.effective = dict(cls.domains), copy.deepcopy(cls.effective)
 
     def __init__(
         self, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo, *, seed: int = 0
@@ -135,7 +138,9 @@ class Distiller(nn.Module):
         for key, message in violations(cfg, self.domains):
             raise ConfigError(f"{self.name}.{key}: {message}")
         if self.uses_teacher and teacher is None:
-            raise ConfigError(f"{self.name} needs a teacher; name one with DISTILLER.TEACHER")
+            raise ConfigError(
+                f"{self.name} needs a teacher; name one with DISTILLER.TEACHER, and its weights with TEACHER.WEIGHTS"
+            )
         self._teacher_spec = teacher
         reason = self.refuses(student, teacher, cfg, data)
         if reason:

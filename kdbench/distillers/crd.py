@@ -113,6 +113,7 @@ class CRD(Distiller):
         "NCE.TEMPERATURE": "(0, inf)",
         "MEMORY_GB": "[0, inf)",
     }
+    effective = {"FEAT.STUDENT_DIM": "the networks say it", "FEAT.TEACHER_DIM": "the networks say it"}
     memory_student: Tensor
     memory_teacher: Tensor
     z_student: Tensor

@@ -74,6 +74,7 @@ class DIST(Distiller):
         "LOSS.CE_WEIGHT": "[0, inf)",
         "LOSS.KD_WEIGHT": "[0, inf)",
     }
+    effective = {"TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"}}
     presets = {
         "imagenet": {"TEMPERATURE": 1.0},  # resnet_dist.yaml
         # OFAKD runs DIST at half of DIST's own weight.

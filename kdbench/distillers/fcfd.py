@@ -131,7 +131,9 @@ class FCFD(Distiller):
         student, teacher = self.student_spec, self.teacher_spec
         ways = 2 * (len(student.stages) - 1)
         if ways < self.cfg.PATHS:
-            raise ConfigError(f"FCFD.PATHS: expects 1 to {ways}, the ways that there are for this pair, got {self.cfg.PATHS}")
+            raise ConfigError(
+                f"FCFD.PATHS: expects 1 to {ways}, the ways that there are for this pair, got {self.cfg.PATHS}"
+            )
         self.to_teacher, self.to_student = nn.ModuleList(), nn.ModuleList()
         for i, (s, t) in enumerate(zip(student.stages, teacher.stages)):
             with self.seeded(f"to_teacher_{i}"):

@@ -66,6 +66,7 @@ class FitNet(Distiller):
         "LOSS.CE_WEIGHT": "[0, inf)",
         "LOSS.FEAT_WEIGHT": "[0, inf)",
     }
+    effective = {"HINT_LAYER": {"ALL_STAGES": (False,)}, "INPUT_SIZE": "the networks say it"}
     presets = {  # the OFA family's defaults
         "heterogeneous": {"ALL_STAGES": True, "REGRESSOR": "linear", "LOSS": {"FEAT_WEIGHT": 1.0}}
     }

@@ -179,6 +179,16 @@ class HCD(Distiller):
         "LOSS.SUB_KD_WEIGHT": "[0, inf)",
         "LOSS.ORTH_WEIGHT": "[0, inf)",
     }
+    effective = {
+        "PROJ_DIM": {"PROJECTOR": ("conv",)},
+        "PROJ_STRIDE": {"PROJECTOR": ("conv",)},
+        "THRESHOLD": {"LOSS.ORTH_WEIGHT": "(0, inf)"},
+        "MASK_EPS": {"LOSS.ORTH_WEIGHT": "(0, inf)"},
+        "MASK_INDEX": {"LOSS.ORTH_WEIGHT": "(0, inf)"},
+        "ORTH_ON": {"LOSS.ORTH_WEIGHT": "(0, inf)"},
+        "DETACH_TARGET": {"LOSS.SUB_KD_WEIGHT": "(0, inf)"},
+        "SUB_CE_SMOOTHING": {"LOSS.SUB_CE_WEIGHT": "(0, inf)"},
+    }
     presets = {
         "heterogeneous": {},
         "homogeneous32": {"TEMPERATURE": 4.0},  # ours

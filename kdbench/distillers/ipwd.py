@@ -76,6 +76,7 @@ class IPWD(Distiller):
         "LOSS.KD_WEIGHT": "[0, inf)",
         "LOSS.HEAD_WEIGHT": "[0, inf)",
     }
+    effective = {"TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"}}
 
     def setup(self) -> None:
         with self.seeded("class_head"):

@@ -42,6 +42,7 @@ class KD(Distiller):
     verified = "mdistiller@a08d46f, RepDistiller@b84f547"
     defaults = {"TEMPERATURE": 4.0, "STANDARDIZE": False, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}}
     domains = {"TEMPERATURE": "(0, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.KD_WEIGHT": "[0, inf)"}
+    effective = {"TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"}, "STANDARDIZE": {"LOSS.KD_WEIGHT": "(0, inf)"}}
     presets = {
         "heterogeneous": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0}},  # OFAKD's train.py
         "imagenet": {"TEMPERATURE": 1.0, "LOSS": {"CE_WEIGHT": 0.5, "KD_WEIGHT": 0.5}},  # mdistiller's r34_r18

@@ -67,6 +67,7 @@ class LSKD(Distiller):
     defaults = {"TEMPERATURE": 2.0, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 9.0}}
     min_classes = 3  # of two classes, standardised logits are constants
     domains = {"TEMPERATURE": "(0, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.KD_WEIGHT": "[0, inf)"}
+    effective = {"TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"}}
     presets = {"imagenet": {"LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 9.0}}}  # the release's r34_r18 file
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from kdbench.distillers.base import Distiller
 
 distillers: Registry[type[Distiller]] = Registry(
-    "method", "kdbench.distillers", METHODS, "`kdbench list methods` shows them all; --import MODULE registers your own."
+    "method",
+    "kdbench.distillers",
+    METHODS,
+    "`kdbench list methods` shows them all; --import MODULE registers your own.",
 )
-_READ = ("defaults", "presets", "domains")
+_READ = ("defaults", "presets", "domains", "effective")
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class Declaration:
     defaults: dict[str, Any]
     presets: dict[str, dict[str, Any]]
     domains: dict[str, Domain]
+    effective: dict[str, dict[str, Any] | str]
 
 
 def declarations() -> Registry[Declaration] | Registry[type[Distiller]]:
-    """Every method's name, ``defaults``, ``presets`` and ``domains`` by name.
+    """Every method's name, ``defaults``, ``presets``, ``domains`` and ``effective`` by name.
 
     Where only this package's own methods can be meant and their files say all of it in literals, they are
     read from the source, which takes a twentieth of a second and no torch. Otherwise this is :data:`distillers` itself.

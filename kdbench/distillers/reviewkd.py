@@ -77,6 +77,12 @@ class ReviewKD(Distiller):
         "OUT_CHANNELS": "[1, inf)",
         "MAX_MID_CHANNEL": "[1, inf)",
     }
+    effective = {
+        "SHAPES": "the networks say it",
+        "OUT_SHAPES": "the networks say it",
+        "IN_CHANNELS": "the networks say it",
+        "OUT_CHANNELS": "the networks say it",
+    }
     presets = {
         "wrn40_2_wrn16_2": {"REVIEWKD_WEIGHT": 5.0},
         "wrn40_2_wrn40_1": {"REVIEWKD_WEIGHT": 5.0},

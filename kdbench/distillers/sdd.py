@@ -101,6 +101,7 @@ class SDD(RegionDistiller):
     verified = "SDD-CVPR2024@e412036"
     defaults = {"TEMPERATURE": 4.0, "M": [1, 2, 4], "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}}
     domains = {"TEMPERATURE": "(0, inf)", "M": "[1, inf)", "LOSS.CE_WEIGHT": "[0, inf)", "LOSS.KD_WEIGHT": "[0, inf)"}
+    effective = {"TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"}}
     presets = {"same_structure": {"M": [1, 2]}}  # the release's choice where both networks are of one design
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:

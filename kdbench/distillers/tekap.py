@@ -74,6 +74,7 @@ class TeKAP(Distiller):
         "LOSS.CE_WEIGHT": "[0, inf)",
         "LOSS.KD_WEIGHT": "[0, inf)",
     }
+    effective = {"TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"}}
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg

@@ -111,6 +111,11 @@ class TeKAPF(CRD):
         "NOISE_SCALE": "[0, inf)",
         "LOSS.KD_WEIGHT": "[0, inf)",
     }
+    effective = {
+        **CRD.effective,
+        "TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"},
+        "NUM_AUGMENTED": {"LOSS.KD_WEIGHT": "(0, inf)"},
+    }
     presets = {"both_levels": {"LOSS": {"KD_WEIGHT": 1.0}}}
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:

@@ -118,6 +118,7 @@ class UHKD(Distiller):
         "LOSS.KD_WEIGHT": "[0, inf)",
         "LOSS.FEAT_WEIGHT": "[0, inf)",
     }
+    effective = {"TEMPERATURE": {"LOSS.KD_WEIGHT": "(0, inf)"}}
     presets = {"cifar": {"TEMPERATURE": 4.0}}  # 32 x 32 networks; ours
 
     def setup(self) -> None:

@@ -16,6 +16,7 @@ from kdbench.distillers.create import create_distiller, judge_methods
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import ConfigError, IncompatibleError, ModelError
 from kdbench.models.features import FeatureModel
+from kdbench.models.loading import UnknownStatisticsError
 from kdbench.models.spec import ModelSpec
 from kdbench.models.zoo import create_model
 
@@ -44,24 +45,33 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         ModelError: it cannot be built, or its weights do not fit.
     """
     node = cfg[role]
-    model = create_model(
-        cfg.DISTILLER[role],
-        num_classes=data.num_classes,
-        weights=node.WEIGHTS,
-        input_size=node.INPUT_SIZE,
-        data_size=image_size(cfg, data),
-        norm=node.NORM,
-        data_statistics=data.statistics,
-        stages=node.STAGES,
-        head=node.HEAD,
-        ema=node.WEIGHTS_EMA,
-        seed=seed,
-        classes=data.classes,
-        **dict(node.OPTIONS),
-    )
+    try:
+        model = create_model(
+            cfg.DISTILLER[role],
+            num_classes=data.num_classes,
+            weights=node.WEIGHTS,
+            input_size=node.INPUT_SIZE,
+            data_size=image_size(cfg, data),
+            norm=node.NORM,
+            data_statistics=data.statistics,
+            stages=node.STAGES,
+            head=node.HEAD,
+            ema=node.WEIGHTS_EMA,
+            seed=seed,
+            classes=data.classes,
+            **dict(node.OPTIONS),
+        )
+    except UnknownStatisticsError:
+        raise UnknownStatisticsError(
+            f"{role}.NORM is missing: {node.WEIGHTS} does not say how its inputs were normalised; add {_norm(role, data)}"
+        ) from None
     if node.FREEZE == "backbone":
         model.freeze_backbone()
     return model
+
+
+def _norm(role: str, data: DataSource) -> str:
+    return f"{role}.NORM=dataset (the statistics of {data.name}), or imagenet, inception, none, [[mean], [std]]"
 
 
 def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
@@ -69,7 +79,11 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
     if not cfg.DISTILLER.TEACHER:
         return None
     if not cfg.TEACHER.WEIGHTS and data.gate:
-        raise ConfigError(f"TEACHER.WEIGHTS is empty: name the weights of teacher {cfg.DISTILLER.TEACHER!r}")
+        norm = f" and, where that file does not say how its inputs were normalised, {_norm('TEACHER', data)}"
+        raise ConfigError(
+            f"TEACHER.WEIGHTS is empty: name the weights of teacher {cfg.DISTILLER.TEACHER!r}; add TEACHER.WEIGHTS=<file> (or "
+            f"pretrained){norm if cfg.TEACHER.NORM == 'auto' else ''}"
+        )
     teacher = build_network(cfg, "TEACHER", data, seed=0)
     if teacher.fresh_head:
         raise ConfigError(

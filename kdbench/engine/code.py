@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 from kdbench.data.build import builder_of
 from kdbench.distillers.create import method_classes
 from kdbench.models.zoo import find_entry
-from kdbench.plugins import source_digest
+from kdbench.plugins import module_label, source_digest
 
 #: packages whose releases are recorded by version
 _RELEASED = ("kdbench", "torch", "torchvision", "timm")
@@ -64,11 +64,21 @@ def code_of(cfg: CfgNode, teacher: str | None = None) -> Code:
         if module is None or not digest:  # typed into an interpreter
             brought[f"{part.__module__}.{part.__qualname__}"] = _without_file(part)
             continue
-        brought |= {found.__name__: source_digest(found) for found in (module, *_used(module, _beside(module)))}
+        for found in (module, *_used(module, _beside(module))):
+            _add(brought, module_label(found), source_digest(found))
     for cls in method_classes(cfg.DISTILLER.TYPE):
         for module in _kdbench_modules(cls):
             own |= {m.__name__: source_digest(m) for m in (module, *_used(module, _is_method_code))}
     return Code(brought, own)
+
+
+def _add(digests: dict[str, str], label: str, digest: str) -> None:
+    """Put a digest under its label, numbered where another file of that name is there."""
+    numbered, number = label, 1
+    while digests.get(numbered, digest) != digest:
+        number += 1
+        numbered = f"{label} ({number})"
+    digests[numbered] = digest
 
 
 def _parts(cfg: CfgNode, teacher: str) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -23,8 +22,8 @@ from kdbench.engine.finite import check_score
 from kdbench.engine.gate import check_gate
 from kdbench.engine.identity import identity, run_name, weights_identity
 from kdbench.engine.inputs import Inputs, environments_of
-from kdbench.engine.run_folder import RunFolder, write_atomically
-from kdbench.engine.run_result import RunResult, summarise_run
+from kdbench.engine.result import RunResult
+from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
 from kdbench.engine.single import check_single
 from kdbench.engine.stored_options import with_marks, with_stored_options
@@ -34,17 +33,19 @@ from kdbench.engine.trainer import Progress, Trainer
 from kdbench.errors import ConfigError, KdbenchError
 from kdbench.models.export import save_student
 from kdbench.models.features import FeatureModel
+from kdbench.models.flops import forward_flops
 
 log = logging.getLogger(__name__)
 
 
 @deterministic_errors()
-def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
+def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = False) -> RunResult:
     """Train the configured student, or continue, or do nothing if that run is done.
 
     Args:
         cfg: from :func:`kdbench.load_config`.
         progress: ``fn(epoch, step, steps)`` after every step.
+        resume: warn where there is no checkpoint to go on from; a run goes on from one in any case.
 
     Returns:
         The result, as ``result.json`` holds it.
@@ -78,6 +79,10 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     distiller.check_batch(loader.smallest)
     check_single(student, distiller, teacher, loader)
     teacher_top1 = _gate(cfg, data, teacher)
+    if resume and runtime.is_main and not folder.checkpoint.is_file():
+        log.warning(
+            "--resume: %s has no checkpoint; it starts at epoch 1 (another key or seed is another run)", folder.path
+        )
     if runtime.is_main:
         folder.create(cfg)
         inputs.record(folder)
@@ -88,12 +93,34 @@ def train(cfg: CfgNode, *, progress: Progress | None = None) -> RunResult:
     history = trainer.run()
     if teacher is not None:
         hashes["teacher_sha256"] = teacher.weights_sha256()
-    made_in = environments_of(folder, inputs.environment)
-    result = summarise_run(
-        cfg, folder, history, student, distiller.extra_parameters(), teacher_top1, hashes, data, made_in
-    )
     if runtime.is_main:
-        _finish(folder, trainer.outcome, {**result, "seconds": round(time.perf_counter() - started, 3)}, cfg)
+        last, best = history[-1], max(history, key=lambda line: line["top1"])
+        selected = max(history, key=lambda line: line["val_top1"])["top1"] if "val_top1" in last else None
+        result = RunResult(
+            run_id=folder.path.name,
+            method=cfg.DISTILLER.TYPE,
+            teacher=cfg.DISTILLER.TEACHER,
+            student=cfg.DISTILLER.STUDENT,
+            dataset=cfg.DATASET.TYPE,
+            seed=cfg.EXPERIMENT.SEED,
+            top1_last=last["top1"],
+            top5_last=last["top5"],
+            top1_best=best["top1"],
+            top5_best=best["top5"],
+            best_epoch=best["epoch"],
+            epochs=cfg.SOLVER.EPOCHS,
+            top1_selected=selected,
+            teacher_top1=teacher_top1,
+            student_params=student.spec.params,
+            student_flops=forward_flops(student.backbone, student.input_size),
+            extra_params=distiller.extra_parameters(),
+            seconds=round(time.perf_counter() - started, 3),
+            teacher_sha256=hashes["teacher_sha256"],
+            data_fingerprint=data.fingerprint(),
+            environment=environments_of(folder, inputs.environment),
+            classes=list(data.classes),
+        )
+        _finish(folder, trainer.outcome, result)
     runtime.barrier()
     return RunResult.read(folder)
 
@@ -186,7 +213,7 @@ def _finished(folder: RunFolder, inputs: Inputs) -> RunResult | KdbenchError | N
     if not reason:
         try:
             return RunResult.read(folder)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             reason = f"{folder.result} cannot be read ({error})"
     log.warning("%s; %s is renamed to *.damaged, and the run goes on", reason, folder.result.name)
     folder.set_aside()
@@ -203,18 +230,17 @@ def _gate(cfg: CfgNode, data: DataSource, teacher: TeacherSource | None) -> floa
     return judgement.top1
 
 
-def _finish(folder: RunFolder, student: FeatureModel, result: dict[str, Any], cfg: CfgNode) -> None:
+def _finish(folder: RunFolder, student: FeatureModel, result: RunResult) -> None:
     """Export the bare student, then write the result: its presence means 'done'."""
     metadata = {
         "name": student.spec.name,
         "num_classes": student.spec.num_classes,
-        "classes": result["classes"],
+        "classes": result.classes,
         "statistics": student.statistics,
         "input_size": list(student.spec.input_size),
-        "dataset": cfg.DATASET.TYPE,
-        "method": cfg.DISTILLER.TYPE,
-        "top1": result["top1_last"],
+        "dataset": result.dataset,
+        "method": result.method,
+        "top1": result.top1_last,
     }
     save_student(folder.student, student.backbone, metadata)
-    result.pop("folder")
-    write_atomically(folder.result, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    result.write(folder.result)

@@ -75,10 +75,6 @@ class RunFolder:
         if file.is_file() and file.stat().st_size > size:
             os.truncate(file, size)
 
-    def read_result(self) -> dict[str, Any]:
-        """The result of a finished run."""
-        return json.loads(self.result.read_text(encoding="utf-8"))
-
 
 def file_size(file: Path) -> int:
     """Size in bytes; 0 for a file that does not exist."""

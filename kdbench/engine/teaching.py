@@ -7,7 +7,8 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from kdbench.config import load_config
-from kdbench.engine.run import RunResult, train
+from kdbench.engine.result import RunResult
+from kdbench.engine.run import train
 from kdbench.engine.trainer import Progress
 from kdbench.errors import ConfigError
 

@@ -19,6 +19,7 @@ from kdbench.models.containers import check_tensors, find_state, tensors
 from kdbench.models.fitting import identify, load_into
 from kdbench.models.recorded import Recorded, recorded_options
 from kdbench.models.torch_files import check_regular, load_torch, read_head, unreadable
+from kdbench.paths import user_path
 
 __all__ = ["file_sha256", "identify", "load_into", "read_recorded", "read_weights", "state_sha256"]
 
@@ -32,7 +33,8 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     Raises:
         ModelError: it cannot be read, or is no regular file.
     """
-    check_regular(Path(path))
+    path = user_path(path)
+    check_regular(path)
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -79,7 +81,7 @@ def read_weights(
             average), that holds several different weights that could be meant, that needs code to be executed, or whose tensors
             are complex, sparse, quantised or of 8-bit floating point.
     """
-    path = Path(path)
+    path = user_path(path)
     start = read_head(path)
     if _is_safetensors(path, start):
         state, metadata, own = _read_safetensors(path)
@@ -100,8 +102,9 @@ def read_recorded(path: str | os.PathLike[str]) -> Recorded:
     Raises:
         ModelError: as of :func:`read_weights`, but for what concerns the weights.
     """
-    start = read_head(Path(path))
-    return Recorded() if _is_safetensors(Path(path), start) else recorded_options(load_torch(Path(path), start))
+    path = user_path(path)
+    start = read_head(path)
+    return Recorded() if _is_safetensors(path, start) else recorded_options(load_torch(path, start))
 
 
 def _is_safetensors(path: Path, start: bytes) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kdbench.errors import ModelError
 from kdbench.models.checkpoints import METADATA_KEY
+from kdbench.paths import user_path
 
 
 def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -57,7 +58,7 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What an exported student says of itself; empty for any other file."""
     try:
-        with safe_open(path, "numpy") as file:
+        with safe_open(user_path(path), "numpy") as file:
             values = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
     except (OSError, SafetensorError, ValueError):
         return {}

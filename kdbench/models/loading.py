@@ -16,6 +16,11 @@ from kdbench.models.registry import ModelEntry
 
 log = logging.getLogger(__name__)
 
+
+class UnknownStatisticsError(ModelError):
+    """Weights that do not say how their inputs were normalised."""
+
+
 NORMS: dict[str, Statistics] = {
     "none": IDENTITY,
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -110,7 +115,7 @@ def choose_statistics(
     if found is not None:
         return found
     if weights:
-        raise ModelError(
+        raise UnknownStatisticsError(
             f"{weights} does not say how its inputs were normalised; set NORM to dataset, imagenet, inception, none or "
             "[[mean], [std]]"
         )

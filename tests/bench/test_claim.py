@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from kdbench.bench.claim import STATE_DIR, BusyError, LockLostError, _myself, claimed, start_time
-from kdbench.bench.state import read_states
-from kdbench.bench.tasks import BUSY, run_task
+from kdbench.bench.grids.lock import STATE_DIR, BusyError, LockLostError, _myself, claimed, start_time
+from kdbench.bench.grids.state import read_states
+from kdbench.bench.grids.tasks import BUSY, run_task
 from kdbench.config import load_config
 
 
@@ -135,7 +135,7 @@ def test_an_owner_that_lost_its_lock_is_told_and_leaves_no_sign_of_life(tmp_path
 
 STOPPED = """
 import sys
-from kdbench.bench.claim import LockLostError, claimed
+from kdbench.bench.grids.lock import LockLostError, claimed
 with claimed(sys.argv[1], "k", beat=0.05) as claim:
     print("claimed", flush=True)
     try:
@@ -165,8 +165,8 @@ def test_a_stopped_process_that_goes_on_does_not_go_on_with_the_run(tmp_path):
 
 
 def test_a_run_that_was_taken_over_is_no_failure_and_writes_no_more(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("kdbench.bench.claim.BEAT", 0.0)
-    monkeypatch.setattr("kdbench.bench.tasks.claimed", lambda folder, key: claimed(folder, key, beat=0.0001))
+    monkeypatch.setattr("kdbench.bench.grids.lock.BEAT", 0.0)
+    monkeypatch.setattr("kdbench.bench.grids.tasks.claimed", lambda folder, key: claimed(folder, key, beat=0.0001))
     options = {
         "DATASET.TYPE": "fake",
         "DATASET.OPTIONS": {"size": 8, "train": 32, "test": 16},
@@ -193,7 +193,7 @@ def test_a_run_that_was_taken_over_is_no_failure_and_writes_no_more(tmp_path, mo
 
         return really(cfg, progress=after)
 
-    monkeypatch.setattr("kdbench.bench.tasks.train", train)
+    monkeypatch.setattr("kdbench.bench.grids.tasks.train", train)
     assert run_task(cfg, (), str(tmp_path), "k") == BUSY
     assert "taken over" in caplog.text
     assert not (tmp_path / STATE_DIR / "k.json").exists()

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from test_kill import twelve_cells
 
-from kdbench.bench.engines import RayPool, SlurmPool, make_pool
-from kdbench.bench.grid import run_grid
-from kdbench.bench.results import load_results
-from kdbench.bench.state import read_states
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.grids.state import read_states
+from kdbench.bench.results.frames import load_results
+from kdbench.bench.running.cluster_pools import RayPool, SlurmPool, make_pool
+from kdbench.bench.running.run_grid import run_grid
 from kdbench.errors import ConfigError, KdbenchError
 
 

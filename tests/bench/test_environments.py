@@ -7,11 +7,11 @@ import json
 import pytest
 from synthetic_runs import write_run
 
-from kdbench.bench.environments import mixed_environments
-from kdbench.bench.paper_table import build_paper_table
-from kdbench.bench.render import render
-from kdbench.bench.stats_report import report
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.report import report
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.paper.render import render
+from kdbench.bench.paper.table import build_paper_table
+from kdbench.bench.results.environments import mixed_environments
 
 HERE = {
     "kdbench": "0.1.0",

@@ -7,9 +7,9 @@ import json
 import pytest
 from test_state import FAKE, grid_file
 
-from kdbench.bench.estimate import cache_bytes, estimate, line_through
-from kdbench.bench.grid import run_grid
-from kdbench.bench.plan import load_grid
+from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.running.estimate import cache_bytes, estimate, line_through
+from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 
-from kdbench.bench.grid import run_grid
-from kdbench.bench.plan import load_grid
+from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.errors import ConfigError
 

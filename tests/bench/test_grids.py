@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kdbench.bench.declared import Declared
-from kdbench.bench.paper_layouts import layout
-from kdbench.bench.plan import load_grid
-from kdbench.bench.smoke import small_config, smoke
+from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.paper.declared import Declared
+from kdbench.bench.paper.layouts import layout
+from kdbench.bench.running.smoke import small_config, smoke
 from kdbench.cli.main import main
 from kdbench.config import load_config
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdbench.bench.results import load_results
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.results.frames import load_results
 
 EPOCHS = 20
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from synthetic_runs import write_run
 
-from kdbench.bench.statistics import blocks_needed, smallest_p
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.statistics import blocks_needed, smallest_p
+from kdbench.bench.comparison.table import build_table
 from kdbench.cli.main import main
 from kdbench.config import load_config
 from kdbench.errors import KdbenchError

@@ -7,11 +7,11 @@ import json
 import pytest
 from test_state import grid_file
 
-from kdbench.bench.claim import STATE_DIR, LockLostError
-from kdbench.bench.engines import make_pool
-from kdbench.bench.launch import LaunchError, train_in_processes
-from kdbench.bench.plan import load_grid
-from kdbench.bench.tasks import make_tasks
+from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.grids.lock import STATE_DIR, LockLostError
+from kdbench.bench.grids.tasks import make_tasks
+from kdbench.bench.running.cluster_pools import make_pool
+from kdbench.bench.running.torchrun import LaunchError, train_in_processes
 from kdbench.cli.main import main
 from kdbench.config import load_config
 from kdbench.errors import ConfigError

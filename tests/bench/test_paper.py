@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from synthetic_runs import write_run
 
-from kdbench.bench.paper import Key, paper_method, paper_network, published
-from kdbench.bench.paper_layouts import layout
-from kdbench.bench.paper_table import build_paper_table
-from kdbench.bench.render import render, to_frame
+from kdbench.bench.paper.layouts import layout
+from kdbench.bench.paper.published import Key, paper_method, paper_network, published
+from kdbench.bench.paper.render import render, to_frame
+from kdbench.bench.paper.table import build_paper_table
 from kdbench.cli.main import main
 from kdbench.config import load_config
 from kdbench.errors import KdbenchError
@@ -26,7 +26,7 @@ TAUGHT = {**CIFAR, "teacher": "Swin-T", "teacher_top1": 89.0}
 
 
 def rows_of_csv():
-    text = resources.files("kdbench.bench").joinpath("reference/paper_results.csv").read_text(encoding="utf-8")
+    text = resources.files("kdbench.bench.paper").joinpath("published.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
@@ -219,7 +219,7 @@ def test_damaged_files_are_counted(folder, caplog):
     text = render(build_paper_table(1, folder))
     assert "3 unreadable or foreign result files were skipped" in text
     assert "1 runs have not finished" in text
-    assert "x/result.json is unreadable" in caplog.text
+    assert "x/result.json: not JSON" in caplog.text
     assert "grid.json is no grid's record" in caplog.text
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from synthetic_runs import write_run
 
-from kdbench.bench.paper_table import build_paper_table
-from kdbench.bench.plot import plot_table
-from kdbench.bench.plot_cost import costs, frontier, plot_cost
-from kdbench.bench.plot_curves import curve, mean_curve
-from kdbench.bench.plot_scatter import plot_reported
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.paper.table import build_paper_table
+from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.pictures.cost import costs, frontier, plot_cost
+from kdbench.bench.pictures.curves import curve, mean_curve
+from kdbench.bench.pictures.published_and_own import plot_reported
 from kdbench.cli.main import main
 
 
@@ -90,8 +90,8 @@ def test_published_against_own(tmp_path):
 def drawn(monkeypatch):
     """The figures that are saved, as they were drawn."""
     figures = []
-    for module in ("plot", "plot_scatter"):
-        monkeypatch.setattr(f"kdbench.bench.{module}.save", lambda figure, path: figures.append(figure))
+    for module in ("canvas", "published_and_own"):
+        monkeypatch.setattr(f"kdbench.bench.pictures.{module}.save", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -112,7 +112,7 @@ def test_every_method_of_a_large_grid_is_in_the_legend_and_the_legend_in_the_pic
     for number in range(29):
         write_run(tmp_path, method=f"A long name {number}", seed=1, top1=70.0 + number, seconds=(9.0, 5.0))
     table, figures = build_table(tmp_path), []
-    monkeypatch.setattr("kdbench.bench.plot_cost.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr("kdbench.bench.pictures.cost.save", lambda figure, path: figures.append(figure))
     plot_cost(tmp_path, table, tmp_path / "x.png")
     [figure] = figures
     figure.canvas.draw()

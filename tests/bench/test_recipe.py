@@ -6,10 +6,10 @@ import pytest
 import yaml
 from synthetic_runs import write_run
 
-from kdbench.bench.paper_table import build_paper_table
-from kdbench.bench.plan import load_grid
-from kdbench.bench.recipe import differences, recipe
-from kdbench.bench.render import render, to_frame
+from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.paper.render import render, to_frame
+from kdbench.bench.paper.table import build_paper_table
+from kdbench.bench.results.recipe import differences, recipe
 from kdbench.cli.main import main
 from kdbench.config import load_config, to_dict
 

@@ -9,8 +9,8 @@ import pytest
 from synthetic_runs import write_run
 
 import kdbench
-from kdbench.bench.results import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, load_results
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.results.frames import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, load_results
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
 
@@ -40,7 +40,7 @@ def test_foreign_values_are_skipped_by_name_and_counted(tmp_path, caplog, capsys
     file = tmp_path / run / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     assert load_results(tmp_path).method.tolist() == ["KD"]
-    assert f"bad/result.json has {key}" in caplog.text
+    assert f"bad/result.json: its {key} is " in caplog.text
     assert main(["table", str(tmp_path)]) == 0
     assert "1 unreadable or foreign result files were skipped" in capsys.readouterr().out
 

@@ -10,10 +10,10 @@ import pytest
 from child_python import run_python
 from synthetic_runs import write_run
 
-from kdbench.bench.claim import STATE_DIR
-from kdbench.bench.executor import LocalPool
-from kdbench.bench.paper import published
-from kdbench.bench.plan import load_grid
+from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.grids.lock import STATE_DIR
+from kdbench.bench.paper.published import published
+from kdbench.bench.running.local_pool import LocalPool
 
 RUNS = 5000
 
@@ -118,8 +118,8 @@ def test_status(folder):
 
 @pytest.mark.slow
 def test_handing_out_a_run(tmp_path):
-    from kdbench.bench.claim import claimed
-    from kdbench.bench.state import write_state
+    from kdbench.bench.grids.lock import claimed
+    from kdbench.bench.grids.state import write_state
 
     started = time.perf_counter()
     for number in range(200):

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from kdbench.bench.claim import STATE_DIR
-from kdbench.bench.grid import run_grid
-from kdbench.bench.state import clear_failures, read_states, write_state
-from kdbench.bench.status import grid_status, status_table
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.grids.lock import STATE_DIR
+from kdbench.bench.grids.state import clear_failures, read_states, write_state
+from kdbench.bench.grids.status import grid_status, status_table
+from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
 
@@ -53,13 +53,13 @@ def test_failures_are_recorded_and_tried_again_only_when_told(tmp_path, capsys):
     states = read_states(tmp_path / "runs" / "g")
     assert sorted(s["status"] for s in states.values()) == ["done", "done", "failed"] or len(states) == 2
     [failed] = [s for s in states.values() if s["status"] == "failed"]
-    assert "must lie in 2..9" in failed["error"]
+    assert "leave none for the rest" in failed["error"]
     lines = []
     run_grid(file, prefix=prefix, jobs=1, threads=1, retry=True, announce=lines.append)
     assert any("FAILED" in line for line in lines)
     assert main(["grid", str(file), "--prefix", prefix, "--status"]) == 0
     text = capsys.readouterr().out
-    assert "must lie in" in text
+    assert "expects 2 to 9" in text
     status = grid_status(tmp_path / "runs" / "g")
     assert status.total == {"done": 1, "running": 0, "failed": 1, "waiting": 0}
 
@@ -132,7 +132,7 @@ def test_the_whole_traceback_of_a_failure_is_kept(tmp_path):
     [log] = (tmp_path / "runs" / "g" / STATE_DIR).glob("*.log")
     text = log.read_text()
     assert text.startswith("Traceback")
-    assert "must lie in 2..9" in text
+    assert "leave none for the rest" in text
     assert "engine/run.py" in text
 
 

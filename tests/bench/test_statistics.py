@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 from synthetic_runs import write_run
 
-from kdbench.bench.statistics import critical_difference, friedman, holm, pair_tests, paired, summarise
-from kdbench.bench.stats_report import report
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.report import report
+from kdbench.bench.comparison.statistics import critical_difference, friedman, holm, pair_tests, paired, summarise
+from kdbench.bench.comparison.table import build_table
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from synthetic_runs import write_run
 
-from kdbench.bench.plot import plot_table
-from kdbench.bench.results import COLUMNS, load_results
-from kdbench.bench.table import build_table
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.results.frames import COLUMNS, load_results
 from kdbench.errors import KdbenchError
 
 ACCURACY = {"KD": [90.0, 91.0, 92.0], "DKD": [91.0, 93.0, 92.0], "Vanilla": [88.0, 89.5, 91.0], "HCD": [95.0]}
@@ -95,8 +95,8 @@ def test_unreadable_and_foreign_results_are_skipped_by_name(folder, caplog):
         (folder / name).mkdir()
         (folder / name / "result.json").write_text(text)
     assert len(load_results(folder)) == 10
-    assert "x/result.json is unreadable" in caplog.text
-    assert "y/result.json is no result" in caplog.text
+    assert "x/result.json: not JSON" in caplog.text
+    assert "y/result.json: not a kdbench result" in caplog.text
 
 
 def test_refusals(folder, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from outcome_table import compare
 
 from kdbench import list_distillers
-from kdbench.bench.conformance import FAMILIES, check_pair
+from kdbench.bench.methods.conformance import FAMILIES, check_pair
 
 TABLE = Path(__file__).with_name("matrix.json")
 

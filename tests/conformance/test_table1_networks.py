@@ -12,7 +12,7 @@ import pytest
 from outcome_table import compare
 
 from kdbench import list_distillers
-from kdbench.bench.conformance import check_pair
+from kdbench.bench.methods.conformance import check_pair
 
 pytestmark = pytest.mark.slow
 TABLE = Path(__file__).with_name("table1.json")

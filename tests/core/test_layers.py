@@ -62,7 +62,7 @@ def test_import_and_list_do_not_load_torch():
 
 def test_tables_do_not_load_torch(tmp_path):
     """Importing it takes 0.9 GB where it is freshly installed, and timm 1.1 GB: a table of 5,000 runs is to fit into 1 GB."""
-    from kdbench.bench.plan import load_grid
+    from kdbench.bench.grids.grid_file import load_grid
 
     for cell in load_grid("configs/grids/table3.yaml", seeds=1, weights=False).cells[:2]:
         write_run(

@@ -1,39 +1,142 @@
-"""mdistiller's CIFAR-100 configurations, written out from a table: one file a method or pair, 27 of them."""
+"""mdistiller's 42 configuration files (27 for CIFAR-100, 13 for ImageNet, 2 for Tiny ImageNet; mdistiller@a08d46f), written out
+from a table: each resolves key by key, or is refused with what is missing."""
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from kdbench.config import load_config
+from kdbench.config_defaults import IGNORED
 from kdbench.distillers.base import DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.errors import ConfigError
 from kdbench.models.zoo import create_model, find_entry
 
+#: short name of a pair -> teacher and student
 PAIRS = {
-    "res56_res20": ("resnet56", "resnet20"),
-    "res110_res32": ("resnet110", "resnet32"),
-    "res32x4_res8x4": ("resnet32x4", "resnet8x4"),
-    "res32x4_shuv1": ("resnet32x4", "ShuffleV1"),
-    "res32x4_shuv2": ("resnet32x4", "ShuffleV2"),
-    "res50_mv2": ("ResNet50", "MobileNetV2"),
-    "vgg13_vgg8": ("vgg13", "vgg8"),
-    "vgg13_mv2": ("vgg13", "MobileNetV2"),
-    "wrn40_2_wrn16_2": ("wrn_40_2", "wrn_16_2"),
-    "wrn40_2_wrn40_1": ("wrn_40_2", "wrn_40_1"),
-    "wrn40_2_shuv1": ("wrn_40_2", "ShuffleV1"),
+    "res56,res20": ("resnet56", "resnet20"),
+    "res110,res32": ("resnet110", "resnet32"),
+    "res32x4,res8x4": ("resnet32x4", "resnet8x4"),
+    "res32x4,shuv1": ("resnet32x4", "ShuffleV1"),
+    "res32x4,shuv2": ("resnet32x4", "ShuffleV2"),
+    "res50,mv2": ("ResNet50", "MobileNetV2"),
+    "vgg13,vgg8": ("vgg13", "vgg8"),
+    "vgg13,mv2": ("vgg13", "MobileNetV2"),
+    "wrn_40_2,wrn_16_2": ("wrn_40_2", "wrn_16_2"),
+    "wrn_40_2,wrn_40_1": ("wrn_40_2", "wrn_40_1"),
+    "wrn_40_2,shuv1": ("wrn_40_2", "ShuffleV1"),
+    "res34,res18": ("ResNet34", "ResNet18"),
+    "res50,mobilenetv1": ("ResNet50", "MobileNetV1"),
+    "r18,mv2": ("ResNet18", "MobileNetV2"),
+    "r18,shuv2": ("ResNet18", "ShuffleV2"),
 }
-#: the method's node as its file has it
-ONE_PAIR = {
-    "NONE": {},
+R34, R50 = "res34,res18", "res50,mobilenetv1"
+ABSENT = ("KDSVD", "NST", "PKT", "SP", "VID")
+KD_IMAGENET = {"TEMPERATURE": 1, "LOSS": {"CE_WEIGHT": 0.5, "KD_WEIGHT": 0.5}}
+REVIEW_IMAGENET = {
+    "CE_WEIGHT": 1.0,
+    "WARMUP_EPOCHS": 1,
+    "SHAPES": [1, 7, 14, 28, 56],
+    "OUT_SHAPES": [1, 7, 14, 28, 56],
+    "STU_PREACT": True,
+}
+BATCH_RATE = {512: 0.2, 256: 0.1, 128: 0.05}
+#: file -> (method, pair, node of the method, batch size)
+CIFAR: dict[str, tuple[str, str, dict[str, Any], int]] = {
+    **{
+        f"{m.lower()}.yaml": (m, "res32x4,res8x4", {}, 64) for m in ("AT", "CRD", "FITNET", "KD", "OFD", "RKD", *ABSENT)
+    },
+    "reviewkd.yaml": ("REVIEWKD", "res32x4,res8x4", {"REVIEWKD_WEIGHT": 5.0}, 64),
+    "vanilla.yaml": ("NONE", "res32x4,res8x4", {}, 64),
+    "dkd/res110_res32.yaml": ("DKD", "res110,res32", {"BETA": 2.0}, 64),
+    "dkd/res32x4_res8x4.yaml": ("DKD", "res32x4,res8x4", {}, 64),
+    "dkd/res32x4_shuv1.yaml": ("DKD", "res32x4,shuv1", {}, 64),
+    "dkd/res32x4_shuv2.yaml": ("DKD", "res32x4,shuv2", {}, 64),
+    "dkd/res50_mv2.yaml": ("DKD", "res50,mv2", {}, 64),
+    "dkd/res56_res20.yaml": ("DKD", "res56,res20", {"BETA": 2.0}, 64),
+    "dkd/vgg13_mv2.yaml": ("DKD", "vgg13,mv2", {"BETA": 6.0}, 64),
+    "dkd/vgg13_vgg8.yaml": ("DKD", "vgg13,vgg8", {"BETA": 6.0}, 64),
+    "dkd/wrn40_2_shuv1.yaml": ("DKD", "wrn_40_2,shuv1", {}, 64),
+    "dkd/wrn40_2_wrn_16_2.yaml": ("DKD", "wrn_40_2,wrn_16_2", {"BETA": 6.0}, 64),
+    "dkd/wrn40_2_wrn_40_1.yaml": ("DKD", "wrn_40_2,wrn_40_1", {"BETA": 6.0}, 64),
+    "dot/res32x4_res8x4.yaml": ("KD", "res32x4,res8x4", {}, 64),
+    "dot/res32x4_shuv2.yaml": ("KD", "res32x4,shuv2", {}, 64),
+    "dot/vgg13_vgg8.yaml": ("KD", "vgg13,vgg8", {}, 64),
+}
+IMAGENET: dict[str, tuple[str, str, dict[str, Any], int]] = {
+    "r34_r18/at.yaml": ("AT", R34, {}, 512),
+    "r34_r18/crd.yaml": ("CRD", R34, {"FEAT": {"STUDENT_DIM": 512, "TEACHER_DIM": 512}}, 256),
+    "r34_r18/dkd.yaml": ("DKD", R34, {"CE_WEIGHT": 1.0, "BETA": 0.5, "T": 1.0, "WARMUP": 1}, 512),
+    "r34_r18/dot.yaml": ("KD", R34, KD_IMAGENET, 512),
+    "r34_r18/kd.yaml": ("KD", R34, KD_IMAGENET, 512),
+    "r34_r18/reviewkd.yaml": (
+        "REVIEWKD",
+        R34,
+        {
+            **REVIEW_IMAGENET,
+            "REVIEWKD_WEIGHT": 1.0,
+            "IN_CHANNELS": [64, 128, 256, 512, 512],
+            "OUT_CHANNELS": [64, 128, 256, 512, 512],
+        },
+        256,
+    ),
+    "r50_mv1/at.yaml": ("AT", R50, {}, 512),
+    "r50_mv1/crd.yaml": ("CRD", R50, {"FEAT": {"STUDENT_DIM": 1024, "TEACHER_DIM": 2048}}, 256),
+    "r50_mv1/dkd.yaml": ("DKD", R50, {"CE_WEIGHT": 1.0, "BETA": 2.0, "T": 1.0, "WARMUP": 1}, 512),
+    "r50_mv1/dot.yaml": ("KD", R50, KD_IMAGENET, 512),
+    "r50_mv1/kd.yaml": ("KD", R50, KD_IMAGENET, 512),
+    "r50_mv1/ofd.yaml": ("OFD", R50, {"LOSS": {"FEAT_WEIGHT": 1e-4}}, 128),
+    "r50_mv1/reviewkd.yaml": (
+        "REVIEWKD",
+        R50,
+        {
+            **REVIEW_IMAGENET,
+            "REVIEWKD_WEIGHT": 8.0,
+            "IN_CHANNELS": [128, 256, 512, 1024, 1024],
+            "OUT_CHANNELS": [256, 512, 1024, 2048, 2048],
+            "MAX_MID_CHANNEL": 256,
+        },
+        256,
+    ),
+}
+TINY: dict[str, tuple[str, str, dict[str, Any], int]] = {
+    "dot/r18_mv2.yaml": ("KD", "r18,mv2", {}, 256),
+    "dot/r18_shuv2.yaml": ("KD", "r18,shuv2", {}, 256),
+}
+#: what mdistiller's own defaults hold
+DEFAULTS: dict[str, Any] = {
+    "EXPERIMENT": {"PROJECT": "distill", "NAME": "", "TAG": "default"},
+    "DATASET": {"TYPE": "cifar100", "NUM_WORKERS": 2, "TEST": {"BATCH_SIZE": 64}},
+    "DISTILLER": {"TYPE": "NONE", "TEACHER": "ResNet50", "STUDENT": "resnet32"},
+    "SOLVER": {
+        "TRAINER": "base",
+        "BATCH_SIZE": 64,
+        "EPOCHS": 240,
+        "LR": 0.05,
+        "LR_DECAY_STAGES": [150, 180, 210],
+        "LR_DECAY_RATE": 0.1,
+        "WEIGHT_DECAY": 0.0001,
+        "MOMENTUM": 0.9,
+        "TYPE": "SGD",
+        "DOT": {"DELTA": 0.075},
+    },
+    "LOG": {"TENSORBOARD_FREQ": 500, "SAVE_CHECKPOINT_FREQ": 40, "PREFIX": "./output", "WANDB": True},
     "KD": {"TEMPERATURE": 4, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}},
     "AT": {"P": 2, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1000.0}},
-    "RKD": {"DISTANCE_WEIGHT": 25, "ANGLE_WEIGHT": 50, "PDIST": {"EPSILON": 1e-12, "SQUARED": False}},
+    "RKD": {
+        "DISTANCE_WEIGHT": 25,
+        "ANGLE_WEIGHT": 50,
+        "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0},
+        "PDIST": {"EPSILON": 1e-12, "SQUARED": False},
+    },
     "FITNET": {"HINT_LAYER": 2, "INPUT_SIZE": [32, 32], "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 100.0}},
     "OFD": {"LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 0.001}, "CONNECTOR": {"KERNEL_SIZE": 1}},
     "CRD": {
@@ -42,146 +145,182 @@ ONE_PAIR = {
         "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 0.8},
         "NCE": {"K": 16384, "MOMENTUM": 0.5, "TEMPERATURE": 0.07},
     },
+    "REVIEWKD": {
+        "CE_WEIGHT": 1.0,
+        "REVIEWKD_WEIGHT": 1.0,
+        "WARMUP_EPOCHS": 20,
+        "SHAPES": [1, 8, 16, 32],
+        "OUT_SHAPES": [1, 8, 16, 32],
+        "IN_CHANNELS": [64, 128, 256, 256],
+        "OUT_CHANNELS": [64, 128, 256, 256],
+        "MAX_MID_CHANNEL": 512,
+        "STU_PREACT": False,
+    },
+    "DKD": {"CE_WEIGHT": 1.0, "ALPHA": 1.0, "BETA": 8.0, "T": 4.0, "WARMUP": 20},
     "KDSVD": {"K": 1, "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0}},
     "NST": {"LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 50.0}},
     "PKT": {"LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 30000.0}},
     "SP": {"LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 3000.0}},
     "VID": {"LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0}, "EPS": 1e-5, "INIT_PRED_VAR": 5.0, "INPUT_SIZE": [32, 32]},
 }
-ABSENT = ("KDSVD", "NST", "PKT", "SP", "VID")
-DKD_BETA = {
-    "res56_res20": 2.0,
-    "res32x4_res8x4": 8.0,
-    "res32x4_shuv1": 8.0,
-    "res32x4_shuv2": 8.0,
-    "vgg13_vgg8": 6.0,
-    "vgg13_mv2": 6.0,
-    "wrn40_2_wrn16_2": 6.0,
-    "wrn40_2_shuv1": 6.0,
-}
-#: weight, SHAPES, OUT_SHAPES, IN_CHANNELS, OUT_CHANNELS
-REVIEW = {
-    "res56_res20": (0.6, [1, 8, 16, 32], [1, 8, 16, 32], [16, 32, 64, 64], [16, 32, 64, 64]),
-    "res32x4_res8x4": (5.0, [1, 8, 16, 32], [1, 8, 16, 32], [64, 128, 256, 256], [64, 128, 256, 256]),
-    "res32x4_shuv1": (5.0, [1, 4, 8, 16], [1, 8, 16, 32], [240, 480, 960, 960], [64, 128, 256, 256]),
-    "res32x4_shuv2": (8.0, [1, 4, 8, 16], [1, 8, 16, 32], [116, 232, 464, 1024], [64, 128, 256, 256]),
-    "vgg13_vgg8": (1.0, [1, 4, 4, 8, 16], [1, 4, 4, 8, 16], [128, 256, 512, 512, 512], [128, 256, 512, 512, 512]),
-    "vgg13_mv2": (8.0, [1, 2, 4, 8, 16], [1, 4, 4, 8, 16], [12, 16, 48, 160, 1280], [128, 256, 512, 512, 512]),
-    "wrn40_2_wrn16_2": (5.0, [1, 8, 16, 32], [1, 8, 16, 32], [32, 64, 128, 128], [32, 64, 128, 128]),
-}
-SOLVER = {
-    "BATCH_SIZE": 64,
-    "EPOCHS": 240,
-    "LR": 0.05,
-    "LR_DECAY_STAGES": [150, 180, 210],
-    "LR_DECAY_RATE": 0.1,
-    "WEIGHT_DECAY": 0.0005,
-    "MOMENTUM": 0.9,
-    "TYPE": "SGD",
-}
-#: what mdistiller's defaults hold beside the methods
-DEFAULTS = {
-    "EXPERIMENT": {"PROJECT": "distill", "NAME": "", "TAG": "default"},
-    "DATASET": {"TYPE": "cifar100", "NUM_WORKERS": 2, "TEST": {"BATCH_SIZE": 64}},
-    "DISTILLER": {"TYPE": "NONE", "TEACHER": "ResNet50", "STUDENT": "resnet32"},
-    "SOLVER": {"TRAINER": "base", **SOLVER, "DOT": {"DELTA": 0.075}},
-    "LOG": {"TENSORBOARD_FREQ": 500, "SAVE_CHECKPOINT_FREQ": 40, "PREFIX": "./output", "WANDB": True},
-}
 
 
-def configuration(method: str, pair: str, node: dict) -> dict:
+def configuration(kind: str, file: str, method: str, pair: str, node: dict[str, Any], batch: int) -> dict[str, Any]:
+    """What a file holds."""
     teacher, student = PAIRS[pair]
-    # Mobile networks and ShuffleNets start lower.
-    rate = 0.01 if student.startswith(("Mobile", "Shuffle")) else 0.05
+    dot = "dot" in file
+    solver: dict[str, Any] = {"BATCH_SIZE": batch, "LR_DECAY_RATE": 0.1, "MOMENTUM": 0.9, "TYPE": "SGD"}
+    data: dict[str, Any] = {}
+    if kind == "cifar100":
+        # mobile networks and ShuffleNets start lower
+        rate = 0.01 if student.startswith(("Mobile", "Shuffle")) else 0.05
+        solver |= {"EPOCHS": 240, "LR": rate, "LR_DECAY_STAGES": [150, 180, 210], "WEIGHT_DECAY": 5e-4}
+    elif kind == "imagenet":
+        solver |= {"EPOCHS": 100, "LR": BATCH_RATE[batch], "LR_DECAY_STAGES": [30, 60, 90], "WEIGHT_DECAY": 1e-4}
+        data = {
+            "DATASET": {"TYPE": kind, "NUM_WORKERS": 32, "TEST": {"BATCH_SIZE": 128}},
+            "LOG": {"TENSORBOARD_FREQ": 50, "SAVE_CHECKPOINT_FREQ": 10},
+        }
+    else:
+        solver |= {"EPOCHS": 200, "LR": 0.2, "LR_DECAY_STAGES": [60, 120, 160], "WEIGHT_DECAY": 5e-4}
+        data = {"DATASET": {"TYPE": kind, "NUM_WORKERS": 16}}
+    if dot:
+        solver |= {"TRAINER": "dot", "DOT": {"DELTA": 0.09 if kind == "imagenet" else 0.075}}
+    elif method == "CRD":
+        solver |= {"TRAINER": "crd"}
+    name = {"NONE": "vanilla"}.get(method, method.lower())
+    short = {"cifar100": "cifar", "imagenet": "imagenet", "tiny_imagenet": "tinyimagenet"}[kind]
+    project = f"dot_{short}" if dot else f"{kind}_baselines"
     tree = {
-        "EXPERIMENT": {"NAME": "", "TAG": f"{method.lower()},{pair}", "PROJECT": "cifar100_baselines"},
-        "DISTILLER": {"TYPE": method, "TEACHER": "" if method == "NONE" else teacher, "STUDENT": student},
-        "SOLVER": {**SOLVER, "LR": rate},
+        "EXPERIMENT": {"NAME": "", "TAG": f"{name}{',dot' if dot else ''},{pair}", "PROJECT": project},
+        "DISTILLER": {"TYPE": method, "TEACHER": teacher, "STUDENT": student},
+        "SOLVER": solver,
+        **data,
     }
     return {**tree, **({method: node} if node else {})}
 
 
-def files() -> dict[str, dict]:
-    found = {
-        f"{method.lower()}.yaml": configuration(method, "res32x4_res8x4", node) for method, node in ONE_PAIR.items()
-    }
-    for pair, beta in DKD_BETA.items():
-        node = {"CE_WEIGHT": 1.0, "ALPHA": 1.0, "BETA": beta, "T": 4.0, "WARMUP": 20}
-        found[f"dkd/{pair}.yaml"] = configuration("DKD", pair, node)
-    for pair, (weight, shapes, out_shapes, inputs, outputs) in REVIEW.items():
-        node = {
-            "REVIEWKD_WEIGHT": weight,
-            "WARMUP_EPOCHS": 20,
-            "SHAPES": shapes,
-            "OUT_SHAPES": out_shapes,
-            "IN_CHANNELS": inputs,
-            "OUT_CHANNELS": outputs,
-            "MAX_MID_CHANNEL": 512,
-        }
-        found[f"reviewkd/{pair}.yaml"] = configuration("REVIEWKD", pair, node)
-    return found
+FILES = {
+    f"{kind}/{file}": configuration(kind, file, *row)
+    for kind, table in (("cifar100", CIFAR), ("imagenet", IMAGENET), ("tiny_imagenet", TINY))
+    for file, row in table.items()
+}
+#: file -> what its refusal says
+REFUSED = {
+    **{
+        f"cifar100/{method.lower()}.yaml": f"DISTILLER.TYPE: {method} is a method of mdistiller that kdbench does not have"
+        for method in ABSENT
+    },
+    **{
+        name: "SOLVER.TRAINER: 'dot' is a trainer of mdistiller that kdbench does not have"
+        for name in FILES
+        if "dot" in name
+    },
+}
+RESOLVED = [name for name in FILES if name not in REFUSED]
 
 
-FILES = files()
-
-
-def write(folder: Path, tree: dict) -> Path:
+def write(folder: Path, tree: dict[str, Any]) -> Path:
     path = folder / "mdistiller.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path
 
 
-def test_there_are_27() -> None:
-    assert len(FILES) == 27
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", tuple(value) if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("name", [name for name, tree in FILES.items() if tree["DISTILLER"]["TYPE"] not in ABSENT])
-def test_it_loads_and_its_method_is_built_for_its_pair(name: str, tmp_path: Path) -> None:
+@functools.cache
+def spec(name: str, classes: int, side: int) -> Any:
+    return create_model(name, num_classes=classes, data_size=side, seed=0).spec
+
+
+def test_there_are_42() -> None:
+    counts = [sum(name.startswith(f"{kind}/") for name in FILES) for kind in ("cifar100", "imagenet", "tiny_imagenet")]
+    assert counts == [27, 13, 2]
+    assert len(RESOLVED) + len(REFUSED) == 42
+    assert len(RESOLVED) == 30
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_it_resolves_key_by_key(name: str, tmp_path: Path) -> None:
+    tree = FILES[name]
+    method = tree["DISTILLER"]["TYPE"]
+    cfg = dict(leaves(load_config(write(tmp_path, tree))))
+    expected = {**dict(leaves(tree)), "DISTILLER.TYPE": {"NONE": "Vanilla"}.get(method, method)}
+    # what the file leaves open stands at mdistiller's default, but for the folder and the tracker
+    used = {key: DEFAULTS[key] for key in ("DATASET", "SOLVER", "LOG", method) if key in DEFAULTS}
+    open_keys = {
+        key: value for key, value in leaves(used) if key not in expected and key not in ("LOG.PREFIX", "LOG.WANDB")
+    }
+    assert {key: cfg[key] for key in {**open_keys, **expected}} == {**open_keys, **expected}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_missing_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, FILES[name]))
+    assert REFUSED[name] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in RESOLVED if name.startswith(("cifar100/", "imagenet/r34_r18/"))])
+def test_its_method_is_built_for_its_pair(name: str, tmp_path: Path) -> None:
     tree = FILES[name]
     cfg = load_config(write(tmp_path, tree))
-    method = tree["DISTILLER"]["TYPE"]
-    assert cfg.DISTILLER.TYPE.upper() == {"NONE": "VANILLA"}.get(method, method)
-    assert tree["SOLVER"]["LR"] == cfg.SOLVER.LR
-    assert cfg.SOLVER.LR_DECAY_STAGES == (150, 180, 210)
-    student = create_model(cfg.DISTILLER.STUDENT, num_classes=100, data_size=32, seed=0).spec
-    teacher = (
-        create_model(cfg.DISTILLER.TEACHER, num_classes=100, data_size=32, seed=0).spec if method != "NONE" else None
-    )
-    data = DataInfo(100, 50, torch.arange(50))
-    assert create_distiller(cfg.DISTILLER.TYPE, student, teacher, cfg, data=data).name == cfg.DISTILLER.TYPE
+    classes, side = (100, 32) if name.startswith("cifar100") else (1000, 224)
+    teacher, student = (spec(cfg.DISTILLER[role], classes, side) for role in ("TEACHER", "STUDENT"))
+    data = DataInfo(classes, 2 * classes, torch.arange(2 * classes) % classes)
+    taught = tree["DISTILLER"]["TYPE"] != "NONE"
+    method = create_distiller(cfg.DISTILLER.TYPE, student, teacher if taught else None, cfg, data=data)
+    assert method.name == cfg.DISTILLER.TYPE
 
 
-@pytest.mark.parametrize("method", ABSENT)
-def test_a_method_that_is_not_here_is_no_typo(method: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"{method} is a method of mdistiller that kdbench does not have"):
-        load_config(write(tmp_path, FILES[f"{method.lower()}.yaml"]))
-
-
-@pytest.mark.parametrize("tree", FILES.values(), ids=FILES)
-def test_its_networks_have_names_here(tree: dict) -> None:
-    for name in (tree["DISTILLER"]["TEACHER"], tree["DISTILLER"]["STUDENT"]):
-        if name:
-            assert find_entry(name, 32).input_size == 32
+@pytest.mark.parametrize("name", FILES)
+def test_its_networks_have_names_here(name: str) -> None:
+    side = {"cifar100": 32, "imagenet": 224, "tiny_imagenet": 64}[name.partition("/")[0]]
+    for role in ("TEACHER", "STUDENT"):
+        found = find_entry(FILES[name]["DISTILLER"][role], side).input_size
+        assert found == side or name.startswith("tiny_imagenet/")
 
 
 def test_all_of_its_keys_are_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its whole tree of defaults, with every method's node, loads; what means nothing here is said to be ignored."""
-    dkd = {"CE_WEIGHT": 1.0, "ALPHA": 1.0, "BETA": 8.0, "T": 4.0, "WARMUP": 20}
-    review = {"CE_WEIGHT": 1.0, **FILES["reviewkd/res32x4_res8x4.yaml"]["REVIEWKD"], "STU_PREACT": False}
-    nodes = {method: node for method, node in ONE_PAIR.items() if node}
-    rkd = {**nodes["RKD"], "LOSS": {"CE_WEIGHT": 1.0, "FEAT_WEIGHT": 1.0}}
-    tree = {**DEFAULTS, **nodes, "RKD": rkd, "DKD": dkd, "REVIEWKD": review}
-    tree = {**tree, "EXPERIMENT": {**DEFAULTS["EXPERIMENT"], "PROJECT": "mine"}}
-    tree["SOLVER"] = {**DEFAULTS["SOLVER"], "TRAINER": "dot", "DOT": {"DELTA": 0.05}}
+    tree = {**DEFAULTS, "EXPERIMENT": {**DEFAULTS["EXPERIMENT"], "PROJECT": "mine"}}
+    tree["SOLVER"] = {**DEFAULTS["SOLVER"], "TRAINER": "crd", "DOT": {"DELTA": 0.05}}
     tree["LOG"] = {**DEFAULTS["LOG"], "SAVE_CHECKPOINT_FREQ": 20}
     with caplog.at_level(logging.INFO, logger="kdbench"):
         cfg = load_config(write(tmp_path, tree))
     assert cfg.DISTILLER.STUDENT == "resnet32"
-    for key in ("LOG.WANDB", "LOG.SAVE_CHECKPOINT_FREQ", "SOLVER.TRAINER", "SOLVER.DOT.DELTA", "EXPERIMENT.PROJECT"):
+    for key in IGNORED:
         assert any(key in line and "ignored" in line for line in caplog.messages), key
 
 
 def test_a_typo_in_such_a_file_is_still_found(tmp_path: Path) -> None:
-    tree = FILES["kd.yaml"] | {"KD": {"TEMPRATURE": 4}}
+    tree = FILES["cifar100/kd.yaml"] | {"KD": {"TEMPRATURE": 4}}
     with pytest.raises(ConfigError, match=r"TEMPRATURE.*did you mean 'TEMPERATURE'"):
         load_config(write(tmp_path, tree))
+
+
+#: ReviewKD's settings for more pairs: weight, SHAPES, OUT_SHAPES, IN_CHANNELS, OUT_CHANNELS, which come from the networks here
+REVIEW = {
+    "res56,res20": (0.6, [1, 8, 16, 32], [1, 8, 16, 32], [16, 32, 64, 64], [16, 32, 64, 64]),
+    "res32x4,shuv1": (5.0, [1, 4, 8, 16], [1, 8, 16, 32], [240, 480, 960, 960], [64, 128, 256, 256]),
+    "res32x4,shuv2": (8.0, [1, 4, 8, 16], [1, 8, 16, 32], [116, 232, 464, 1024], [64, 128, 256, 256]),
+    "vgg13,vgg8": (1.0, [1, 4, 4, 8, 16], [1, 4, 4, 8, 16], [128, 256, 512, 512, 512], [128, 256, 512, 512, 512]),
+    "vgg13,mv2": (8.0, [1, 2, 4, 8, 16], [1, 4, 4, 8, 16], [12, 16, 48, 160, 1280], [128, 256, 512, 512, 512]),
+    "wrn_40_2,wrn_16_2": (5.0, [1, 8, 16, 32], [1, 8, 16, 32], [32, 64, 128, 128], [32, 64, 128, 128]),
+}
+
+
+@pytest.mark.parametrize("pair", REVIEW)
+def test_reviewkd_with_shapes_of_a_pair(pair: str, tmp_path: Path) -> None:
+    keys = ("REVIEWKD_WEIGHT", "SHAPES", "OUT_SHAPES", "IN_CHANNELS", "OUT_CHANNELS")
+    tree = configuration("cifar100", "reviewkd.yaml", "REVIEWKD", pair, dict(zip(keys, REVIEW[pair])), 64)
+    cfg = load_config(write(tmp_path, tree))
+    teacher, student = (spec(name, 100, 32) for name in PAIRS[pair])
+    method = create_distiller("REVIEWKD", student, teacher, cfg, data=DataInfo(100, 50, torch.arange(50)))
+    assert REVIEW[pair][0] == method.cfg.REVIEWKD_WEIGHT

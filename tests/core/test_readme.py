@@ -16,7 +16,7 @@ import sys
 from kdbench.cli.main import import_plugins
 import_plugins([sys.argv[1]])
 import kdbench
-from kdbench.bench.conformance import FAMILIES, check_pair
+from kdbench.bench.methods.conformance import FAMILIES, check_pair
 outcomes = {check_pair("MINE", teacher, student) for teacher in FAMILIES for student in FAMILIES}
 assert outcomes == {"runs"}, outcomes
 assert "MINE" in kdbench.list_distillers()

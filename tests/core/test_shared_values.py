@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import kdbench
-from kdbench.bench.plan import load_grid
+from kdbench.bench.grids.grid_file import load_grid
 from kdbench.config import build_config, flatten, merge_trees, to_dict
 from kdbench.config_defaults import defaults
 from kdbench.data.build import build_data

@@ -79,6 +79,24 @@ class A(Left, Right):
     assert a.attributes["presets"] == {"x": {}}
 
 
+def test_a_frozen_set_is_a_literal_and_what_is_taken_from_another_class_is_a_copy(read):
+    index = read("""
+@register("A")
+class A(Distiller):
+    defaults = {"LOSS": {"CE": 1}}
+    needs = frozenset({"logits"})
+
+
+@register("B")
+class B(A):
+    defaults = {**A.defaults, "T": 1.0}
+""")
+    a, b = (entry.attributes for entry in index.entries)
+    assert a["needs"] == b["needs"] == frozenset({"logits"})
+    assert a["defaults"]["LOSS"] == b["defaults"]["LOSS"]
+    assert a["defaults"]["LOSS"] is not b["defaults"]["LOSS"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import kdbench
-from kdbench.bench.recipe import recipe
+from kdbench.bench.results.recipe import recipe
 from kdbench.config import to_dict
 from kdbench.data.build import build_data
 from kdbench.distillers.base import Batch, DataInfo

@@ -43,5 +43,7 @@ def test_a_short_run_is_not_averaged_with_its_initial_weights(tmp_path):
 def test_a_horizon_beyond_the_run_is_said(tmp_path, caplog, decay, said):
     caplog.set_level(logging.WARNING, "kdbench")
     kdbench.train(kdbench.load_config(DIGITS, {**FAST, "LOG.PREFIX": str(tmp_path), "SOLVER.EMA": decay}))
-    warning = "SOLVER.EMA 0.9999 averages over 10000 steps, more than the run's 100: its warm-up holds the decay at 0.9536"
+    warning = (
+        "SOLVER.EMA 0.9999 averages over 10000 steps, more than the run's 100: its warm-up holds the decay at 0.9536"
+    )
     assert (warning in caplog.text) is said

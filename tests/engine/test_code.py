@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import kdbench
-from kdbench.bench.grid import run_grid
-from kdbench.bench.tasks import run_task
+from kdbench.bench.grids.tasks import run_task
+from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.data.source import datasets
 from kdbench.distillers.base import Distiller
@@ -103,7 +103,7 @@ def test_an_edited_method_is_run_again_and_said_so(tmp_path, capsys, caplog):
     assert caplog.text.count("is done already") == 1
     (tmp_path / "mine.py").write_text(METHOD.format(weight=3.0, head=""))
     assert main(words) == 0
-    assert "kdbench_plugin_mine changed since MINE-small_cnn-s1-" in caplog.text
+    assert "mine.py changed since MINE-small_cnn-s1-" in caplog.text
     first, second = sorted((tmp_path / "runs").iterdir(), key=lambda run: run.stat().st_ctime)
     terms = [json.loads((run / "metrics.jsonl").read_text())["train"]["ce"] for run in (first, second)]
     assert terms[1] > 2 * terms[0]
@@ -117,7 +117,7 @@ def test_a_file_beside_the_method_that_it_uses_counts(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_losses_beside.py").write_text("SCALE = 1.0\n")
     write(tmp_path / "mine.py", 1.0, "import my_losses_beside")
-    assert set(code_of(mine(tmp_path)).brought) == {"kdbench_plugin_mine", "my_losses_beside"}
+    assert set(code_of(mine(tmp_path)).brought) == {"mine.py", "my_losses_beside"}
 
 
 def test_own_networks_and_data_count(tmp_path):
@@ -127,7 +127,7 @@ def test_own_networks_and_data_count(tmp_path):
         import_plugins([str(tmp_path / "things.py")])
         for change in ({"DISTILLER.STUDENT": "my_cnn"}, {"DATASET.TYPE": "my_data", "DATASET.OPTIONS": {}}):
             cfg = mine(tmp_path, **{"DISTILLER.TYPE": "NONE", **change})
-            assert list(code_of(cfg).brought) == ["kdbench_plugin_things"]
+            assert list(code_of(cfg).brought) == ["things.py"]
             ids.add(Path(kdbench.train(cfg).folder).name)
     assert len(ids) == 4
 
@@ -199,7 +199,7 @@ def test_a_method_edited_while_its_grid_is_under_way_is_refused(tmp_path):
     plugin = write(tmp_path / "mine.py", 1.0)
     code = code_of(mine(tmp_path)).brought
     (tmp_path / "mine.py").write_text(METHOD.format(weight=2.0, head=""))
-    with pytest.raises(KdbenchError, match="kdbench_plugin_mine changed while the grid was under way"):
+    with pytest.raises(KdbenchError, match=r"mine\.py changed while the grid was under way"):
         run_task(mine(tmp_path), (plugin,), str(tmp_path), "key", code=code)
     assert not (tmp_path / "runs").exists()
     assert not list(tmp_path.glob(".state/*.json"))

@@ -198,3 +198,17 @@ def test_inputs_hold_what_the_run_was_made_from(tmp_path):
     assert [env["device"] for env in values["environments"]] == ["cpu"]
     assert values["environments"][0]["compile"] is False
     assert Code().digest == ""
+
+
+def test_a_field_of_a_newer_version_is_kept(tmp_path, caplog):
+    first = kdbench.train(digits(tmp_path))
+    file = Path(first.folder) / "result.json"
+    newer = {**json.loads(file.read_text()), "calibration": 0.03}
+    file.write_text(json.dumps(newer))
+    again = kdbench.train(digits(tmp_path))
+    assert "is done already" in caplog.text
+    assert again.more == {"calibration": 0.03}
+    assert json.loads(file.read_text()) == newer
+    assert not list(tmp_path.rglob("*.damaged"))
+    again.write(tmp_path / "copy.json")
+    assert json.loads((tmp_path / "copy.json").read_text()) == newer

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from kdbench.bench.plan import load_grid
+from kdbench.bench.grids.grid_file import load_grid
 from kdbench.config import load_config
 from kdbench.data.build import build_data
 from kdbench.distillers.registry import distillers

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import kdbench
-from kdbench.bench.recipe import recipe
+from kdbench.bench.results.recipe import recipe
 from kdbench.config import to_dict
 from kdbench.data.build import build_data
 from kdbench.engine.run import locate
@@ -133,7 +133,7 @@ def test_recipes_tell_another_start_apart() -> None:
 
 def test_stages_of_the_release_from_resnet50_to_mobilenetv1() -> None:
     """AT: ``feats[1:]`` of both side by side from the front; OFD: ``preact_feats[1:]`` from the back."""
-    from kdbench.bench.plan import load_grid
+    from kdbench.bench.grids.grid_file import load_grid
 
     cells = load_grid("configs/grids/table3.yaml", seeds=1, weights=False).cells
     pairs = {}

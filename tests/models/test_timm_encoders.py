@@ -14,7 +14,9 @@ from kdbench.errors import ModelError
 from kdbench.models.intermediates import run_intermediates
 from kdbench.models.zoo import create_model
 
-pytestmark = pytest.mark.skipif(not timm.is_model("deepseek_vit_412m_enc"), reason="this timm is older than these encoders")
+pytestmark = pytest.mark.skipif(
+    not timm.is_model("deepseek_vit_412m_enc"), reason="this timm is older than these encoders"
+)
 _SMALL = {"embed_dim": 32, "depth": 5, "num_heads": 2}
 _GEMMA = {**_SMALL, "head_dim": 16, "intermediate_size": 48, "position_embedding_size": 12}
 #: name: options of a small copy, side of the image, shape of the encoder's own output, grid of the last stage

@@ -1,0 +1,145 @@
+"""The statistics of a comparison as Markdown."""
+
+from __future__ import annotations
+
+import pandas as pd
+from tabulate import tabulate
+
+from kdbench.bench.comparison.statistics import (
+    Friedman,
+    PairTest,
+    blocks_needed,
+    friedman,
+    pair_tests,
+    paired,
+    smallest_p,
+    summarise,
+)
+from kdbench.bench.comparison.table import Entry, Table
+from kdbench.errors import KdbenchError
+
+
+def scores(table: Table) -> pd.DataFrame:
+    """Pairs x methods: means over the seeds of each cell; NaN where a cell is missing."""
+    rows = {p: {m: _mean(table, p, m) for m in table.methods} for p in table.pairs}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=table.methods)
+
+
+def ranks(table: Table) -> Friedman:
+    """Friedman's test over the pairs of a table; see :func:`kdbench.bench.comparison.statistics.friedman`."""
+    frame = scores(table)
+    return friedman(frame[[m for m in frame if frame[m].notna().any()]])
+
+
+def report(table: Table) -> str:
+    """Cells with intervals, paired differences, then ranks and tests over the pairs; says what cannot be said."""
+    parts = ["## Cells: mean [95% t interval] (seeds)", _cells(table)]
+    parts += [f"## Differences from {table.baseline}, paired by seed", _differences(table)]
+    parts.append(
+        "No cell has a significance star: with a few seeds a test within a cell has next to no power, and many cells tested one "
+        "by one make stars by chance. An interval that holds 0 means that these seeds do not tell the two apart."
+    )
+    parts += ["## Over pairs", _over_pairs(table), *table.notes()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _mean(table: Table, pair: str, method: str) -> float | None:
+    entry = table.entries.get((pair, method))
+    return None if entry is None else entry.mean
+
+
+def _cells(table: Table) -> str:
+    rows = []
+    for pair in table.pairs:
+        entries = [table.entries.get((pair, m)) for m in table.methods]
+        texts = [
+            table.absent(pair, m) if e is None else summarise(list(e.values.values())).text()
+            for m, e in zip(table.methods, entries)
+        ]
+        rows.append([pair, *texts])
+    return tabulate(rows, ["pair", *table.methods], tablefmt="pipe", disable_numparse=True)
+
+
+def _differences(table: Table) -> str:
+    methods = [m for m in table.methods if m != table.baseline]
+    rows = []
+    for pair in table.pairs:
+        base = table.entries.get((pair, table.baseline))
+        texts = []
+        for method in methods:
+            entry = table.entries.get((pair, method))
+            found = (
+                paired(_of_one_teacher(entry, base), base.values) if entry is not None and base is not None else None
+            )
+            texts.append(table.absent(pair, method) if found is None else found.text())
+        rows.append([pair, *texts])
+    return tabulate(rows, ["pair", *methods], tablefmt="pipe", disable_numparse=True)
+
+
+def _of_one_teacher(entry: Entry, base: Entry) -> dict[int, float]:
+    """The seeds at which both sides learned from the same weights, or the one side from none."""
+    taught = entry.teachers
+    return {s: v for s, v in entry.values.items() if not taught.get(s) or taught[s] == base.teachers.get(s, taught[s])}
+
+
+def _over_pairs(table: Table) -> str:
+    frame = scores(table)
+    present = [m for m in frame if frame[m].notna().any()]
+    parts = []
+    try:
+        found = ranks(table)
+        lines = [[m, f"{r:.2f}"] for m, r in sorted(found.ranks.items(), key=lambda item: item[1])]
+        parts.append(tabulate(lines, ["method", "average rank"], tablefmt="pipe", disable_numparse=True))
+        parts.append(
+            f"Friedman: chi2({len(found.ranks) - 1}) = {found.statistic:.2f}, p = {found.p:.3g} over {found.blocks} of "
+            f"{len(frame)} pairs (those with every method). "
+            f"Nemenyi's critical difference at {found.alpha:g}: {found.critical_difference:.2f} ranks."
+        )
+        groups = "; ".join(", ".join(group) for group in found.cliques())
+        parts.append(f"Not told apart: {groups or 'none'}.")
+    except KdbenchError as error:
+        parts.append(f"No ranks: {error}.")
+    if len(present) < 2:
+        return "\n\n".join(parts)
+    baseline = table.baseline if table.baseline in present else ""
+    tests = pair_tests(frame[present], baseline=baseline)
+    rows = [
+        [
+            f"{t.first} - {t.second}",
+            f"{t.wins}/{t.ties}/{t.losses}",
+            _difference(t.mean_difference),
+            _p(t.p),
+            _p(t.p_holm),
+        ]
+        for t in tests
+    ]
+    parts.append(
+        tabulate(
+            rows,
+            ["methods", "wins/ties/losses", "mean difference", "Wilcoxon p", "p (Holm)"],
+            tablefmt="pipe",
+            disable_numparse=True,
+        )
+    )
+    parts.append(_reachable(tests))
+    return "\n\n".join(parts)
+
+
+def _reachable(tests: list[PairTest]) -> str:
+    """What the tests could have shown at best: with few pairs, nothing."""
+    pairs = max(t.wins + t.losses for t in tests)
+    needed = blocks_needed(len(tests))
+    comparisons = "1 comparison" if len(tests) == 1 else f"{len(tests)} comparisons"
+    return (
+        f"Wilcoxon's signed-rank test over n pairs that differ has no p below 2/2^n, and Holm's correction multiplies the smallest "
+        f"of {comparisons} by {len(tests)}: with the {pairs} pairs here no corrected p below "
+        f"{smallest_p(pairs, len(tests)):.3g} can be reached, and p < 0.05 takes {needed} pairs."
+    )
+
+
+def _difference(value: float) -> str:
+    return "n/a" if value != value else f"{value:+.2f}"
+
+
+def _p(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3g}"

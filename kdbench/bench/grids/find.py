@@ -1,0 +1,39 @@
+"""Where a grid's file and folder are; without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdbench.config import read_yaml
+from kdbench.errors import ConfigError, did_you_mean
+
+
+def find_grid(name: str) -> str:
+    """The file of a grid: a path, or the name of one of ``configs/grids/``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return name
+    folders = [root / "configs" / "grids" for root in (Path.cwd(), Path(__file__).resolve().parents[3])]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return str(folder / f"{name}.yaml")
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise ConfigError(f"no grid {name!r}{did_you_mean(name, known)}; name a .yaml file")
+
+
+def folder_of(name: str, prefix: str) -> Path:
+    """The folder of a grid: named itself, or by the grid's file or name.
+
+    Raises:
+        ConfigError: there is no such grid.
+    """
+    if (Path(name) / "grid.json").is_file():
+        return Path(name)
+    file = find_grid(name)
+    tree = read_yaml(Path(file))
+    if "NAME" not in tree:
+        raise ConfigError(f"{file}: NAME is missing")
+    return Path(prefix) / str(tree["NAME"])

@@ -1,0 +1,250 @@
+"""A grid file, and the list of configurations that it stands for.
+
+.. code-block:: yaml
+
+    NAME: quickstart
+    CFG: ../digits/student.yaml         # recipe of every cell
+    TEACHERS:                           # name -> the run that trains it, or finished weights
+      ViT: {CFG: ../digits/teacher_vit.yaml}
+      Swin-T: {MODEL: "timm:swin_tiny_patch4_window7_224", WEIGHTS: swin_t.pth}
+    PAIRS:
+      - {TEACHER: ViT, STUDENT: small_cnn}
+      - {TEACHER: Swin-T, STUDENT: resnet20, METHODS: [KD], SET: {SOLVER.LR: 0.01}}   # methods of its own
+    METHODS: [Vanilla, KD, {LABEL: DKD-b2, TYPE: DKD, SET: {DKD.BETA: 2.0}}]
+    SEEDS: [1, 2, 3]
+    SET: {SOLVER.EPOCHS: 12}            # put over every cell
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdbench.bench.grids.grid_file_checks import (
+    as_list,
+    as_mapping,
+    check_baseline,
+    check_keys,
+    check_name,
+    check_network,
+    check_seeds,
+    check_texts,
+)
+from kdbench.bench.grids.idle_keys import IdleKeys
+from kdbench.config import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
+from kdbench.errors import ConfigError, did_you_mean
+from kdbench.paths import beside, expanded, user_path
+
+_GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE"}
+_TEACHER_KEYS = {"CFG", "MODEL", "WEIGHTS", "SET"}
+_PAIR_KEYS = {"TEACHER", "STUDENT", "LABEL", "SET", "METHODS"}
+_METHOD_KEYS = {"LABEL", "TYPE", "PRESET", "SET"}
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher of a grid: trained by the grid (``cfg``), or finished weights (``model``, ``weights``)."""
+
+    name: str
+    cfg: CfgNode | None = None
+    model: str = ""
+    weights: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> str:
+        """Name of its network."""
+        return self.cfg.DISTILLER.STUDENT if self.cfg is not None else self.model
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid. ``cfg`` misses the teacher's weights until the teacher is there; see :meth:`with_teacher`."""
+
+    pair: str
+    teacher: str
+    student: str
+    method: str
+    seed: int
+    cfg: CfgNode
+
+    @property
+    def label(self) -> str:
+        """For progress lines."""
+        return f"{self.method:<10} {self.pair}  seed {self.seed}"
+
+    def with_teacher(self, teacher: Teacher | None, weights: str) -> CfgNode:
+        """The configuration with the teacher's network and weights filled in."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        if teacher is not None:
+            source = teacher.cfg
+            cfg.DISTILLER.TEACHER = source.DISTILLER.STUDENT if source is not None else teacher.model
+            cfg.TEACHER.WEIGHTS = weights
+            if source is not None:
+                cfg.TEACHER.OPTIONS = source.STUDENT.OPTIONS.clone()
+                cfg.TEACHER.INPUT_SIZE = source.STUDENT.INPUT_SIZE
+        cfg.freeze()
+        return cfg
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A resolved grid."""
+
+    name: str
+    teachers: dict[str, Teacher]
+    cells: list[Cell]
+    methods: list[str]
+    pairs: list[str]
+    baseline: str
+
+
+def load_grid(
+    path: str | Path,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    seeds: int = 0,
+    weights: bool = True,
+    networks: bool = True,
+) -> Grid:
+    """Read a grid file and resolve every cell.
+
+    Args:
+        path: the YAML file.
+        overrides: configuration keys put over every cell and every teacher's run, as in :func:`kdbench.load_config`.
+        seeds: take only the first so many; 0 = all.
+        weights: the teachers' weights files must exist.
+        networks: the networks must exist; looking up those of timm and torchvision imports both.
+
+    Raises:
+        ConfigError: an unknown key, a pair without teacher, a cell that stands twice, or a wrong configuration.
+        UnknownNameError: a method that does not exist.
+    """
+    path, last = user_path(path), parse_overrides(overrides)
+    idle = IdleKeys()
+    tree = read_yaml(path)
+    check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
+    check_texts(path, "", tree, "NAME", "CFG")
+    check_name(path, tree["NAME"])
+    as_mapping(path, "", tree, "SET")
+    check_seeds(path, as_list(path, tree, "SEEDS"))
+    given = as_mapping(path, "", tree, "TEACHERS")
+    teachers = {str(name): _teacher(path, str(name), node, last, weights, idle) for name, node in given.items()}
+    if networks:
+        for name, teacher in teachers.items():
+            check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
+    labels: list[str] = []
+    recipe = read_yaml(beside(path, tree["CFG"])) if "CFG" in tree else {}
+    cells: list[Cell] = []
+    for entry in as_list(path, tree, "PAIRS"):
+        check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
+        check_texts(path, "PAIRS.", entry, "TEACHER", "STUDENT", "LABEL")
+        as_mapping(path, "PAIRS.", entry, "SET")
+        if entry["TEACHER"] not in teachers:
+            near = did_you_mean(str(entry["TEACHER"]), teachers)
+            raise ConfigError(f"{path}: PAIRS names the teacher {entry['TEACHER']!r}, which is not in TEACHERS{near}")
+        if networks:
+            check_network(path, "PAIRS.STUDENT", entry["STUDENT"])
+        if "METHODS" not in entry and "METHODS" not in tree:
+            raise ConfigError(f"{path}: METHODS is missing")
+        methods = [_method(path, method) for method in as_list(path, entry if "METHODS" in entry else tree, "METHODS")]
+        labels += [method["LABEL"] for method in methods]
+        for method in methods:
+            for seed in as_list(path, tree, "SEEDS")[: seeds or None]:
+                cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle))
+    seen: set[tuple[str, str, int]] = set()
+    for cell in cells:
+        key = (cell.pair, cell.method, cell.seed)
+        if key in seen:
+            raise ConfigError(
+                f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give a LABEL"
+            )
+        seen.add(key)
+    idle.report()
+    pairs = list(dict.fromkeys(cell.pair for cell in cells))
+    labels = list(dict.fromkeys(labels))
+    return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels))
+
+
+def _teacher(
+    path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool, idle: IdleKeys
+) -> Teacher:
+    check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
+    where = f"TEACHERS.{name}."
+    check_texts(path, where, node, "CFG", "MODEL", "WEIGHTS")
+    as_mapping(path, where, node, "SET")
+    if "CFG" in node:
+        for key in ("WEIGHTS", "MODEL"):
+            if key in node:
+                raise ConfigError(
+                    f"{path}: TEACHERS.{name} has CFG, which trains it, and {key}: give one of the two "
+                    "(the weights that training starts from are SET: {STUDENT.WEIGHTS: ...})"
+                )
+        layers = [(str(node["CFG"]), read_yaml(beside(path, node["CFG"]))), (str(path), node.get("SET", {}))]
+        cfg = _build(layers, last, idle)
+        if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
+            raise ConfigError(
+                f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE"
+            )
+        return Teacher(name, cfg=cfg)
+    if "MODEL" not in node or "WEIGHTS" not in node:
+        raise ConfigError(f"{path}: TEACHERS.{name} needs CFG, or MODEL and WEIGHTS")
+    weights = str(node["WEIGHTS"])
+    own = beside(path, weights)
+    if check and weights != "pretrained" and not own.is_file() and not user_path(weights).is_file():
+        raise ConfigError(f"{path}: TEACHERS.{name}.WEIGHTS: there is no file {weights!r}")
+    found = str(own) if own.is_file() else expanded(weights)
+    return Teacher(name, model=node["MODEL"], weights=found, settings=node.get("SET", {}))
+
+
+def _method(path: Path, entry: Any) -> dict[str, Any]:
+    entry = {"TYPE": entry} if isinstance(entry, str) else entry
+    check_keys(path, "METHODS.", entry, _METHOD_KEYS, required=("TYPE",))
+    check_texts(path, "METHODS.", entry, "TYPE", "LABEL", "PRESET")
+    as_mapping(path, "METHODS.", entry, "SET")
+    return {"LABEL": entry["TYPE"], "PRESET": "", "SET": {}, **entry}
+
+
+def _cell(
+    path: Path,
+    tree: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    teacher: Teacher,
+    pair: Mapping[str, Any],
+    method: Mapping[str, Any],
+    seed: int,
+    last: list[Setting],
+    idle: IdleKeys,
+) -> Cell:
+    alone = method["TYPE"].upper() in NO_TEACHER
+    label = pair.get("LABEL", f"{pair['TEACHER']} -> {pair['STUDENT']}")
+    own = {
+        "DISTILLER.TYPE": method["TYPE"],
+        "DISTILLER.PRESET": method["PRESET"],
+        "DISTILLER.STUDENT": pair["STUDENT"],
+        "DISTILLER.TEACHER": "" if alone else pair["TEACHER"],
+        "EXPERIMENT.SEED": seed,
+        "EXPERIMENT.TAG": method["LABEL"],
+    }
+    settings = (
+        {} if alone or teacher.cfg is not None else teacher.settings
+    )  # TEACHER.NORM and the like of given weights
+    layers = [(str(tree.get("CFG", path)), recipe)]
+    layers += [(str(path), layer) for layer in (tree.get("SET", {}), settings, pair.get("SET", {}), own, method["SET"])]
+    cfg = _build(layers, last, idle)
+    return Cell(label, "" if alone else pair["TEACHER"], pair["STUDENT"], method["LABEL"], seed, cfg)
+
+
+def _build(layers: Sequence[tuple[str, Mapping[str, Any]]], last: list[Setting], idle: IdleKeys) -> CfgNode:
+    """The first layer is a recipe, which may hold what this run does not use."""
+    settings = [
+        Setting(s.key, s.value, source, own=number > 0)
+        for number, (source, layer) in enumerate(layers)
+        for s in flatten(layer, source)
+    ]
+    return build_config(idle.count([*settings, *last]), idle=idle.note)

@@ -1,0 +1,96 @@
+"""Where a grid stands, from its folder alone; without torch, so that thousands of cells are shown at once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdbench.bench.grids.state import read_grid_record, read_states
+from kdbench.errors import KdbenchError
+
+STATES = ("done", "running", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Counts by pair and state; reasons of failures and hosts of running runs by label."""
+
+    name: str
+    pairs: dict[str, dict[str, int]]
+    teachers: dict[str, str]
+    failed: dict[str, str]
+    running: dict[str, str]
+
+    @property
+    def total(self) -> dict[str, int]:
+        """Counts over all pairs."""
+        return {state: sum(counts[state] for counts in self.pairs.values()) for state in STATES}
+
+
+def grid_status(folder: str | Path) -> Status:
+    """Where the grid of a folder stands.
+
+    Raises:
+        KdbenchError: no grid was started there, or its record is damaged.
+    """
+    try:
+        record = read_grid_record(folder)
+    except ValueError:
+        raise KdbenchError(
+            f"{Path(folder) / 'grid.json'} is damaged: run the grid's command again, which writes it anew"
+        ) from None
+    if record is None:
+        raise KdbenchError(f"no grid was started in {str(folder)!r}")
+    states = read_states(folder)
+    pairs: dict[str, Counter[str]] = {pair: Counter() for pair in record["pairs"]}
+    failed: dict[str, str] = {}
+    running: dict[str, str] = {}
+    for cell in record["cells"]:
+        state = states.get(cell.get("key", ""), {})
+        label = f"{cell['pair']} / {cell['method']} / seed {cell['seed']}"
+        what = "done" if cell["run"] else str(state.get("status", "failed" if cell["error"] else "waiting"))
+        pairs.setdefault(cell["pair"], Counter())[what] += 1
+        if what == "failed":
+            failed[label] = str(state.get("error") or cell["error"])
+        elif what == "running":
+            running[label] = f"{state.get('host', '?')}, process {state.get('pid', '?')}"
+    teachers = {n: str(states.get(k, {}).get("status", "waiting")) for n, k in record.get("teachers", {}).items()}
+    failed |= {
+        f"teacher {n}": str(states[record["teachers"][n]].get("error")) for n, s in teachers.items() if s == "failed"
+    }
+    return Status(record["name"], {p: {s: c[s] for s in STATES} for p, c in pairs.items()}, teachers, failed, running)
+
+
+def status_table(status: Status) -> Any:
+    """A rich renderable: a line a pair, then teachers, running runs and the reasons of failures."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("pair", *STATES, title=status.name)
+    for pair, counts in status.pairs.items():
+        table.add_row(pair, *(str(counts[state] or "") for state in STATES))
+    total = status.total
+    table.add_section()
+    table.add_row("all", *(str(total[state]) for state in STATES))
+    lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state != "done"]
+    lines += [f"running: {label} ({host})" for label, host in status.running.items()]
+    lines += grouped(status.failed)
+    return Group(table, *(Text(line) for line in lines))
+
+
+def grouped(failed: dict[str, str]) -> list[str]:
+    """A line a reason, most frequent first; reasons that differ in numbers and paths only are one."""
+    groups: dict[str, list[str]] = {}
+    for label, reason in failed.items():
+        groups.setdefault(re.sub(r"\d+|\S*/\S*", "#", reason), []).append(label)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    return [
+        f"failed: {len(labels)} runs: {failed[labels[0]]} ({labels[0]}, for instance)"
+        if len(labels) > 1
+        else f"failed: {labels[0]}: {failed[labels[0]]}"
+        for labels in ordered
+    ]

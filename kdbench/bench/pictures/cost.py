@@ -1,0 +1,70 @@
+"""Accuracy against what it costs to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdbench.bench.comparison.table import Table
+from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
+from kdbench.bench.results.frames import timing_of
+from kdbench.bench.results.labels import load_grid_results
+
+
+def costs(folder: str | Path) -> pd.DataFrame:
+    """Mean seconds per epoch by pair and label (columns ``pair``, ``label``, ``seconds``), from ``timing.jsonl``; where that is
+    missing, the run's seconds divided by its epochs, which hold evaluation and export too."""
+    frame, _ = load_grid_results(folder)
+    frame = frame.dropna(subset=["folder"]).copy()
+    fallback = frame["seconds"] / frame["epochs"]
+    timed = [timing_of(place).get("seconds_per_epoch") for place in frame["folder"]]
+    frame["seconds"] = [t if t is not None else float(f) for t, f in zip(timed, fallback)]
+    return frame.groupby(["pair", "label"], sort=False)["seconds"].mean().reset_index()
+
+
+def frontier(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Names, cheapest first, of the (cost, accuracy) points of which no other is both as cheap and as accurate."""
+    chosen: list[str] = []
+    best = float("-inf")
+    for name in sorted(points, key=lambda n: (points[n][0], -points[n][1])):
+        if points[name][1] > best:
+            chosen.append(name)
+            best = points[name][1]
+    return chosen
+
+
+def plot_cost(folder: str | Path, table: Table, path: str | Path) -> None:
+    """A panel a pair: seconds per epoch against top-1, a marker a method, and the line of those that no other one beats in
+    both."""
+    seconds = {(str(r.pair), str(r.label)): float(r.seconds) for r in _rows(costs(folder))}
+    marks = {method: MARKS[i % len(MARKS)] for i, method in enumerate(table.methods)}
+    figure, axes = panels(len(table.pairs), width=4.2, height=3.4)
+    handles: dict[str, Any] = {}
+    for axis, pair in zip(axes, table.pairs):
+        points = {
+            m: (seconds[pair, m], table.entries[pair, m].mean)
+            for m in table.methods
+            if (pair, m) in seconds and (pair, m) in table.entries
+        }
+        best = frontier(points)
+        axis.step([points[m][0] for m in best], [points[m][1] for m in best], where="post", color="0.75", zorder=1)
+        for method, (cost, top1) in points.items():
+            marker, face = marks[method]
+            (handle,) = axis.plot(
+                cost, top1, marker, markerfacecolor=face, markeredgecolor="black", markersize=7, linestyle="none"
+            )
+            handles.setdefault(method, handle)
+        axis.set_title(pair, fontsize=10)
+        axis.margins(0.12)
+        axis.set_xlabel("seconds per epoch", fontsize=9)
+        axis.grid(color="0.92")
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel(f"top-1 in percent, {table.select} epoch", fontsize=9)
+    legend_below(figure, {m: handles[m] for m in table.methods if m in handles})
+    save(figure, path)
+
+
+def _rows(frame: pd.DataFrame) -> Any:
+    return frame.itertuples(index=False)

@@ -1,0 +1,69 @@
+"""Accuracy over training."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdbench.bench.comparison.table import Table
+from kdbench.bench.pictures.canvas import LINES, MARKS, legend_below, panels, save
+from kdbench.bench.results.labels import load_grid_results
+
+log = logging.getLogger(__name__)
+Curve = dict[int, float]  # top-1 by epoch
+
+
+def curve(folder: str | Path) -> Curve:
+    """Top-1 by epoch of a run from ``metrics.jsonl``; empty, with a warning, where that cannot be read."""
+    file = Path(folder) / "metrics.jsonl"
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+        return {int(line["epoch"]): float(line["top1"]) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError):
+        log.warning("%s is unreadable and is skipped", file)
+        return {}
+
+
+def mean_curve(curves: list[Curve]) -> tuple[list[int], list[float]]:
+    """Epochs that every curve has, and their mean."""
+    epochs = sorted(set.intersection(*(set(c) for c in curves))) if curves else []
+    return epochs, [float(np.mean([c[e] for c in curves])) for e in epochs]
+
+
+def plot_curves(folder: str | Path, table: Table, path: str | Path) -> None:
+    """A panel a pair: top-1 on the test split by epoch, the mean over seeds, a line a method."""
+    frame, _ = load_grid_results(folder)
+    places: dict[tuple[str, str], list[str]] = {}
+    for row in frame.dropna(subset=["folder"]).itertuples(index=False):
+        places.setdefault((str(row.pair), str(row.label)), []).append(str(row.folder))
+    styles = {m: (*LINES[i % len(LINES)], *MARKS[i % len(MARKS)]) for i, m in enumerate(table.methods)}
+    figure, axes = panels(len(table.pairs), width=4.4, height=3.4)
+    handles: dict[str, Any] = {}
+    for axis, pair in zip(axes, table.pairs):
+        lowest = []
+        for method in table.methods:
+            epochs, values = mean_curve([c for c in map(curve, places.get((pair, method), [])) if c])
+            if not epochs:
+                continue
+            style, shade, marker, face = styles[method]
+            # a few markers a line, each method's at other epochs, tell many lines apart without colour
+            every = max(1, len(epochs) // 5)
+            (handle,) = axis.plot(epochs, values, linestyle=style, color=shade, linewidth=1.4, marker=marker)
+            handle.set(markerfacecolor=face, markeredgecolor="black", markersize=5.5)
+            handle.set_markevery((table.methods.index(method) % every, every))
+            handles.setdefault(method, handle)
+            lowest.append(values[len(values) // 4])
+        if lowest:
+            # the first epochs, near chance, would flatten all that is of interest
+            axis.set_ylim(bottom=min(lowest) - 2)
+        axis.set_title(pair, fontsize=10)
+        axis.set_xlabel("epoch", fontsize=9)
+        axis.grid(color="0.92")
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("top-1 in percent, mean over seeds", fontsize=9)
+    legend_below(figure, {m: handles[m] for m in table.methods if m in handles}, handlelength=3.2)
+    save(figure, path)

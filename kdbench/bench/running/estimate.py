@@ -1,0 +1,200 @@
+"""What a grid will cost: seconds of this machine, and disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from yacs.config import CfgNode
+
+from kdbench.bench.grids.grid_file import Grid
+from kdbench.bench.grids.state import read_states
+from kdbench.bench.grids.tasks import Task, finished_run, make_tasks
+from kdbench.bench.known_data import DATASETS
+from kdbench.bench.results.frames import timing_of
+from kdbench.bench.running.smoke import small_config, trained_small
+from kdbench.data.teacher_cache import META, CacheLayout
+from kdbench.engine.checkpoint import load_checkpoint
+from kdbench.errors import KdbenchError
+
+#: samples of the two probes' steps
+BATCHES = (2, 8)
+_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one kind of run (a method on a pair): how many there are, and of one of them seconds and bytes.
+
+    ``seconds`` is None where they are not known; ``reason`` then says why. ``finished`` runs were measured whole; without any,
+    two probes were. ``caches`` are the bytes of stored teacher outputs by what they are shared under.
+    """
+
+    label: str
+    runs: int
+    images: int
+    seconds: float | None = None
+    size: int = 0
+    reason: str = ""
+    finished: int = 0
+    caches: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A short run: samples of a step and of the training set, seconds of a step, bytes, the checkpoint's tensors of the method."""
+
+    batch: int
+    images: int
+    step: float
+    size: int
+    tensors: Mapping[str, tuple[tuple[int, ...], int]]
+    layout: CacheLayout | None
+
+
+def estimate(
+    grid: Grid,
+    prefix: str = "runs",
+    *,
+    announce: Callable[[str, int, int], None] | None = None,
+    processes: int = 1,
+) -> list[Estimate]:
+    """Seconds and bytes of one run of each kind. Equal runs count once.
+
+    Where runs of a kind have finished below ``prefix``, their own timings are taken. Otherwise two short runs on random data
+    with batches of :data:`BATCHES` are measured, on this machine's device, and a step's cost ``a + b * batch`` is extrapolated to
+    the real batch. Evaluation is not counted. A GPU that a large batch fills better is cheaper than that.
+
+    Args:
+        grid: resolved.
+        prefix: folder above the grid's own.
+        announce: called with label, number and count before each kind.
+        processes: of each run: finished ones of another number are other runs.
+    """
+    kinds: dict[str, list[Task]] = {}
+    for task in make_tasks(grid, prefix, processes):
+        label = task.label if task.trains else f"{task.cells[0].method} {task.cells[0].pair}"
+        kinds.setdefault(label, []).append(task)
+    folder = Path(prefix) / grid.name
+    states = read_states(folder)
+    found = []
+    for number, (label, tasks) in enumerate(kinds.items(), 1):
+        if announce is not None:
+            announce(label, number, len(kinds))
+        found.append(_from_finished(label, tasks, folder, states) or _from_probes(label, tasks))
+    return found
+
+
+def images_of(task: Task) -> int:
+    """Training images that a run sees, all epochs together; 0 where the data set's size is not known."""
+    return _training_images(task.cfg) * task.cfg.DATASET.REPEAT * task.cfg.SOLVER.EPOCHS
+
+
+def cache_bytes(found: list[Estimate], budget: float) -> int:
+    """Stored teacher outputs of a grid: what equal runs share counts once; never above the budget (in GB)."""
+    shared: dict[str, int] = {}
+    for one in found:
+        shared |= one.caches
+    return min(sum(shared.values()), int(budget * 1e9))
+
+
+def _training_images(cfg: CfgNode) -> int:
+    node = cfg.DATASET
+    classes, _, count = DATASETS.get(node.TYPE.casefold(), (0, 0, 0))
+    if node.TYPE.casefold() == "fake":
+        count = node.OPTIONS.get("train", 256)
+    if node.PER_CLASS:
+        count = min(count, node.PER_CLASS * classes)
+    return int(count * (1 - node.VAL_FRACTION))
+
+
+def _from_finished(label: str, tasks: list[Task], folder: Path, states: dict[str, dict[str, Any]]) -> Estimate | None:
+    seconds, sizes = [], []
+    for task in tasks:
+        result = finished_run(folder, task.key, states)
+        timing = timing_of(result.folder) if result is not None else {}
+        if result is not None and timing:
+            seconds.append(timing["seconds_per_epoch"] * task.cfg.SOLVER.EPOCHS)
+            sizes.append(_folder_size(Path(result.folder)))
+    if not seconds:
+        return None
+    means = float(np.mean(seconds)), int(np.mean(sizes))
+    return Estimate(label, len(tasks), images_of(tasks[0]), *means, finished=len(seconds))
+
+
+def _from_probes(label: str, tasks: list[Task]) -> Estimate:
+    task = tasks[0]
+    images = images_of(task)
+    cfg = task.cells[0].with_teacher(task.teacher, "") if task.cells else task.cfg
+    real = cfg.SOLVER.BATCH_SIZE
+    try:
+        probes = [_measure(cfg, batch) for batch in dict.fromkeys(min(b, real) for b in BATCHES)]
+    except KdbenchError as error:
+        return Estimate(label, len(tasks), images, reason=str(error))
+    size = _size_at(probes, real, _training_images(cfg))
+    caches = _caches(tasks, probes[-1].layout)
+    if not images:
+        return Estimate(label, len(tasks), images, size=size, reason="the data set's size is not known", caches=caches)
+    seconds = images / real * line_through([(p.batch, p.step) for p in probes], real)
+    return Estimate(label, len(tasks), images, seconds, size, caches=caches)
+
+
+def line_through(points: list[tuple[float, float]], at: float) -> float:
+    """The value at ``at`` of the line through two points, which does not fall (a step of more samples is no cheaper); of one point,
+    its own."""
+    (x, y), (other, value) = points[0], points[-1]
+    slope = max(0.0, (value - y) / (other - x)) if other != x else 0.0
+    return value + slope * (at - other)
+
+
+def _measure(cfg: CfgNode, batch: int) -> _Probe:
+    small = small_config(cfg, batch=batch, steps=_STEPS, epochs=2)
+    small.defrost()
+    small.CACHE.ENABLED, small.CACHE.DIR = cfg.CACHE.ENABLED, ""
+    small.freeze()
+    with trained_small(small) as folder:
+        rate = timing_of(folder).get("images_per_second", 0.0)
+        state = load_checkpoint(folder / "checkpoint.pt") or {"distiller": {}}
+        tensors = {k: (tuple(t.shape), t.element_size()) for k, t in state["distiller"].items()}
+        metas = [json.loads(file.read_text("utf-8")) for file in folder.parents[1].rglob(META)]
+        layout = CacheLayout(**metas[0]["layout"]) if metas else None
+        return _Probe(batch, batch * _STEPS, batch / max(rate, 1e-9), _folder_size(folder), tensors, layout)
+
+
+def _size_at(probes: list[_Probe], batch: int, images: int) -> int:
+    """Bytes of the real run's folder: the probe's, with what grows with the training set (memory banks) or with the batch grown."""
+    first, last = probes[0], probes[-1]
+    size = float(last.size)
+    for name, (shape, width) in last.tensors.items():
+        before = first.tensors.get(name, ((), 0))[0]
+        if not shape or not before or before[0] == shape[0]:
+            continue
+        row = math.prod(shape[1:]) * width
+        if (before[0], shape[0]) == (first.images, last.images):
+            size += row * max(0, images - last.images)
+        elif (before[0], shape[0]) == (first.batch, last.batch):
+            size += row * (batch - last.batch)
+    return int(size)
+
+
+def _caches(tasks: list[Task], layout: CacheLayout | None) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for task in tasks:
+        cfg = task.cfg
+        if layout is None or task.teacher is None:
+            continue
+        rows = _training_images(cfg) * cfg.DATASET.REPEAT
+        view = CacheLayout(rows, layout.classes, layout.width, layout.dtype).view_bytes
+        seed = cfg.DATASET.AUG_SEED if cfg.DATASET.AUG_SEED >= 0 else cfg.EXPERIMENT.SEED
+        shared = json.dumps([task.teacher.name, seed, str(cfg.DATASET), str(cfg.AUGMENT), cfg.SOLVER.BATCH_SIZE])
+        found[shared] = (cfg.CACHE.VIEWS or cfg.SOLVER.EPOCHS) * view
+    return found
+
+
+def _folder_size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

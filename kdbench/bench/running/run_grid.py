@@ -1,0 +1,195 @@
+"""Run a grid: teachers first, each cell as soon as its teacher is there, finished runs never again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdbench.bench.grids.grid_file import Grid, load_grid
+from kdbench.bench.grids.state import GRID_FILE, clear_failures, read_states, write_state
+from kdbench.bench.grids.tasks import BUSY, Task, finished_run, make_tasks, placed, run_task
+from kdbench.bench.running.local_pool import LocalPool, Outcome, Pool, default_jobs
+from kdbench.engine.result import RunResult
+from kdbench.engine.run_folder import write_atomically
+from kdbench.paths import expanded
+
+log = logging.getLogger(__name__)
+_POLL = 1.0  # seconds between looks at runs that another grid is at
+
+
+@dataclass
+class GridReport:
+    """What became of a grid: run ids of cells, and the reasons of those that failed."""
+
+    folder: Path
+    results: dict[str, RunResult]
+    failed: dict[str, str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every run has finished."""
+        return not self.failed
+
+
+def run_grid(
+    grid: Grid | str | Path,
+    *,
+    prefix: str = "runs",
+    jobs: int = 0,
+    threads: int = 0,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    imports: tuple[str, ...] = (),
+    announce: Callable[[str], None] | None = None,
+    retry: bool = False,
+    pool: Pool | None = None,
+    processes: int = 1,
+) -> GridReport:
+    """Run every cell of a grid that is not done. Several processes may do so on one folder: each run is claimed by one.
+
+    Args:
+        grid: a resolved grid, or its file.
+        prefix: folder above the grid's own folder.
+        jobs: worker processes; 0 = one per GPU, or one per core.
+        threads: of each worker; 0 = the cores divided by the jobs.
+        overrides: configuration keys put over every cell.
+        imports: modules or files that workers import first, for methods from outside the package.
+        announce: called with one line per finished run.
+        retry: try runs again that are recorded as failed; otherwise they are reported with their reason and left alone.
+        pool: what carries out the runs; default: processes of this machine.
+        processes: of each run, through torchrun; each takes a GPU, where there are some.
+
+    Raises:
+        KdbenchError: the grid is wrong; nothing was run.
+    """
+    grid = grid if isinstance(grid, Grid) else load_grid(grid, overrides)
+    prefix = expanded(prefix)
+    folder = Path(prefix) / grid.name
+    tasks = make_tasks(grid, prefix, processes)
+    if retry:
+        clear_failures(folder, [task.key for task in tasks])
+    runner = _Runner(grid, tasks, folder, announce or log.info, imports, processes)
+    runner.write_record()
+    if pool is None:
+        auto_jobs, auto_threads = default_jobs(processes)
+        pool = LocalPool(min(jobs or auto_jobs, len(tasks)), threads or auto_threads, gpus_each=processes)
+    with pool:
+        runner.run(pool)
+    runner.write_record()
+    return GridReport(folder, runner.results, runner.failed)
+
+
+class _Runner:
+    """Hands out tasks as their teachers become available and collects what comes back."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        tasks: list[Task],
+        folder: Path,
+        announce: Callable[[str], None],
+        imports: tuple[str, ...],
+        processes: int,
+    ) -> None:
+        self.processes = processes
+        self.grid, self.folder, self.announce, self.imports = grid, folder, announce, imports
+        self.waiting = list(enumerate(tasks))
+        self.tasks = tasks
+        self.weights = {name: teacher.weights for name, teacher in grid.teachers.items() if teacher.weights}
+        self.results: dict[str, RunResult] = {}
+        self.failed: dict[str, str] = {}
+        self.dead: dict[str, str] = {}
+        self.by_task: dict[int, RunResult] = {}
+        self.elsewhere: set[int] = set()  # tasks that another process was at when we last looked
+        self.states: dict[str, dict[str, Any]] = read_states(folder)
+        self.looked = time.monotonic()
+
+    def run(self, pool: Pool) -> None:
+        while self.waiting or pool.is_busy:
+            self._start_ready(pool)
+            if pool.is_busy:
+                for number, outcome in pool.finished(timeout=_POLL if self.elsewhere else None):
+                    self._collect(number, outcome)
+            elif self.waiting and self.elsewhere:
+                time.sleep(_POLL)
+            self._look()
+
+    def _look(self) -> None:
+        """See what other processes have done meanwhile."""
+        if self.elsewhere and time.monotonic() - self.looked >= _POLL:
+            self.states, self.looked = read_states(self.folder), time.monotonic()
+            self.elsewhere = {n for n in self.elsewhere if self._status(n) == "running"}
+
+    def _status(self, number: int) -> str:
+        return str(self.states.get(self.tasks[number].key, {}).get("status", ""))
+
+    def _start_ready(self, pool: Pool) -> None:
+        kept = []
+        for number, task in self.waiting:
+            name = task.teacher.name if task.teacher else ""
+            done = finished_run(self.folder, task.key, self.states)
+            if done is not None:
+                self._collect(number, Outcome((done, 0.0)), recorded=True)
+            elif self._status(number) == "failed":
+                self._collect(number, Outcome(error=str(self.states[task.key].get("error"))), recorded=True)
+            elif name in self.dead:
+                # no record: the cell is tried as soon as its teacher is there
+                self._collect(number, Outcome(error=f"its teacher {name} failed: {self.dead[name]}"), recorded=True)
+            elif pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
+                cfg = task.cells[0].with_teacher(task.teacher, self.weights.get(name, "")) if task.cells else task.cfg
+                cfg = placed(cfg, task.cfg.LOG.PREFIX, task.cfg.EXPERIMENT.NAME)
+                place = (str(self.folder), task.key, os.getcwd(), self.processes, task.code)
+                pool.start(number, run_task, cfg, self.imports, *place)
+            else:
+                kept.append((number, task))
+        self.waiting = kept
+
+    def _collect(self, number: int, outcome: Outcome, *, recorded: bool = False) -> None:
+        task = self.tasks[number]
+        if outcome.value == BUSY:
+            self.states.setdefault(task.key, {"status": "running"})
+            self.elsewhere.add(number)
+            self.waiting.append((number, task))
+            return
+        done = len(self.by_task) + len(self.failed) + 1
+        head = f"[{done:>{len(str(len(self.tasks)))}}/{len(self.tasks)}] {task.label}"
+        if outcome.error:
+            self.failed[task.label] = outcome.error
+            if task.trains:
+                self.dead[task.trains] = outcome.error
+            if not recorded:
+                record = {"status": "failed", "label": task.label, "error": outcome.error}
+                write_state(self.folder, task.key, record, trace=outcome.trace)
+            self.announce(f"{head}  FAILED: {outcome.error}")
+            return
+        result, seconds = outcome.value
+        self.by_task[number] = self.results[task.label] = result
+        if task.trains:
+            self.weights[task.trains] = str(Path(result.folder) / "student.safetensors")
+        self.announce(f"{head}  top-1 {result.top1_last:.2f}  {f'{seconds:.1f} s' if seconds else 'done before'}")
+
+    def write_record(self) -> None:
+        """What table and status need to know besides the runs: order and labels of rows and columns, keys of the state."""
+        cells = []
+        for number, task in enumerate(self.tasks):
+            result = self.by_task.get(number)
+            for cell in task.cells:
+                entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher}
+                entry |= {"student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
+                entry |= {"network": self.grid.teachers[cell.teacher].network if cell.teacher else ""}
+                entry |= {"key": task.key, "run": result.run_id if result else None}
+                cells.append({**entry, "error": self.failed.get(task.label, "")})
+        head = {
+            "name": self.grid.name,
+            "pairs": self.grid.pairs,
+            "methods": self.grid.methods,
+            "baseline": self.grid.baseline,
+        }
+        teachers = {task.trains: task.key for task in self.tasks if task.trains}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / GRID_FILE, json.dumps({**head, "teachers": teachers, "cells": cells}) + "\n")

@@ -1,0 +1,119 @@
+"""Files and words of a configuration: strict YAML with bases, and overrides, as settings that know where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdbench.config_defaults import Tree
+from kdbench.config_values import StrictLoader, Text, fresh
+from kdbench.errors import ConfigError, did_you_mean
+from kdbench.paths import beside, user_path
+
+_MAX_DEPTH = 3  # a file, its base, and the base's base
+
+
+@dataclass
+class Setting:
+    """A value that a user gave, and where."""
+
+    key: str
+    value: Any
+    source: str
+    #: whether it was written for this run: an override, or a key of the file itself and not of its base
+    own: bool = True
+
+
+def read_settings(path: Path) -> list[Setting]:
+    """The settings of a file and its bases; those of the file itself are its ``own``.
+
+    Raises:
+        ConfigError: see :func:`read_yaml`.
+    """
+    own = {setting.key for setting in flatten(_read_one(path), "")}
+    merged = flatten(read_yaml(path), str(path))
+    return [Setting(setting.key, setting.value, setting.source, setting.key in own) for setting in merged]
+
+
+def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
+    """One YAML file with its ``_BASE_`` merged in.
+
+    Raises:
+        ConfigError: missing file, no YAML, a cycle of bases, or more than two bases above each other.
+    """
+    path = user_path(path)
+    tree = _read_one(path)
+    resolved = path.resolve()
+    if resolved in _chain:
+        raise ConfigError(f"{path}: _BASE_ leads back to itself")
+    if len(_chain) >= _MAX_DEPTH:
+        raise ConfigError(f"{path}: more than {_MAX_DEPTH - 1} _BASE_ files above each other")
+    base = tree.pop("_BASE_", None)
+    if base is None:
+        return tree
+    return merge_trees(read_yaml(beside(path, str(base)), (*_chain, resolved)), tree)
+
+
+def _read_one(path: Path) -> Tree:
+    """The file alone."""
+    path = user_path(path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{path}: a configuration is a .yaml file")
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
+        raise ConfigError(f"no configuration file {str(path)!r}{near}")
+    try:
+        loader = StrictLoader(path.read_text(encoding="utf-8"))
+        loader.name = str(path)
+        tree = loader.get_single_data() or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    return tree
+
+
+def merge_trees(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
+    """A new tree that shares nothing with the two: ``base`` with the leaves of ``top`` put over it."""
+    result = fresh(base)
+    for key, value in top.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merge_trees(old, value) if both else fresh(value)
+    return result
+
+
+def flatten(tree: Mapping[str, Any], source: str, prefix: str = "") -> Iterable[Setting]:
+    """Leaves of a tree as settings; a key may itself be dotted (``SOLVER.LR: 0.1``)."""
+    for key, value in tree.items():
+        full = f"{prefix}{key}"
+        if isinstance(value, Mapping) and not full.endswith(".OPTIONS"):
+            yield from flatten(value, source, f"{full}.")
+        else:
+            yield Setting(full, value, source)
+
+
+def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[Setting]:
+    """Settings from a mapping, or from words of a command line.
+
+    Raises:
+        ConfigError: a word without a value.
+    """
+    if isinstance(overrides, Mapping):
+        return [Setting(key, value, "override") for key, value in overrides.items()]
+    settings, tokens = [], list(overrides)
+    while tokens:
+        token = tokens.pop(0)
+        key, equals, text = token.partition("=")
+        if not equals:
+            if not tokens:
+                raise ConfigError(f"override {token!r} has no value; write KEY=VALUE or KEY VALUE")
+            text = tokens.pop(0)
+        settings.append(Setting(key, Text(text), "override"))
+    return settings

@@ -1,0 +1,122 @@
+"""The outcome of a run: ``result.json``, its fields and its one reader. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kdbench.engine.run_folder import RunFolder, write_atomically
+
+# What a field may hold; read_record checks values by these names.
+Name = str  # not empty
+Text = str
+Percent = float  # 0 to 100
+Count = int  # 0 or more, of 64 bits
+Amount = float  # 0 or more
+Facts = dict[str, Any]
+Names = list[str]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outcome of a run; ``result.json`` holds the same.
+
+    Accuracies are percent on the test split. ``best`` is the best epoch's by test accuracy: it is optimistic and is never
+    mixed with ``last`` in a table. ``selected`` is the test accuracy at the best validation epoch, where a validation
+    part was held out, else None.
+    """
+
+    run_id: Name
+    method: Name
+    teacher: Text
+    student: Name
+    dataset: Name
+    seed: Count
+    top1_last: Percent
+    top5_last: Percent
+    top1_best: Percent
+    top5_best: Percent
+    best_epoch: Count
+    epochs: Count
+    top1_selected: Percent | None
+    teacher_top1: Percent | None
+    student_params: Count
+    #: of one image's forward pass, see :func:`kdbench.models.flops.forward_flops`; None where it cannot be counted
+    student_flops: Count | None = field(default=None, kw_only=True)
+    extra_params: Count
+    seconds: Amount
+    teacher_sha256: Text
+    data_fingerprint: Text
+    environment: Facts
+    #: names of the classes, in the order of the network's outputs
+    classes: Names = field(default_factory=list)
+    #: where the run lies; not in the file
+    folder: str = ""
+    #: fields of the file that this version does not know; they are left in it
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> RunResult:
+        """Read a finished run.
+
+        Raises:
+            OSError, ValueError: the file cannot be read, or is no result.
+        """
+        record = read_record(folder.result)
+        known: dict[str, Any] = {name: record.get(name) for name in FIELDS}
+        known["classes"] = known["classes"] or []
+        more = {key: value for key, value in record.items() if key not in known}
+        return cls(**known, folder=str(folder.path), more=more)
+
+    def write(self, file: Path) -> None:
+        """Write ``result.json`` as a whole or not at all."""
+        record = asdict(self)
+        record = {**{name: record[name] for name in FIELDS}, **self.more}
+        write_atomically(file, json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+#: kind of each field of ``result.json`` by its name, in the file's order
+FIELDS: Mapping[str, str] = {
+    f.name: str(f.type).partition(" ")[0] for f in fields(RunResult) if f.name not in ("folder", "more")
+}
+#: without these a file is no result of a run
+_NEEDED = ("run_id", "method", "teacher", "student", "dataset", "seed", "top1_last")
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """A ``result.json``, with the fields that this version does not know; one that is missing and not needed is None.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or no result of kdbench; the message says which.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError("not JSON") from None
+    if not isinstance(record, dict) or any(key not in record for key in _NEEDED):
+        raise ValueError("not a kdbench result")
+    for key, kind in FIELDS.items():
+        value = record.get(key)
+        if (value is not None or key in _NEEDED) and not _is_sound(kind, value):
+            raise ValueError(f"its {key} is {value!r:.40}")
+    return record
+
+
+def _is_sound(kind: str, value: Any) -> bool:
+    if kind == "Facts":
+        return isinstance(value, dict)
+    if kind == "Names":
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if kind in ("Name", "Text"):
+        return isinstance(value, str) and (bool(value) or kind == "Text")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return False
+    if kind == "Count":
+        # as a 64-bit number, which is what a column of a frame holds
+        return isinstance(value, int) and 0 <= value < 2**63
+    return 0 <= value <= (100 if kind == "Percent" else math.inf)
