@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
+from kdbench.data.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.engine.build import image_size
 from kdbench.engine.gate import Judgement, find_fault, judge
@@ -36,6 +37,11 @@ class Trial:
     norm: str = ""
     size: int = 0
     crop: float = 0.0
+
+    def goes_beyond(self, other: Trial) -> bool:
+        """Whether it changes all that the other one changes, in the same way."""
+        pairs = ((self.norm, other.norm), (self.size, other.size), (self.crop, other.crop))
+        return all(mine == theirs or not theirs for mine, theirs in pairs)
 
     def __str__(self) -> str:
         words = [
@@ -68,7 +74,10 @@ def try_settings(model: FeatureModel, cfg: CfgNode, data: DataSource, runtime: R
 
     for trial in _likely(model, cfg, data):
         measure(trial)
+    used = cfg.AUGMENT.CROP_PCT or (0.875 if isinstance(data.test, FileSplit) else 1.0)
     for crop in CROPS:
+        if crop == used:
+            continue
         best = max(tried, key=lambda trial: tried[trial].top1, default=Trial())
         measure(replace(best, crop=crop))
     return _report(cfg, small, tried)
@@ -77,6 +86,10 @@ def try_settings(model: FeatureModel, cfg: CfgNode, data: DataSource, runtime: R
 def _report(cfg: CfgNode, small: DataSource, tried: dict[Trial, Judgement]) -> str:
     order = sorted(tried, key=lambda trial: (-tried[trial].top1, len(str(trial))))
     passing = [trial for trial in order if trial != Trial() and not find_fault(cfg, small, tried[trial])[0]]
+    # one that changes more than another one, and is not clearly better, says nothing
+    passing = [
+        t for t in passing if not any(t.goes_beyond(u) and tried[t].top1 < tried[u].top1 + 1 for u in passing if u != t)
+    ]
     on = f"on {len(small.test)} test images"
     if passing:
         shown = "; or ".join(f"{trial} ({tried[trial].top1:.1f}%)" for trial in passing[:3])
