@@ -169,7 +169,7 @@ def test_from_config():
     assert (augment.crop, augment.pad, augment.num_classes) == ("pad", 4, 7)
     with pytest.raises(ConfigError, match=r"AUGMENT\.AUTO"):
         Augment.from_config(load_config(None, {"AUGMENT.AUTO": "rand-x"}), Standard(), 0)
-    with pytest.raises(ConfigError, match=r"AUGMENT\.ERASE: 2.0 lies outside"):
+    with pytest.raises(ConfigError, match=r"AUGMENT\.ERASE: 2 lies outside"):
         load_config(None, {"AUGMENT.ERASE": 2.0})
 
 
