@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdbench.distillers._math import full_precision
-from kdbench.models.pooling import adaptive_average
+from kdbench.models.backbone.pooling import adaptive_average
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -15,7 +15,7 @@ from kdbench.distillers._grafts import untouched_statistics
 from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.errors import ConfigError
-from kdbench.models.pooling import adaptive_average
+from kdbench.models.backbone.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 __functional__ = ("ofd_margin",)

@@ -9,8 +9,8 @@ from kdbench.engine.build import image_size
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, device_name
 from kdbench.engine.teacher import TeacherSource
-from kdbench.models.features import FeatureModel
-from kdbench.models.flops import forward_flops
+from kdbench.models.feature_model.flops import forward_flops
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelSpec
 
 

@@ -6,7 +6,7 @@ import logging
 
 from timm.utils import ModelEmaV3
 
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from kdbench.distillers.base import DataInfo, Distiller
 from kdbench.distillers.create import create_distiller, judge_methods
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import ConfigError, IncompatibleError, ModelError
-from kdbench.models.features import FeatureModel
-from kdbench.models.loading import UnknownStatisticsError
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelSpec
+from kdbench.models.weights.load import UnknownStatisticsError
 from kdbench.models.zoo import create_model
 
 

@@ -18,7 +18,7 @@ from kdbench.engine.canonical import default_floor
 from kdbench.engine.evaluation import score
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import TeacherGateError
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 
 log = logging.getLogger(__name__)
 #: share of the way from chance to certainty that a teacher must have gone in the mean over the classes; in top-1 a quarter

@@ -17,9 +17,9 @@ from kdbench.engine.build import image_size
 from kdbench.engine.gate import Judgement, find_fault, judge
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import KdbenchError, ModelError
-from kdbench.models.checkpoints import read_recorded, read_weights
-from kdbench.models.features import FeatureModel, Statistics
-from kdbench.models.loading import NORMS
+from kdbench.models.feature_model.model import FeatureModel, Statistics
+from kdbench.models.weights.load import NORMS
+from kdbench.models.weights.read import read_recorded, read_weights
 from kdbench.models.zoo import find_entry
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from kdbench.data.source import DataSource
 from kdbench.distillers.create import method_classes
 from kdbench.engine.build import image_size
 from kdbench.engine.canonical import respell
-from kdbench.models.checkpoints import file_sha256
-from kdbench.models.published import published_release
+from kdbench.models.weights.published import published_release
+from kdbench.models.weights.read import file_sha256
 
 
 def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:

@@ -31,9 +31,9 @@ from kdbench.engine.teacher import TeacherSource
 from kdbench.engine.teacher_records import teacher_identity
 from kdbench.engine.trainer import Progress, Trainer
 from kdbench.errors import ConfigError, KdbenchError
-from kdbench.models.export import save_student
-from kdbench.models.features import FeatureModel
-from kdbench.models.flops import forward_flops
+from kdbench.models.feature_model.flops import forward_flops
+from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.weights.export import save_student
 
 log = logging.getLogger(__name__)
 

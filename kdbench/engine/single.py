@@ -11,7 +11,7 @@ from kdbench.data.loader import TrainLoader
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.engine.teacher import TeacherSource
 from kdbench.errors import IncompatibleError
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput
 
 _STORED = frozenset({"logits", "penultimate"})

@@ -13,10 +13,10 @@ from yacs.config import CfgNode
 from kdbench.data.source import DataSource
 from kdbench.engine.build import image_size
 from kdbench.engine.teacher_records import remembered
-from kdbench.models.checkpoints import read_recorded
-from kdbench.models.class_names import output_order, stored_class_names
-from kdbench.models.loading import NORMS
-from kdbench.models.recorded import Recorded
+from kdbench.models.weights.class_names import output_order, stored_class_names
+from kdbench.models.weights.load import NORMS
+from kdbench.models.weights.read import read_recorded
+from kdbench.models.weights.recorded import Recorded
 from kdbench.models.zoo import default_side, find_entry
 
 log = logging.getLogger(__name__)

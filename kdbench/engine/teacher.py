@@ -25,9 +25,9 @@ from kdbench.engine.stored_options import outputs_order
 from kdbench.engine.teacher_records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.teacher_views import EpochViews
 from kdbench.errors import DataError, ModelError
-from kdbench.models.checkpoints import state_sha256
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
+from kdbench.models.weights.read import state_sha256
 
 log = logging.getLogger(__name__)
 _CACHED = {"logits", "penultimate"}

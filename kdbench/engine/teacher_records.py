@@ -16,7 +16,7 @@ from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache import ACCURACY, WEIGHTS, cache_root
 from kdbench.engine.identity import weights_identity
 from kdbench.engine.run_folder import write_atomically
-from kdbench.models.checkpoints import read_recorded
+from kdbench.models.weights.read import read_recorded
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def teacher_identity(cfg: CfgNode, data: DataSource) -> str:
 
 def remembered(cfg: CfgNode) -> dict[str, Any] | None:
     """What a caching run recorded of the teacher's file of weights, where that is gone: ``sha256``, and ``stored``, what it said
-    of its training (see :class:`kdbench.models.recorded.Recorded`). None where the file is there, or no record of it."""
+    of its training (see :class:`kdbench.models.weights.recorded.Recorded`). None where the file is there, or no record of it."""
     weights = cfg.TEACHER.WEIGHTS
     if not cfg.CACHE.ENABLED or weights in ("", "pretrained") or Path(weights).exists():
         return None

@@ -27,7 +27,7 @@ from kdbench.engine.optim import Schedule, build_optimizer
 from kdbench.engine.run_folder import RunFolder, file_size
 from kdbench.engine.runtime import Runtime, peak_rss_bytes
 from kdbench.engine.teacher import TeacherSource
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.data.teacher_cache import cache_root
 from kdbench.errors import ConfigError, KdbenchError
-from kdbench.models.checkpoints import file_sha256
+from kdbench.models.weights.read import file_sha256
 from kdbench.paths import beside, expanded
 
 STUDENT = Path("configs/digits/student.yaml").resolve()

@@ -21,7 +21,7 @@ from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher import TeacherSource
 from kdbench.errors import ModelError
-from kdbench.models.export import save_student
+from kdbench.models.weights.export import save_student
 from kdbench.models.zoo import create_model
 
 NAMES = ["class1", "class10", "class2"]

@@ -42,7 +42,7 @@ NETWORK_AND_DATA = """
 import torch
 from kdbench.data.source import DataSource, MemorySplit, register_dataset
 from kdbench.models.registry import register_model
-from kdbench.models.small import SmallCNN
+from kdbench.models.networks.small import SmallCNN
 
 
 @register_model("my_cnn", family="cnn", input_size=8)

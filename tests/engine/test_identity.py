@@ -21,7 +21,7 @@ from kdbench.engine.build import make_loader
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher import TeacherSource
-from kdbench.models.checkpoints import state_sha256
+from kdbench.models.weights.read import state_sha256
 
 FAST = {
     "SOLVER.EPOCHS": 1,

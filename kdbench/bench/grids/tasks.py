@@ -181,7 +181,7 @@ def _teacher_key(teacher: Teacher, code: Mapping[str, str], processes: int) -> s
         return _key(_identity(teacher.cfg, code, processes))
     weights = teacher.weights
     if Path(weights).is_file():
-        from kdbench.models.checkpoints import file_sha256
+        from kdbench.models.weights.read import file_sha256
 
         weights = file_sha256(weights)
     return _key([teacher.model, weights, to_dict(teacher.settings)])
