@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
-from kdbench.data.augment import Augment
+from kdbench.data.augmentation.augment import Augment
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.distillers.base import DataInfo, Distiller

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from kdbench.config import to_dict
 from kdbench.data.build import builder_of
-from kdbench.data.files import FileSplit
+from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.errors import KdbenchError
 from kdbench.models.feature_model.stage_names import plain_choice

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.data.files import FileSplit
+from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.engine.build import evaluation_options, image_size
 from kdbench.engine.canonical import default_floor

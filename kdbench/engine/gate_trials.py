@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from kdbench.data.files import FileSplit
+from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.engine.build import image_size
 from kdbench.engine.gate import Judgement, find_fault, judge

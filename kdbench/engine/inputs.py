@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from kdbench.data.files import FileSplit
+from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.engine.code import Code
 from kdbench.engine.run_folder import RunFolder, write_atomically

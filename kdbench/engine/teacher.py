@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from kdbench.config import to_dict
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
-from kdbench.data.teacher_cache import CacheLayout, TeacherCache, cache_key, cache_root
+from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, cache_key, cache_root
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.engine.build import build_teacher, image_size
 from kdbench.engine.gate import Judgement, judge

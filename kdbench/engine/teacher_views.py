@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.data.teacher_cache import CacheLayout, TeacherCache, ViewWriter
+from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, ViewWriter
 from kdbench.engine.runtime import Runtime
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ import torch
 from replicas import class_tree
 
 from kdbench.config import load_config
-from kdbench.data.augment import Augment
-from kdbench.data.folder import folder
+from kdbench.data.augmentation.augment import Augment
 from kdbench.data.loader import TrainLoader, evaluation_batches
 from kdbench.data.prefetch import ahead
+from kdbench.data.sets.folder import folder
 from kdbench.data.source import MemorySplit, Standard
 from kdbench.errors import ConfigError, DataError
 

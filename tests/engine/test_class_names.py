@@ -15,7 +15,7 @@ from safetensors import safe_open
 import kdbench
 from kdbench.data.build import build_data
 from kdbench.data.loader import TrainLoader
-from kdbench.data.teacher_cache import cache_folders
+from kdbench.data.teacher_cache.cache import cache_folders
 from kdbench.engine.build import build_network, make_loader
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime

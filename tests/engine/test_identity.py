@@ -14,7 +14,7 @@ from replicas import class_tree
 import kdbench
 from kdbench.data.build import build_data
 from kdbench.data.source import MemorySplit
-from kdbench.data.teacher_cache import cache_folders
+from kdbench.data.teacher_cache.cache import cache_folders
 from kdbench.engine import gate as gate_module
 from kdbench.engine import run as run_module
 from kdbench.engine.build import make_loader

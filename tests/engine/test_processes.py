@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import kdbench
-from kdbench.data.teacher_cache import TeacherCache, ViewWriter, cache_folders
+from kdbench.data.teacher_cache.cache import TeacherCache, ViewWriter, cache_folders
 from kdbench.engine import teacher_records
 
 FAST = {

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
-from kdbench.data.rows import to_bytes
+from kdbench.data.augmentation.rows import to_bytes
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateXRel", "TranslateYRel", "Rotate")
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdbench.data.files import FileSplit, check_count, class_folders, file_source, require_folder
+from kdbench.data.sets.files import FileSplit, check_count, class_folders, file_source, require_folder
 from kdbench.data.source import DataSource, register_dataset
 from kdbench.errors import DataError, did_you_mean
 

@@ -7,8 +7,8 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from kdbench.data.augment_ops import blend, grey
-from kdbench.data.rows import put_rows, take_rows
+from kdbench.data.augmentation.ops import blend, grey
+from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.random import CounterRNG
 
 _ORDERS = tuple(permutations(range(3)))

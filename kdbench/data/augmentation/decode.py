@@ -13,7 +13,7 @@ import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, read_file
 
-from kdbench.data.crops import boxes_from_draws
+from kdbench.data.augmentation.crops import boxes_from_draws
 from kdbench.errors import DataError
 
 #: (image (3, h, w), row of the batch) -> (3, S, S), both uint8.
@@ -54,7 +54,7 @@ class RandomCut:
     """RandomResizedCrop of each image of a batch, from draws that were made for all of them.
 
     Args:
-        draws: (B, 22) of :func:`kdbench.data.crops.box_draws`.
+        draws: (B, 22) of :func:`kdbench.data.augmentation.crops.box_draws`.
         cubic: (B,) bool, bicubic instead of bilinear.
         size: side of the result.
         scale, ratio: ranges of area and of aspect ratio.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from kdbench.data.files import FileSplit, check_count, file_source, read_lines, require_folder
+from kdbench.data.sets.files import FileSplit, check_count, file_source, read_lines, require_folder
 from kdbench.data.source import DataSource, register_dataset
 from kdbench.errors import DataError
 

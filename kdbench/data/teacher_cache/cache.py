@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from kdbench.data.teacher_view import DTYPES, CacheLayout, ViewWriter, whole
+from kdbench.data.teacher_cache.view import DTYPES, CacheLayout, ViewWriter, whole
 
 __all__ = ["CacheLayout", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "cache_root", "folder_bytes"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdbench.data.decode import CentreCut, Cut, decode
+from kdbench.data.augmentation.decode import CentreCut, Cut, decode
 from kdbench.data.prefetch import ahead
 from kdbench.data.source import IMAGENET_STATISTICS, DataSource, Standard
 from kdbench.errors import DataError

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from kdbench.data.teacher_cache import TeacherCache
+    from kdbench.data.teacher_cache.cache import TeacherCache
 
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 _TRAILER = 16

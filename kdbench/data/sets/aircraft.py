@@ -12,7 +12,7 @@ import torch
 from torchvision.datasets import FGVCAircraft
 from torchvision.datasets.utils import download_and_extract_archive
 
-from kdbench.data.files import FileSplit, check_count, file_source, read_lines, require_folder
+from kdbench.data.sets.files import FileSplit, check_count, file_source, read_lines, require_folder
 from kdbench.data.source import DataSource, register_dataset
 from kdbench.errors import DataError, did_you_mean
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy
 
-from kdbench.data.augment_ops import GEOMETRIC, apply_op
-from kdbench.data.rows import put_rows, take_rows
+from kdbench.data.augmentation.ops import GEOMETRIC, apply_op
+from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
 

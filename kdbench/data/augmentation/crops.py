@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.data.resample import crop_resize
-from kdbench.data.rows import put_rows, take_rows
+from kdbench.data.augmentation.resample import crop_resize
+from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.random import CounterRNG
 
 _TRIES = 10  # areas and aspect ratios that torchvision tries before it falls back to the centre

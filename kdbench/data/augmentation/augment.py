@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.data.augment_colour import jitter, jitter_draws
-from kdbench.data.augment_erase import erase, erase_boxes
-from kdbench.data.augment_policy import apply_policy, make_policy
-from kdbench.data.crops import box_draws, enlarge, flip_some, pad_crop, random_boxes, resize
-from kdbench.data.decode import CentreCut, RandomCut
-from kdbench.data.mixing import mix_pairs, mixing_draws, soft_labels
-from kdbench.data.resample import crop_resize
-from kdbench.data.rows import to_bytes
+from kdbench.data.augmentation.colour import jitter, jitter_draws
+from kdbench.data.augmentation.crops import box_draws, enlarge, flip_some, pad_crop, random_boxes, resize
+from kdbench.data.augmentation.decode import CentreCut, RandomCut
+from kdbench.data.augmentation.erase import erase, erase_boxes
+from kdbench.data.augmentation.mixing import mix_pairs, mixing_draws, soft_labels
+from kdbench.data.augmentation.policy import apply_policy, make_policy
+from kdbench.data.augmentation.resample import crop_resize
+from kdbench.data.augmentation.rows import to_bytes
 from kdbench.data.source import IMAGENET_STATISTICS, Standard, Statistics
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
