@@ -136,7 +136,7 @@ def test_kdbenchs_own_code_is_recorded_and_no_part_of_the_name(tmp_path):
     cfg = mine(tmp_path, **{"DISTILLER.TYPE": "DKD"})
     code = code_of(cfg)
     assert code.brought == {}
-    assert {"kdbench.distillers.dkd", "kdbench.distillers._decoupled"} <= set(code.own)
+    assert {"kdbench.distillers.dkd", "kdbench.distillers.parts.decoupled"} <= set(code.own)
     assert "kdbench.distillers.base" not in code.own
     result = kdbench.train(mine(tmp_path, **{"DISTILLER.TYPE": "NONE"}))
     assert result.environment["code"] == code_of(mine(tmp_path, **{"DISTILLER.TYPE": "NONE"})).digest

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.distillers._math import full_precision
+from kdbench.distillers.parts.numerics import full_precision
 from kdbench.models.backbone.pooling import adaptive_average
 
 A = TypeVar("A")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdbench.distillers._math import kl_rows
+from kdbench.distillers.parts.numerics import kl_rows
 
 #: What a masked logit becomes, or is lowered by: far below any logit, and still finite.
 MASKED = -1e9
