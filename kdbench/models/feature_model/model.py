@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
-from kdbench.models import places
 from kdbench.models.backbone import tensor_layout as layout
 from kdbench.models.backbone.classifier import classifier_names
 from kdbench.models.backbone.intermediates import run_intermediates
+from kdbench.models.feature_model import regions
 from kdbench.models.feature_model.freezing import Freezes
 from kdbench.models.feature_model.known_pieces import find_plan
 from kdbench.models.feature_model.pieces import Plan
@@ -164,11 +164,11 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
         if "region_maps" in wanted:
             output.region_maps = last
         if "cams" in wanted:
-            output.cams = places.cams(last, classifier)
+            output.cams = regions.cams(last, classifier)
         if "region_logits" in wanted and self._head_kind is HeadKind.GAP:
-            output.region_logits = places.region_logits(last, classifier)
+            output.region_logits = regions.region_logits(last, classifier)
         elif "region_logits" in wanted:
-            output.region_logits = places.region_logits_by_head(last, self.backbone, self._layout, self._final_prefix)
+            output.region_logits = regions.region_logits_by_head(last, self.backbone, self._layout, self._final_prefix)
         return output
 
     def _classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
