@@ -29,7 +29,7 @@ _PUBLIC = {
     "register_dataset": "kdbench.data.source",
     "list_datasets": "kdbench.data.build",
     "train": "kdbench.engine.run",
-    "train_teacher": "kdbench.engine.teaching",
+    "train_teacher": "kdbench.engine.teacher.train_teacher",
     "evaluate": "kdbench.engine.run",
     "RunResult": "kdbench.engine.run",
     "run_grid": "kdbench.bench.running.run_grid",

@@ -18,7 +18,7 @@ from kdbench.data.source import datasets
 from kdbench.distillers.base import Distiller
 from kdbench.distillers.registry import distillers
 from kdbench.engine import run as run_module
-from kdbench.engine.code import Code, code_of
+from kdbench.engine.identity.code import Code, code_of
 from kdbench.errors import KdbenchError
 from kdbench.models.registry import models
 from kdbench.plugins import import_plugins

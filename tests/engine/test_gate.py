@@ -11,9 +11,9 @@ from torch import nn
 
 import kdbench
 from kdbench.data.source import DataSource, MemorySplit
-from kdbench.engine.gate import Judgement, check_gate, judge
-from kdbench.engine.gate_trials import try_settings
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.gate import Judgement, check_gate, judge
+from kdbench.engine.teacher.gate_trials import try_settings
 from kdbench.errors import TeacherGateError
 from kdbench.models.backbone.staged import StagedBackbone
 from kdbench.models.feature_model.model import IDENTITY, FeatureModel

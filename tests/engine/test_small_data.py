@@ -14,7 +14,7 @@ from kdbench.data.build import build_data
 from kdbench.distillers.base import Batch, DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.registry import distillers
-from kdbench.engine.build import build_network
+from kdbench.engine.parts import build_network
 from kdbench.errors import ConfigError, IncompatibleError
 
 METHODS = [name for name in distillers.names() if distillers.get(name).__module__.startswith("kdbench.")]

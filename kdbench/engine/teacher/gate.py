@@ -13,9 +13,9 @@ from yacs.config import CfgNode
 
 from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
-from kdbench.engine.build import evaluation_options, image_size
-from kdbench.engine.canonical import default_floor
 from kdbench.engine.evaluation import score
+from kdbench.engine.identity.canonical import default_floor
+from kdbench.engine.parts import evaluation_options, image_size
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import TeacherGateError
 from kdbench.models.feature_model.model import FeatureModel

@@ -11,8 +11,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.data.source import DataSource
-from kdbench.engine.build import image_size
-from kdbench.engine.teacher_records import remembered
+from kdbench.engine.parts import image_size
+from kdbench.engine.teacher.records import remembered
 from kdbench.models.weights.class_names import output_order, stored_class_names
 from kdbench.models.weights.load import NORMS
 from kdbench.models.weights.read import read_recorded

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from kdbench.config import load_config
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
-from kdbench.engine.trainer import Progress
+from kdbench.engine.training.trainer import Progress
 from kdbench.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kdbench.data.loader import TrainLoader
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.engine.teacher import TeacherSource
+from kdbench.engine.teacher.source import TeacherSource
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput

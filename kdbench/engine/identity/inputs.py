@@ -10,7 +10,7 @@ from typing import Any
 
 from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
-from kdbench.engine.code import Code
+from kdbench.engine.identity.code import Code
 from kdbench.engine.run_folder import RunFolder, write_atomically
 from kdbench.errors import DataError
 
@@ -25,7 +25,7 @@ class Inputs:
 
     Args:
         data: data set.
-        code: what defines the run, see :func:`kdbench.engine.code.code_of`.
+        code: what defines the run, see :func:`kdbench.engine.identity.code.code_of`.
         plain: the run's identity without the code that the user brought.
         environment: see :func:`kdbench.engine.runtime.environment`.
     """

@@ -13,9 +13,9 @@ from yacs.config import CfgNode
 
 from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
-from kdbench.engine.build import image_size
-from kdbench.engine.gate import Judgement, find_fault, judge
+from kdbench.engine.parts import image_size
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.gate import Judgement, find_fault, judge
 from kdbench.errors import KdbenchError, ModelError
 from kdbench.models.feature_model.model import FeatureModel, Statistics
 from kdbench.models.weights.load import NORMS

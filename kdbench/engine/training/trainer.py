@@ -17,16 +17,16 @@ from yacs.config import CfgNode
 from kdbench.data.loader import LoadedBatch
 from kdbench.data.source import DataSource, Split
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.engine.average import WeightAverage
-from kdbench.engine.board import Board
-from kdbench.engine.build import TrainStep, evaluation_options, make_loader
-from kdbench.engine.checkpoint import load_checkpoint, save_checkpoint
 from kdbench.engine.evaluation import Score, score
-from kdbench.engine.finite import FiniteWatch, check_score, check_state, loss_error
-from kdbench.engine.optim import Schedule, build_optimizer
+from kdbench.engine.parts import TrainStep, evaluation_options, make_loader
 from kdbench.engine.run_folder import RunFolder, file_size
 from kdbench.engine.runtime import Runtime, peak_rss_bytes
-from kdbench.engine.teacher import TeacherSource
+from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.training.average import WeightAverage
+from kdbench.engine.training.board import Board
+from kdbench.engine.training.checkpoint import load_checkpoint, save_checkpoint
+from kdbench.engine.training.finite import FiniteWatch, check_score, check_state, loss_error
+from kdbench.engine.training.optim import Schedule, build_optimizer
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
 

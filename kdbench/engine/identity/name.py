@@ -14,8 +14,8 @@ from kdbench.config import to_dict
 from kdbench.config_defaults import NOT_IDENTITY
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import method_classes
-from kdbench.engine.build import image_size
-from kdbench.engine.canonical import respell
+from kdbench.engine.identity.canonical import respell
+from kdbench.engine.parts import image_size
 from kdbench.models.weights.published import published_release
 from kdbench.models.weights.read import file_sha256
 
@@ -66,7 +66,7 @@ def identity(
         cfg: configuration; paths, logging and hardware do not count, nor whether a value was written out or is the default's.
         data: data set; its fingerprint counts.
         weights: ``teacher_sha256`` and ``student_sha256`` of the weights that the run starts from.
-        code: digests of what the user brought, see :func:`kdbench.engine.code.code_of`.
+        code: digests of what the user brought, see :func:`kdbench.engine.identity.code.code_of`.
         world: number of processes. Batch norm of several sees parts of a batch, so that another number is another run.
     """
     tree = decisive(cfg)
