@@ -20,7 +20,7 @@ from kdbench.config_defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, Tr
 from kdbench.config_effects import NO_TEACHER, idle_keys
 from kdbench.config_files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
 from kdbench.config_names import suggestion
-from kdbench.config_values import Text, as_tuple, convert, decode, fresh
+from kdbench.config_values import Text, as_tuple, convert, decode, finite, fresh
 from kdbench.distillers.registry import declarations
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean
@@ -113,7 +113,7 @@ def build_config(
         changed = [key for key, s in given.items() if isinstance(s.value, Text) or _at(tree, key) != _at(initial, key)]
         named = taught or any(s.key == "DISTILLER.TYPE" for s in settings)
         declared = {name.upper(): distillers.get(name) for name in methods}
-        for key, why, minor in idle_keys(changed, tree, declared, nodes, taught=named):
+        for key, why, minor in idle_keys(changed, tree, declared, nodes, taught=named, training=taught):
             idle(given[key], why, minor)
     return _freeze({key: value for key, value in tree.items() if key not in nodes or key in used})
 
@@ -181,7 +181,10 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems, known: Tree) -> No
         if depth < len(parts) - 1:
             node = node.setdefault(part, {})
     if "OPTIONS" in parts[:-1]:
-        node[parts[-1]] = decode(setting.value) if isinstance(setting.value, Text) else fresh(setting.value)
+        option = decode(setting.value) if isinstance(setting.value, Text) else fresh(setting.value)
+        if not finite(option):
+            problems.add(setting, f"holds a number that is not finite: {option!r}")
+        node[parts[-1]] = option
         return
     try:
         node[parts[-1]] = convert(setting.key, setting.value, node[parts[-1]])

@@ -53,7 +53,13 @@ class Method(Protocol):
 
 
 def idle_keys(
-    keys: Sequence[str], tree: Mapping[str, Any], used: Mapping[str, Method], nodes: Mapping[str, Any], *, taught: bool
+    keys: Sequence[str],
+    tree: Mapping[str, Any],
+    used: Mapping[str, Method],
+    nodes: Mapping[str, Any],
+    *,
+    taught: bool,
+    training: bool,
 ) -> Iterator[tuple[str, str, bool]]:
     """The keys that act on nothing: (key, why, whether that is merely noted: what other projects' files hold).
 
@@ -63,6 +69,7 @@ def idle_keys(
         used: the methods in use by the names of their nodes.
         nodes: every method's node by name.
         taught: keys of the teacher act on nothing where no teacher is used; False leaves them alone.
+        training: the run is a student's, and not that of its teacher.
     """
     kind = str(tree["DISTILLER"]["TYPE"])
     alone = all(name in NO_TEACHER for name in used)
@@ -78,6 +85,8 @@ def idle_keys(
             why = (
                 f"DISTILLER.TYPE is {kind}, which learns from no teacher (--distiller names a method)" if taught else ""
             )
+        elif key == "TEACHER.FREEZE":
+            why = "a teacher is frozen in any case; it is for `kdbench teacher`" if training else ""
         else:
             why = _special(key, tree, used) or _none_holds(key, tree)
         if why:

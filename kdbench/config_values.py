@@ -57,6 +57,8 @@ def convert(key: str, value: Any, default: Any) -> Any:
     """``value`` as the type of ``default``; ValueError with an explanation where that cannot be."""
     if isinstance(value, Text):
         value = str(value) if isinstance(default, str) and key not in WORD_OR_LIST else decode(value)
+    if isinstance(value, (Mapping, list, tuple)) and not finite(value):
+        raise ValueError(f"holds a number that is not finite: {value!r}")
     if isinstance(default, dict):
         if isinstance(value, Mapping):
             return fresh(value)
@@ -96,11 +98,23 @@ def _number(value: Any) -> float | int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
-        return value
+        return value if finite(value) else None
     try:  # YAML 1.1 reads 1e-3 as text
         return float(value) if isinstance(value, str) else None
     except ValueError:
         return None
+
+
+def finite(value: Any) -> bool:
+    """Whether no number of a tree is NaN, infinite or too large for a float."""
+    if isinstance(value, Mapping):
+        return all(map(finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(finite, value))
+    try:
+        return not isinstance(value, (int, float)) or math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def as_tuple(value: Any) -> Any:

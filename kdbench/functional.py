@@ -17,8 +17,8 @@ import kdbench.distillers as _package
 def _collect() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for info in pkgutil.iter_modules(_package.__path__):
-        if info.name.startswith("_"):
-            continue
+        if info.ispkg:
+            continue  # the methods' parts
         module = importlib.import_module(f"{_package.__name__}.{info.name}")
         extra = getattr(module, "__functional__", ())
         for name, value in vars(module).items():

@@ -15,7 +15,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import nn
 
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.zoo import create_model
 
 CLASSES = 7

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List or remove."""
-    from kdbench.data.teacher_cache import ACCURACY, WEIGHTS, cache_folders
+    from kdbench.data.teacher_cache.cache import ACCURACY, WEIGHTS, cache_folders
 
     keys = [word for word in args.opts if "=" not in word]
     root = _root(args, [word for word in args.opts if "=" in word])
@@ -59,14 +59,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _root(args: argparse.Namespace, overrides: list[str]) -> Path:
     from kdbench.config import load_config
-    from kdbench.data.teacher_cache import cache_root
+    from kdbench.data.teacher_cache.cache import cache_root
 
     cfg = load_config(args.cfg, overrides, purpose="read")
     return Path(args.dir) if args.dir else cache_root(cfg)
 
 
 def _list(root: Path, folders: dict[str, Path]) -> None:
-    from kdbench.data.teacher_cache import TeacherCache, folder_bytes
+    from kdbench.data.teacher_cache.cache import TeacherCache, folder_bytes
 
     if not folders:
         print(f"no caches in {root}")

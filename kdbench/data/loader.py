@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kdbench.data.augment import Augment, evaluation_images
-from kdbench.data.decode import CentreCut
-from kdbench.data.files import FileSplit
+from kdbench.data.augmentation.augment import Augment, evaluation_images
+from kdbench.data.augmentation.decode import CentreCut
 from kdbench.data.prefetch import ahead
+from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import Split
 from kdbench.errors import ConfigError
 from kdbench.random import permutation

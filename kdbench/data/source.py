@@ -24,7 +24,7 @@ class Split(Protocol):
     """One split: labelled images, fetched by position.
 
     A split whose images lie in files has besides ``fetch_cut(positions, cut)``; see
-    :class:`kdbench.data.files.FileSplit`.
+    :class:`kdbench.data.sets.files.FileSplit`.
     """
 
     labels: Tensor  # (N,) int64

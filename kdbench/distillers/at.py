@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.distillers._features import asked, pair_stages
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.models.pooling import adaptive_average
+from kdbench.distillers.parts.numerics import full_precision, with_terms
+from kdbench.distillers.parts.stage_pairs import asked, pair_stages
+from kdbench.models.backbone.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput
 
 

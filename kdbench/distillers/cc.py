@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.models.spec import ModelOutput
 
 

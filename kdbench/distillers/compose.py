@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -67,6 +67,11 @@ class Composed(Distiller):
         self.min_batch = max(part.min_batch for part in every)
         self.reference = "; ".join(part.reference for part in every)
         self.verified = "; ".join(f"{name}: {part.verified}" for name, part in parts.items())
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        for name, part in self._parts():
+            if self.weights[name] > 0:
+                yield from (f"{name}: {line}" for line in part.vanishing(batch))
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         terms: Losses = {}

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers._contrast import contrast, occurrences
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.contrast import contrast, occurrences
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 

@@ -14,7 +14,7 @@ from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from kdbench.models.features import FeatureModel
+    from kdbench.models.feature_model.model import FeatureModel
 
 
 def create_distiller(

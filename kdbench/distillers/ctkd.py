@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdbench.distillers._math import full_precision, kl_rows, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, kl_rows, with_terms
 from kdbench.models.spec import ModelOutput
 
 __functional__ = ("ctkd_lambda",)
@@ -77,6 +78,10 @@ class CTKD(Distiller):
 
     def setup(self) -> None:
         self.theta = nn.Parameter(torch.ones(()))
+
+    def vanishing(self, batch: int) -> Iterator[str]:
+        if self.cfg.T_END == 0:
+            yield "the temperature is T_START whatever is learned, since T_END, the width of its range, is 0"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         kd = ctkd_loss(

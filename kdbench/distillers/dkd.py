@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.distillers._decoupled import decoupled_rows
-from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.decoupled import decoupled_rows
+from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, with_terms
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers._features import asked
-from kdbench.distillers._grafts import bridge, grid_ratio, pooled, run_from, untouched_statistics
-from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.grafts import bridge, grid_ratio, pooled, run_from, untouched_statistics
+from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
+from kdbench.distillers.parts.stage_pairs import asked
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers._features import asked, pair_stages
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, with_terms
+from kdbench.distillers.parts.stage_pairs import asked, pair_stages
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
 
 

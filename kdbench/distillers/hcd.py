@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.distillers._branches import ConvBranch, initialise
-from kdbench.distillers._hcd import ComplementaryFeatureMapper, ConvProjector
-from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.distillers.kd import kd_loss
 from kdbench.distillers.ofa import stage_numbers
+from kdbench.distillers.parts.branches import ConvBranch, initialise
+from kdbench.distillers.parts.hcd_networks import ComplementaryFeatureMapper, ConvProjector
+from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
 from kdbench.models.spec import ModelOutput
 
 
@@ -235,6 +235,8 @@ class HCD(Distiller):
         if self.cfg.LOSS.ORTH_WEIGHT > 0:
             if self.cfg.N == 1:
                 yield "a single sub-logit (N: 1) has no other to be orthogonal to: the term weighted by LOSS.ORTH_WEIGHT is 0"
+            elif self.cfg.THRESHOLD >= 1:
+                yield "no cosine exceeds THRESHOLD: 1, so that the term weighted by LOSS.ORTH_WEIGHT is 0"
             elif self.data.num_classes == 2:
                 yield (
                     "with two classes and one masked, the cosine of sub-logits is +1 or -1, so that the term weighted by "

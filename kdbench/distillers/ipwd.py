@@ -8,8 +8,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, standardize, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, standardize, tempered_kl, with_terms
 from kdbench.models.spec import ModelOutput
 
 

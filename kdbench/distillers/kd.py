@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, standardize, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, standardize, tempered_kl, with_terms
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 

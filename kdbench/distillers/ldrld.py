@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.distillers._math import full_precision, kl_rows, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, kl_rows, with_terms
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelOutput
 

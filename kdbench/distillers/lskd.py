@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from kdbench.distillers._decoupled import dkd_rows
-from kdbench.distillers._math import full_precision, standardize, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.decoupled import dkd_rows
+from kdbench.distillers.parts.numerics import full_precision, standardize, tempered_kl, with_terms
 from kdbench.models.spec import ModelOutput
 
 __functional__ = ("standardize",)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers._branches import ConvBranch, TokenBranch, initialise
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.branches import ConvBranch, TokenBranch, initialise
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelOutput, ModelSpec
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers._features import asked, pair_stages
-from kdbench.distillers._grafts import untouched_statistics
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.grafts import untouched_statistics
+from kdbench.distillers.parts.numerics import full_precision, with_terms
+from kdbench.distillers.parts.stage_pairs import asked, pair_stages
 from kdbench.errors import ConfigError
-from kdbench.models.pooling import adaptive_average
+from kdbench.models.backbone.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 __functional__ = ("ofd_margin",)

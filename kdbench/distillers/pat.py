@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers._features import asked, hierarchical_mse, pair_stages
-from kdbench.distillers._math import full_precision, tempered_kl, with_terms
-from kdbench.distillers._pat import Blending, Feedback, Prompt, aligner
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
+from kdbench.distillers.parts.pat_networks import Blending, Feedback, Prompt, aligner
+from kdbench.distillers.parts.stage_pairs import asked, hierarchical_mse, pair_stages
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 

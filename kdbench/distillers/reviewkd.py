@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.distillers._features import asked, hierarchical_mse, pair_stages
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, with_terms
+from kdbench.distillers.parts.stage_pairs import asked, hierarchical_mse, pair_stages
 from kdbench.models.spec import ModelOutput
 
 

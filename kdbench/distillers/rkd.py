@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.models.spec import ModelOutput
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.distillers._decoupled import MASKED, binary_log_prob, soft_kl_rows, without
-from kdbench.distillers._math import STANDARDIZED_PAIR, full_precision, kl_rows, with_terms
-from kdbench.distillers._math import standardize as standardize_logits
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.decoupled import MASKED, binary_log_prob, soft_kl_rows, without
+from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, kl_rows, with_terms
+from kdbench.distillers.parts.numerics import standardize as standardize_logits
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 

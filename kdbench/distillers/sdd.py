@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.distillers._features import asked
-from kdbench.distillers._math import full_precision, tempered_kl, with_terms
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
+from kdbench.distillers.parts.stage_pairs import asked
 from kdbench.errors import ConfigError
-from kdbench.models.regions import sdd_pool
+from kdbench.models.feature_model.regions import sdd_pool
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 __all__ = ["SDD", "RegionDistiller", "region_rows", "region_weight", "sdd_kd_loss", "sdd_pool"]

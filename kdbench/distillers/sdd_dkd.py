@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from kdbench.distillers._decoupled import dkd_rows
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, Losses, register_distiller
+from kdbench.distillers.parts.decoupled import dkd_rows
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.distillers.sdd import RegionDistiller, region_rows, region_weight
 from kdbench.models.spec import ModelOutput
 

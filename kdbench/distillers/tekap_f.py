@@ -8,9 +8,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdbench.distillers._math import full_precision, with_terms
 from kdbench.distillers.base import Batch, Losses, register_distiller
 from kdbench.distillers.crd import CRD, crd_loss
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.distillers.tekap import logit_noise, tekap_loss
 from kdbench.models.spec import ModelOutput
 

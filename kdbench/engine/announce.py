@@ -5,12 +5,12 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from kdbench.data.source import DataSource
-from kdbench.engine.build import image_size
+from kdbench.engine.parts import image_size
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, device_name
-from kdbench.engine.teacher import TeacherSource
-from kdbench.models.features import FeatureModel
-from kdbench.models.flops import forward_flops
+from kdbench.engine.teacher.source import TeacherSource
+from kdbench.models.feature_model.flops import forward_flops
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelSpec
 
 

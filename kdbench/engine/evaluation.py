@@ -13,7 +13,7 @@ from torch import Tensor
 from kdbench.data.loader import evaluation_batches
 from kdbench.data.source import Split
 from kdbench.engine.runtime import Runtime
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 
 
 @dataclass(frozen=True)

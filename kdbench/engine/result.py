@@ -45,7 +45,7 @@ class RunResult:
     top1_selected: Percent | None
     teacher_top1: Percent | None
     student_params: Count
-    #: of one image's forward pass, see :func:`kdbench.models.flops.forward_flops`; None where it cannot be counted
+    #: of one image's forward pass, see :func:`kdbench.models.feature_model.flops.forward_flops`; None where it cannot be counted
     student_flops: Count | None = field(default=None, kw_only=True)
     extra_params: Count
     seconds: Amount

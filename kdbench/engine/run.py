@@ -14,26 +14,26 @@ from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
 from kdbench.engine.announce import opening
-from kdbench.engine.build import build_distiller, build_network, evaluation_options, make_loader
-from kdbench.engine.canonical import canonical
-from kdbench.engine.code import Code, code_of
 from kdbench.engine.evaluation import Score, score
-from kdbench.engine.finite import check_score
-from kdbench.engine.gate import check_gate
-from kdbench.engine.identity import identity, run_name, weights_identity
-from kdbench.engine.inputs import Inputs, environments_of
+from kdbench.engine.identity.canonical import canonical
+from kdbench.engine.identity.code import Code, code_of
+from kdbench.engine.identity.inputs import Inputs, environments_of
+from kdbench.engine.identity.name import identity, run_name, weights_identity
+from kdbench.engine.identity.stored_options import with_marks, with_stored_options
+from kdbench.engine.parts import build_distiller, build_network, evaluation_options, make_loader
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
-from kdbench.engine.single import check_single
-from kdbench.engine.stored_options import with_marks, with_stored_options
-from kdbench.engine.teacher import TeacherSource
-from kdbench.engine.teacher_records import teacher_identity
-from kdbench.engine.trainer import Progress, Trainer
+from kdbench.engine.teacher.gate import check_gate
+from kdbench.engine.teacher.records import teacher_identity
+from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.training.finite import check_score
+from kdbench.engine.training.single import check_single
+from kdbench.engine.training.trainer import Progress, Trainer
 from kdbench.errors import ConfigError, KdbenchError
-from kdbench.models.export import save_student
-from kdbench.models.features import FeatureModel
-from kdbench.models.flops import forward_flops
+from kdbench.models.feature_model.flops import forward_flops
+from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.weights.export import save_student
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kdbench.models.paper_names import LARGE_IMAGE, PAPER, SHARED
+from kdbench.models.networks.paper_names import LARGE_IMAGE, PAPER, SHARED
 
 CATALOG = Path(__file__).with_name("catalog.json")
 

@@ -65,7 +65,7 @@ def register_model(
     """Decorator: register a builder ``fn(num_classes, **options) -> nn.Module`` under ``name``.
 
     The module speaks timm's feature interface (``forward_features``, ``forward_head``, ``forward_intermediates``,
-    ``feature_info``), for instance by deriving from :class:`kdbench.models.staged.StagedBackbone`.
+    ``feature_info``), for instance by deriving from :class:`kdbench.models.backbone.staged.StagedBackbone`.
 
     Raises:
         ModelError: an unknown family.

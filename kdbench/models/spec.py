@@ -78,7 +78,7 @@ class ModelOutput:
         cams: (B, K, H, W), the classifier applied at each place of the last map, without its bias.
         region_maps: (B, C, H, W), the map whose pooled regions the classifier reads.
         region_logits: (B, K, 21), the classifier (with bias) on the regions of
-            :func:`kdbench.models.regions.sdd_pool` at scales 1, 2, 4.
+            :func:`kdbench.models.feature_model.regions.sdd_pool` at scales 1, 2, 4.
         pre_activation: like ``stages``, before the last activation.
         bn_affine: one (2, C) tensor a stage of ``pre_activation``: weight and bias of the batch normalisation in front
             of that activation. Constant: no batch dimension.

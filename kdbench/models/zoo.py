@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from kdbench.errors import ModelError, UnknownNameError, did_you_mean
-from kdbench.models import small
-from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.features import FeatureModel, Statistics
-from kdbench.models.loading import choose_statistics, load_weights
-from kdbench.models.paper import register_paper_models
-from kdbench.models.paper_names import LARGE_IMAGE, SHARED
+from kdbench.models.feature_model.model import FeatureModel, Statistics
+from kdbench.models.networks import small
+from kdbench.models.networks.cifar import CIFAR_MODELS
+from kdbench.models.networks.paper_names import LARGE_IMAGE, SHARED
+from kdbench.models.networks.paper_networks import register_paper_models
 from kdbench.models.registry import ModelEntry, models, register_model
+from kdbench.models.weights.load import choose_statistics, load_weights
 from kdbench.random import forked_seed
 
 register_model("small_cnn", family="cnn", input_size=8)(small.small_cnn)
@@ -73,7 +73,7 @@ def create_model(
         ModelError: an option, a size or weights that the network does not take.
     """
     if weights not in ("", "pretrained") and (norm == "auto" or not input_size):
-        from kdbench.models.checkpoints import read_recorded
+        from kdbench.models.weights.read import read_recorded
 
         stored = read_recorded(weights)
         input_size = input_size or stored.input_size
@@ -115,11 +115,11 @@ def list_models(pattern: str = "*") -> list[str]:
     """Registered names that fit a wildcard; ``timm:...`` and ``torchvision:...`` patterns list those projects' names."""
     prefix, _, rest = pattern.partition(":")
     if prefix == "timm":
-        from kdbench.models.timm_models import list_timm
+        from kdbench.models.networks.timm_networks import list_timm
 
         return list_timm(rest)
     if prefix == "torchvision":
-        from kdbench.models.torchvision_models import list_torchvision
+        from kdbench.models.networks.torchvision_networks import list_torchvision
 
         return list_torchvision(rest)
     return models.names(pattern)
@@ -133,11 +133,11 @@ def find_entry(name: str, side: int = 0) -> ModelEntry:
     """
     prefix, colon, rest = name.partition(":")
     if colon and prefix == "timm":
-        from kdbench.models.timm_models import timm_entry
+        from kdbench.models.networks.timm_networks import timm_entry
 
         return timm_entry(rest)
     if colon and prefix == "torchvision":
-        from kdbench.models.torchvision_models import torchvision_entry
+        from kdbench.models.networks.torchvision_networks import torchvision_entry
 
         return torchvision_entry(rest)
     if colon and prefix == "cifar":

@@ -24,8 +24,8 @@ def test_data_sets_are_rows_of_their_own(tmp_path):
     write_run(tmp_path, method="Vanilla", seed=1, top1=75.0, dataset="cifar100")
     table = build_table(tmp_path)
     assert table.pairs == ["t -> s, cifar100", "t -> s, imagenet"]
-    assert table.entries["t -> s, cifar100", "KD"].values == {1: 80.0}
-    assert ("t -> s, imagenet", "Vanilla") not in table.entries
+    assert table.cells["t -> s, cifar100", "KD"].values == {1: 80.0}
+    assert ("t -> s, imagenet", "Vanilla") not in table.cells
 
 
 def test_runs_of_several_recipes_are_no_cell(tmp_path):
@@ -42,7 +42,7 @@ def test_seeds_paths_and_devices_are_no_recipe(tmp_path):
     for seed in (1, 2):
         cfg = config(**{"EXPERIMENT.SEED": seed, "DATASET.ROOT": f"/data{seed}", "RUNTIME.THREADS": seed})
         write_run(tmp_path, method="KD", seed=seed, top1=80.0, cfg=cfg)
-    assert build_table(tmp_path).entries["t -> s", "KD"].n == 2
+    assert build_table(tmp_path).cells["t -> s", "KD"].n == 2
 
 
 def test_gains_pair_runs_of_one_teacher(tmp_path):
@@ -51,7 +51,7 @@ def test_gains_pair_runs_of_one_teacher(tmp_path):
     write_run(tmp_path, method="HCD", seed=1, top1=81.0)
     write_run(tmp_path, method="HCD", seed=2, top1=90.0, teacher_sha256="other")
     table = build_table(tmp_path)
-    assert (table.entries["t -> s", "HCD"].gain, table.entries["t -> s", "HCD"].gain_n) == (1.0, 1)
+    assert (table.gain("t -> s", "HCD").value, table.gain("t -> s", "HCD").n) == (1.0, 1)
     assert "Under several teachers' weights: t -> s / HCD" in table.to_markdown()
 
 
@@ -93,7 +93,7 @@ def test_methods_that_share_a_column_of_the_tables_stay_apart_in_a_grid_with_bot
     record = {"name": "g", "pairs": ["p"], "methods": ["SDD", "SDD_DKD"], "baseline": "KD", "cells": cells}
     (tmp_path / "g" / "grid.json").write_text(json.dumps(record))
     table = build_table(tmp_path, blocks=True)
-    assert {method: entry.mean for (_, method), entry in table.entries.items()} == {"SDD": 71.0, "SDD_DKD": 73.0}
+    assert {method: entry.mean for (_, method), entry in table.cells.items()} == {"SDD": 71.0, "SDD_DKD": 73.0}
     record["cells"] = cells[1:]
     (tmp_path / "g" / "grid.json").write_text(json.dumps(record))
     assert build_table(tmp_path, blocks=True).methods == ["SDD"]  # alone, it fills the tables' column
@@ -102,7 +102,7 @@ def test_methods_that_share_a_column_of_the_tables_stay_apart_in_a_grid_with_bot
 def test_a_run_of_two_grids_is_one_observation_and_two_recipes_are_refused(tmp_path):
     grid(tmp_path, "table1", "cifar100", "ResNet18", GAINS)
     grid(tmp_path, "table7", "cifar100", "ResNet18", GAINS)
-    assert build_table(tmp_path, blocks=True).entries["CIFAR-100: Swin-T -> ResNet18", "KD"].n == 2
+    assert build_table(tmp_path, blocks=True).cells["CIFAR-100: Swin-T -> ResNet18", "KD"].n == 2
     grid(tmp_path / "a", "x", "cifar100", "vgg8", GAINS, config(**{"SOLVER.EPOCHS": 300}))
     folder = tmp_path / "a" / "y"
     run = write_run(

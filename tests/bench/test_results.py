@@ -61,7 +61,7 @@ def test_what_older_runs_did_not_record_is_no_reason_to_skip(tmp_path):
         del record[key]
     file.write_text(json.dumps(record))
     assert len(load_results(tmp_path, detail=True)) == 1
-    assert build_table(tmp_path).entries["t -> s", "KD"].n == 1
+    assert build_table(tmp_path).cells["t -> s", "KD"].n == 1
 
 
 def test_a_row_an_epoch(tmp_path):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import write_run
 
+from kdbench.bench.comparison.cell import Gain
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.pictures.canvas import plot_table
 from kdbench.bench.results.frames import COLUMNS, load_results
@@ -47,13 +48,13 @@ def folder(tmp_path):
 def test_cells_and_paired_gains(folder):
     table = build_table(folder)
     assert table.pairs == ["t -> s"]
-    dkd = table.entries["t -> s", "DKD"]
+    dkd = table.cells["t -> s", "DKD"]
     assert (dkd.mean, dkd.sd, dkd.n) == (92.0, 1.0, 3)
-    assert (dkd.gain, dkd.gain_sd, dkd.gain_n) == (1.0, 1.0, 3)
-    hcd = table.entries["t -> s", "HCD"]
-    assert (hcd.gain, hcd.gain_sd, hcd.gain_n) == (5.0, None, 1)
-    assert table.entries["t -> s", "KD"].gain is None
-    assert table.entries["t -> s", "Vanilla"].gain == -1.5
+    assert table.gain("t -> s", "DKD") == Gain(1.0, 1.0, 3)
+    hcd = table.gain("t -> s", "HCD")
+    assert (hcd.value, hcd.sd, hcd.n) == (5.0, None, 1)
+    assert table.gain("t -> s", "KD").value is None
+    assert table.gain("t -> s", "Vanilla").value == -1.5
 
 
 def test_markdown_marks_best_and_second(folder):
@@ -66,7 +67,7 @@ def test_markdown_marks_best_and_second(folder):
 
 def test_best_epoch_is_another_table(folder):
     table = build_table(folder, select="best")
-    assert table.entries["t -> s", "KD"].mean == 92.0
+    assert table.cells["t -> s", "KD"].mean == 92.0
     assert "optimistic" in table.to_markdown()
 
 

@@ -10,7 +10,7 @@ import pytest
 from replicas import class_tree
 
 from kdbench.cli.main import VERBS, main
-from kdbench.data.teacher_cache import TeacherCache
+from kdbench.data.teacher_cache.cache import TeacherCache
 
 STUDENT = ["train", "--cfg", "configs/digits/student.yaml"]
 

@@ -115,6 +115,22 @@ def test_what_is_not_finite_lies_in_no_domain(key, value):
         kdbench.load_config(overrides=settings(key, value))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, [1, math.nan], {"x": [math.inf]}])
+def test_options_are_finite_too(value):
+    for overrides in ({"STUDENT.OPTIONS.a": value}, {"STUDENT.OPTIONS": {"a": value}}, {"STUDENT.OPTIONS.a.b": value}):
+        with pytest.raises(ConfigError, match=r"STUDENT\.OPTIONS.*: holds a number that is not finite"):
+            kdbench.load_config(overrides=overrides)
+
+
+@pytest.mark.parametrize("key", ["SOLVER.LR", "SOLVER.EPOCHS", "OFA.EPS", "SOLVER.LR_DECAY_STAGES"])
+def test_a_number_beyond_all_floats_is_refused(key):
+    value = 10**400
+    with pytest.raises(ConfigError, match=key):
+        kdbench.load_config(
+            overrides={"DISTILLER.TYPE": "OFA", key: [value] if "_STAGES" in key or "EPS" in key else value}
+        )
+
+
 @pytest.mark.parametrize("value", ["[.nan]", "[.inf]", "[true]", "[word]"])
 def test_entries_of_a_list_are_numbers(value):
     for key in ("OFA.EPS", "DISTILLER.PART_WEIGHTS", "SOLVER.LR_DECAY_STAGES", "HCD.STAGES", "UHKD.PAIRS"):

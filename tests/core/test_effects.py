@@ -129,6 +129,20 @@ def test_of_a_file_its_own_keys_are_named_and_not_its_bases(tmp_path, caplog):
     assert len(told(caplog, logging.INFO)) == 2  # the node of another method is no more than a note
 
 
+def test_a_teacher_is_frozen_in_any_case(caplog):
+    settings = {"DISTILLER.TYPE": "KD", "TEACHER.FREEZE": "backbone"}
+    kdbench.load_config(overrides=settings)  # may be for `train_teacher`
+    assert told(caplog) == []
+    kdbench.load_config(overrides=settings, purpose="train")
+    assert "TEACHER.FREEZE has no effect: a teacher is frozen in any case" in told(caplog)[0]
+
+
+@pytest.mark.parametrize("purpose", ["", "train", "read"])
+def test_what_is_read_for_something_else_says_nothing(caplog, purpose):
+    kdbench.load_config(overrides=["CACHE.DTYPE=fp32"], purpose=purpose)
+    assert bool(told(caplog)) == (purpose != "read")
+
+
 def test_decay_after_the_end_never_happens(caplog):
     kdbench.load_config(overrides={"SOLVER.EPOCHS": 100, "SOLVER.LR_DECAY_STAGES": [100, 200]})
     assert "none of them comes before the last of SOLVER.EPOCHS=100" in told(caplog)[0]

@@ -12,9 +12,9 @@ import kdbench
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
-from kdbench.data.teacher_cache import cache_root
+from kdbench.data.teacher_cache.cache import cache_root
 from kdbench.errors import ConfigError, KdbenchError
-from kdbench.models.checkpoints import file_sha256
+from kdbench.models.weights.read import file_sha256
 from kdbench.paths import beside, expanded
 
 STUDENT = Path("configs/digits/student.yaml").resolve()

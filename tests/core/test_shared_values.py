@@ -17,7 +17,7 @@ from kdbench.config_defaults import defaults
 from kdbench.data.build import build_data
 from kdbench.distillers.base import Distiller
 from kdbench.distillers.registry import declarations, distillers
-from kdbench.engine.build import build_network
+from kdbench.engine.parts import build_network
 from kdbench.static_index import read_index
 
 STUDENT = 6418  # parameters of small_cnn at its default widths, ten classes

@@ -15,9 +15,9 @@ from timm.data import auto_augment as timm_ops
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy, _apply_op
 
-from kdbench.data.augment_colour import jitter
-from kdbench.data.augment_ops import COLOUR, GEOMETRIC, apply_op
-from kdbench.data.augment_policy import CifarPolicy, Layer, RandAugment, apply_policy, make_policy
+from kdbench.data.augmentation.colour import jitter
+from kdbench.data.augmentation.ops import COLOUR, GEOMETRIC, apply_op
+from kdbench.data.augmentation.policy import CifarPolicy, Layer, RandAugment, apply_policy, make_policy
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
 

@@ -14,11 +14,11 @@ from timm.data.mixup import Mixup, cutmix_bbox_and_lam
 from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import RandomResizedCrop
 
-from kdbench.data.augment_colour import jitter_draws
-from kdbench.data.augment_erase import erase, erase_boxes
-from kdbench.data.augment_policy import CifarPolicy, make_policy
-from kdbench.data.crops import random_boxes
-from kdbench.data.mixing import mix_pairs, mixing_draws, soft_labels
+from kdbench.data.augmentation.colour import jitter_draws
+from kdbench.data.augmentation.crops import random_boxes
+from kdbench.data.augmentation.erase import erase, erase_boxes
+from kdbench.data.augmentation.mixing import mix_pairs, mixing_draws, soft_labels
+from kdbench.data.augmentation.policy import CifarPolicy, make_policy
 from kdbench.random import CounterRNG
 
 N = 6000

@@ -13,11 +13,11 @@ from replicas import class_tree, picture
 from timm.data import create_transform
 from torchvision.transforms.functional import convert_image_dtype
 
-from kdbench.data.crops import box_draws, boxes_from_draws, enlarge, pad_crop
-from kdbench.data.decode import CentreCut, RandomCut, decode
-from kdbench.data.folder import folder
+from kdbench.data.augmentation.crops import box_draws, boxes_from_draws, enlarge, pad_crop
+from kdbench.data.augmentation.decode import CentreCut, RandomCut, decode
+from kdbench.data.augmentation.resample import crop_resize
 from kdbench.data.loader import evaluation_batches
-from kdbench.data.resample import crop_resize
+from kdbench.data.sets.folder import folder
 from kdbench.data.source import MemorySplit
 from kdbench.random import CounterRNG
 

@@ -13,8 +13,8 @@ from replicas import aircraft as aircraft_replica
 from replicas import class_tree, cub, write_jpeg
 
 from kdbench.config import load_config
-from kdbench.data import aircraft, cub200, folder, imagenet
 from kdbench.data.build import build_data
+from kdbench.data.sets import aircraft, cub200, folder, imagenet
 from kdbench.errors import DataError, UnknownNameError
 
 WNIDS = ["n01440764", "n01443537", "n02102040", "n02979186"]
@@ -265,7 +265,7 @@ def test_other_formats_are_rgb(tmp_path):
     from PIL import Image
     from replicas import picture
 
-    from kdbench.data.decode import decode
+    from kdbench.data.augmentation.decode import decode
 
     for mode, suffix in (("L", "png"), ("RGBA", "png"), ("P", "png"), ("L", "jpg"), ("CMYK", "jpg"), ("RGB", "webp")):
         path = tmp_path / f"{mode}.{suffix}"

@@ -11,10 +11,10 @@ import torch
 from replicas import class_tree
 
 from kdbench.config import load_config
-from kdbench.data.augment import Augment
-from kdbench.data.folder import folder
+from kdbench.data.augmentation.augment import Augment
 from kdbench.data.loader import TrainLoader, evaluation_batches
 from kdbench.data.prefetch import ahead
+from kdbench.data.sets.folder import folder
 from kdbench.data.source import MemorySplit, Standard
 from kdbench.errors import ConfigError, DataError
 
@@ -169,7 +169,7 @@ def test_from_config():
     assert (augment.crop, augment.pad, augment.num_classes) == ("pad", 4, 7)
     with pytest.raises(ConfigError, match=r"AUGMENT\.AUTO"):
         Augment.from_config(load_config(None, {"AUGMENT.AUTO": "rand-x"}), Standard(), 0)
-    with pytest.raises(ConfigError, match=r"AUGMENT\.ERASE: 2.0 lies outside"):
+    with pytest.raises(ConfigError, match=r"AUGMENT\.ERASE: 2 lies outside"):
         load_config(None, {"AUGMENT.ERASE": 2.0})
 
 

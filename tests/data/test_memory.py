@@ -7,9 +7,9 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from torchvision.transforms import RandomResizedCrop
 
-from kdbench.data.augment import Augment, pad_crop, random_boxes
-from kdbench.data.builtin import digits, fake
+from kdbench.data.augmentation.augment import Augment, pad_crop, random_boxes
 from kdbench.data.loader import TrainLoader, evaluation_batches
+from kdbench.data.sets.builtin import digits, fake
 from kdbench.data.source import per_class_subset, stratified_split
 from kdbench.errors import ConfigError, DataError
 from kdbench.random import CounterRNG
@@ -110,7 +110,7 @@ def test_random_resized_crop_boxes_are_distributed_as_torchvisions():
 
 
 def test_crop_and_resize_equals_torchvisions():
-    from kdbench.data.resample import crop_resize
+    from kdbench.data.augmentation.resample import crop_resize
 
     images = torch.rand(3, 3, 40, 50)
     boxes = torch.tensor([[3, 5, 20, 30], [0, 0, 40, 50], [10, 11, 5, 7]]).double()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from kdbench.data.rows import put_rows, take_rows, to_bytes
+from kdbench.data.augmentation.rows import put_rows, take_rows, to_bytes
 
 
 def test_rows_equal_indexing():

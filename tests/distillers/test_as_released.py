@@ -15,12 +15,12 @@ from kdbench.data.build import build_data
 from kdbench.distillers.base import Batch, DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.ofd import ofd_loss, ofd_margin
-from kdbench.engine.optim import Schedule
 from kdbench.engine.run import locate
+from kdbench.engine.training.optim import Schedule
 from kdbench.errors import ConfigError
+from kdbench.models.feature_model.stage_choice import choose_stages
+from kdbench.models.feature_model.stage_names import plain_choice
 from kdbench.models.spec import ModelOutput
-from kdbench.models.stage_names import plain_choice
-from kdbench.models.stages import choose_stages
 from kdbench.models.zoo import create_model, find_entry
 
 FAKE = {"DATASET.TYPE": "fake", "DATASET.OPTIONS": {"num_classes": 5, "size": 64, "train": 20, "test": 10}}

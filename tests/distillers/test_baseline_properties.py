@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kdbench.distillers._contrast import contrast, occurrences
 from kdbench.distillers.at import at_loss
 from kdbench.distillers.catkd import cat_kd_loss
 from kdbench.distillers.cc import cc_loss
@@ -26,6 +25,7 @@ from kdbench.distillers.ipwd import ipwd_loss
 from kdbench.distillers.kd import kd_loss
 from kdbench.distillers.lskd import lskd_dkd_loss, lskd_loss, standardize
 from kdbench.distillers.ofd import ofd_loss, ofd_margin
+from kdbench.distillers.parts.contrast import contrast, occurrences
 from kdbench.distillers.reviewkd import review_kd_loss
 from kdbench.distillers.rkd import rkd_loss
 from kdbench.distillers.rld import rld_loss
@@ -239,14 +239,14 @@ def test_crd_dense_and_gathered_scores_agree(monkeypatch: pytest.MonkeyPatch) ->
 
     dense = run()
     for name, value in (("_CHUNK", 7), ("_DENSE_RATIO", 0)):
-        monkeypatch.setattr(f"kdbench.distillers._contrast.{name}", value)
+        monkeypatch.setattr(f"kdbench.distillers.parts.contrast.{name}", value)
         for a, b in zip(dense, run()):
             same(a, b)
 
 
 def test_crd_gradient_is_that_of_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, index = F.normalize(draw(20, 8, seed=2), dim=1), torch.arange(28).view(4, 7) % 20
-    monkeypatch.setattr("kdbench.distillers._contrast._CHUNK", 7)
+    monkeypatch.setattr("kdbench.distillers.parts.contrast._CHUNK", 7)
     z, anchor = torch.tensor(15.0, dtype=torch.float64), F.normalize(draw(4, 8), dim=1).requires_grad_()
     for counts in (occurrences(index, 20), None):
         assert torch.autograd.gradcheck(lambda x: contrast(x, bank, index, counts, 0.5, z, 20, lambda t: t), anchor)  # noqa: B023

@@ -15,13 +15,13 @@ from safetensors import safe_open
 import kdbench
 from kdbench.data.build import build_data
 from kdbench.data.loader import TrainLoader
-from kdbench.data.teacher_cache import cache_folders
-from kdbench.engine.build import build_network, make_loader
+from kdbench.data.teacher_cache.cache import cache_folders
+from kdbench.engine.parts import build_network, make_loader
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.teacher import TeacherSource
+from kdbench.engine.teacher.source import TeacherSource
 from kdbench.errors import ModelError
-from kdbench.models.export import save_student
+from kdbench.models.weights.export import save_student
 from kdbench.models.zoo import create_model
 
 NAMES = ["class1", "class10", "class2"]

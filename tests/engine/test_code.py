@@ -18,7 +18,7 @@ from kdbench.data.source import datasets
 from kdbench.distillers.base import Distiller
 from kdbench.distillers.registry import distillers
 from kdbench.engine import run as run_module
-from kdbench.engine.code import Code, code_of
+from kdbench.engine.identity.code import Code, code_of
 from kdbench.errors import KdbenchError
 from kdbench.models.registry import models
 from kdbench.plugins import import_plugins
@@ -42,7 +42,7 @@ NETWORK_AND_DATA = """
 import torch
 from kdbench.data.source import DataSource, MemorySplit, register_dataset
 from kdbench.models.registry import register_model
-from kdbench.models.small import SmallCNN
+from kdbench.models.networks.small import SmallCNN
 
 
 @register_model("my_cnn", family="cnn", input_size=8)
@@ -136,7 +136,7 @@ def test_kdbenchs_own_code_is_recorded_and_no_part_of_the_name(tmp_path):
     cfg = mine(tmp_path, **{"DISTILLER.TYPE": "DKD"})
     code = code_of(cfg)
     assert code.brought == {}
-    assert {"kdbench.distillers.dkd", "kdbench.distillers._decoupled"} <= set(code.own)
+    assert {"kdbench.distillers.dkd", "kdbench.distillers.parts.decoupled"} <= set(code.own)
     assert "kdbench.distillers.base" not in code.own
     result = kdbench.train(mine(tmp_path, **{"DISTILLER.TYPE": "NONE"}))
     assert result.environment["code"] == code_of(mine(tmp_path, **{"DISTILLER.TYPE": "NONE"})).digest

@@ -16,11 +16,11 @@ from kdbench.data.source import DataSource, MemorySplit, datasets, register_data
 from kdbench.distillers.base import Distiller
 from kdbench.distillers.registry import distillers
 from kdbench.engine.evaluation import Score
-from kdbench.engine.finite import FiniteWatch, check_score, not_finite
-from kdbench.engine.trainer import Trainer
+from kdbench.engine.training.finite import FiniteWatch, check_score, not_finite
+from kdbench.engine.training.trainer import Trainer
 from kdbench.errors import DataError, ModelError, NonFiniteLossError
-from kdbench.models.export import save_student
 from kdbench.models.spec import ModelOutput
+from kdbench.models.weights.export import save_student
 
 FAST = {
     "SOLVER.EPOCHS": 2,

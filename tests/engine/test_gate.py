@@ -11,13 +11,13 @@ from torch import nn
 
 import kdbench
 from kdbench.data.source import DataSource, MemorySplit
-from kdbench.engine.gate import Judgement, check_gate, judge
-from kdbench.engine.gate_trials import try_settings
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.gate import Judgement, check_gate, judge
+from kdbench.engine.teacher.gate_trials import try_settings
 from kdbench.errors import TeacherGateError
-from kdbench.models.features import IDENTITY, FeatureModel
+from kdbench.models.backbone.staged import StagedBackbone
+from kdbench.models.feature_model.model import IDENTITY, FeatureModel
 from kdbench.models.registry import ModelEntry, models
-from kdbench.models.staged import StagedBackbone
 
 CPU = Runtime(torch.device("cpu"))
 #: of the images of :func:`colours`: without it, blue is always the brightest
@@ -200,7 +200,7 @@ def test_a_weak_teacher_is_not_said_to_be_permuted() -> None:
 
 def test_a_file_that_says_its_size_is_tried_with_it(tmp_path: Path) -> None:
     """A kdbench export of 24 pixels, which is none of the common sizes."""
-    from kdbench.models.export import save_student
+    from kdbench.models.weights.export import save_student
 
     save_student(tmp_path / "w.safetensors", Eye(side=24), {"input_size": [24, 24], "statistics": STATISTICS})
     cfg = config("test_eye64", DATASET__IMAGE_SIZE=40, TEACHER__WEIGHTS=str(tmp_path / "w.safetensors"))

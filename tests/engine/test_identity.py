@@ -14,14 +14,14 @@ from replicas import class_tree
 import kdbench
 from kdbench.data.build import build_data
 from kdbench.data.source import MemorySplit
-from kdbench.data.teacher_cache import cache_folders
-from kdbench.engine import gate as gate_module
+from kdbench.data.teacher_cache.cache import cache_folders
 from kdbench.engine import run as run_module
-from kdbench.engine.build import make_loader
+from kdbench.engine.parts import make_loader
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.teacher import TeacherSource
-from kdbench.models.checkpoints import state_sha256
+from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.teacher.source import gate as gate_module
+from kdbench.models.weights.read import state_sha256
 
 FAST = {
     "SOLVER.EPOCHS": 1,

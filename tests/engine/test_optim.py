@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import kdbench
-from kdbench.engine.optim import Schedule, build_optimizer
+from kdbench.engine.training.optim import Schedule, build_optimizer
 
 
 def rates(steps=5, **settings):

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import kdbench
-from kdbench.data.teacher_cache import TeacherCache, ViewWriter, cache_folders
-from kdbench.engine import teacher_records
+from kdbench.data.teacher_cache.cache import TeacherCache, ViewWriter, cache_folders
+from kdbench.engine.teacher.source import records as teacher_records
 
 FAST = {
     "SOLVER.EPOCHS": 3,

@@ -14,10 +14,10 @@ import kdbench
 from kdbench.data.build import build_data
 from kdbench.distillers.base import Distiller, register_distiller
 from kdbench.distillers.registry import distillers
-from kdbench.engine.build import build_network
+from kdbench.engine.parts import build_network
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.trainer import Trainer, make_loader
+from kdbench.engine.training.trainer import Trainer, make_loader
 from kdbench.errors import ConfigError, IncompatibleError, NonFiniteLossError, TeacherGateError
 
 FAST = {"SOLVER.EPOCHS": 2, "SOLVER.WARMUP_EPOCHS": 0, "SOLVER.EVAL_EVERY": 1, "DATASET.REPEAT": 2}

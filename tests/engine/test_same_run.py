@@ -14,8 +14,8 @@ from replicas import class_tree, write_jpeg
 import kdbench
 from kdbench.data.build import build_data
 from kdbench.engine import run as run_module
-from kdbench.engine.code import Code
-from kdbench.engine.inputs import read_inputs, sampled
+from kdbench.engine.identity.code import Code
+from kdbench.engine.identity.inputs import read_inputs, sampled
 from kdbench.engine.run import locate
 from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import DataError
@@ -152,7 +152,7 @@ def test_a_copy_of_a_data_set_is_the_same_run_and_said(tmp_path, caplog):
 
 def test_of_many_files_some_are_compared(tmp_path, monkeypatch):
     class_tree(tmp_path / "set", ["cat", "dog"], {"train": 4, "val": 2})
-    monkeypatch.setattr("kdbench.engine.inputs._FILES", 3)
+    monkeypatch.setattr("kdbench.engine.identity.inputs._FILES", 3)
     found = sampled(build_data(on_files(tmp_path)))
     assert list(found)[:3] == ["train/cat/cat_0.jpg", "train/cat/cat_2.jpg", "train/dog/dog_1.jpg"]
     assert len(found) == 6

@@ -14,7 +14,7 @@ from kdbench.data.build import build_data
 from kdbench.distillers.base import Batch, DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.registry import distillers
-from kdbench.engine.build import build_network
+from kdbench.engine.parts import build_network
 from kdbench.errors import ConfigError, IncompatibleError
 
 METHODS = [name for name in distillers.names() if distillers.get(name).__module__.startswith("kdbench.")]
@@ -106,6 +106,9 @@ CONSTANT = [
     ("HCD", 5, 4, {"HCD.N": 1}, "ORTH_WEIGHT"),
     ("HCD", 2, 4, {}, "ORTH_WEIGHT"),
     ("IPWD", 2, 4, {}, "weights"),
+    ("HCD", 5, 4, {"HCD.THRESHOLD": 1.0}, "THRESHOLD"),
+    ("CTKD", 5, 4, {"CTKD.T_END": 0.0}, "T_END"),
+    ("CRD+DKD", 2, 4, {}, "DKD: with two classes"),
     ("CATKD", 5, 4, {"CATKD.RESOLUTION": 1, "CATKD.NORMALIZE": True}, "RESOLUTION"),
 ]
 

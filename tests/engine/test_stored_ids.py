@@ -20,7 +20,7 @@ from kdbench.bench.grids.grid_file import load_grid
 from kdbench.config import load_config
 from kdbench.data.build import build_data
 from kdbench.distillers.registry import distillers
-from kdbench.engine.identity import decisive, run_name
+from kdbench.engine.identity.name import decisive, run_name
 from kdbench.engine.run import locate
 
 STORED = Path(__file__).with_name("stored_ids.json")

@@ -13,8 +13,15 @@ import pytest
 import torch
 
 import kdbench
-from kdbench.data.teacher_cache import CacheLayout, TeacherCache, ViewWriter, cache_folders, cache_key, folder_bytes
-from kdbench.engine import teacher as teacher_module
+from kdbench.data.teacher_cache.cache import (
+    CacheLayout,
+    TeacherCache,
+    ViewWriter,
+    cache_folders,
+    cache_key,
+    folder_bytes,
+)
+from kdbench.engine.teacher.source import source as teacher_module
 from kdbench.errors import DataError
 
 BASE = {
@@ -185,7 +192,7 @@ def test_full_disk_goes_on_live(tmp_path, weights, monkeypatch, caplog):
     live = kdbench.train(
         configure(tmp_path / "live", weights, **{"CACHE.ENABLED": True, "CACHE.DIR": str(tmp_path / "c1")})
     )
-    monkeypatch.setattr("kdbench.data.teacher_view.os.posix_fallocate", full)
+    monkeypatch.setattr("kdbench.data.teacher_cache.view.os.posix_fallocate", full)
     cached = {"CACHE.ENABLED": True, "CACHE.DIR": str(tmp_path / "c2")}
     result = kdbench.train(configure(tmp_path / "full", weights, **cached))
     assert metrics(result) == metrics(live)
@@ -272,7 +279,7 @@ def test_another_run_evicts_while_this_one_looks(tmp_path, monkeypatch):
         make_view(cache, LAYOUT)
     listed = cache_folders(tmp_path)
     shutil.rmtree(tmp_path / "b")
-    monkeypatch.setattr("kdbench.data.teacher_cache.cache_folders", lambda root: listed)
+    monkeypatch.setattr("kdbench.data.teacher_cache.cache.cache_folders", lambda root: listed)
     assert folder_bytes(tmp_path / "b") == 0
     assert caches[0].make_room(LAYOUT.view_bytes)
     monkeypatch.setattr(Path, "is_file", lambda self: True)
@@ -296,14 +303,14 @@ def test_failed_reservation_leaves_nothing(tmp_path, monkeypatch):
 
     cache = TeacherCache(tmp_path, "k", 10 * LAYOUT.view_bytes)
     cache.write_meta({})
-    monkeypatch.setattr("kdbench.data.teacher_view.os.posix_fallocate", full)
+    monkeypatch.setattr("kdbench.data.teacher_cache.view.os.posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         ViewWriter(cache, 1, LAYOUT, "run")
     assert [f.name for f in cache.folder.iterdir()] == ["meta.json"]
 
 
 def test_system_without_reservation(tmp_path, monkeypatch):
-    monkeypatch.delattr("kdbench.data.teacher_view.os.posix_fallocate")
+    monkeypatch.delattr("kdbench.data.teacher_cache.view.os.posix_fallocate")
     cache = TeacherCache(tmp_path, "k", 10 * LAYOUT.view_bytes)
     make_view(cache, LAYOUT)
     assert np.array_equal(cache.open(1, LAYOUT), np.ones((100, 16), dtype=np.float16))

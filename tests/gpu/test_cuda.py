@@ -129,7 +129,7 @@ say(run("CRD", sys.argv[1]).environment["world_size"])
 def test_pooling_agrees_with_pytorch_and_repeats(shape):
     code = """
 import torch.nn.functional as F
-from kdbench.models.pooling import adaptive_average
+from kdbench.models.backbone.pooling import adaptive_average
 side, size = int(sys.argv[1]), int(sys.argv[2])
 torch.use_deterministic_algorithms(True)
 x = torch.randn(4, 6, side, side, device="cuda", requires_grad=True)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from wrapped_networks import ALL, CLASSES, network
 
 from kdbench.errors import ModelError
-from kdbench.models.features import FeatureModel
-from kdbench.models.regions import sdd_pool
+from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.feature_model.regions import sdd_pool
 
 EXTRAS = {"stages", "prefix", "pre_activation", "bn_affine", "cams", "region_maps", "region_logits"}
 GAP = {"cams", "region_maps", "region_logits"}

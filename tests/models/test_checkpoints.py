@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
-from kdbench.models.checkpoints import file_sha256, read_weights
-from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.containers import EMA_KEYS, PREFIXES, STATE_KEYS, WRAPPERS
-from kdbench.models.export import save_student
+from kdbench.models.networks.cifar import CIFAR_MODELS
+from kdbench.models.weights.containers import EMA_KEYS, PREFIXES, STATE_KEYS, WRAPPERS
+from kdbench.models.weights.export import save_student
+from kdbench.models.weights.read import file_sha256, read_weights
 
 State = dict[str, Tensor]
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.staged import StagedBackbone
+from kdbench.models.backbone.staged import StagedBackbone
+from kdbench.models.networks.cifar import CIFAR_MODELS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "models"
 LAYOUTS: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "checkpoint_layouts.json").read_text())

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdbench.errors import ModelError
-from kdbench.models.checkpoints import read_weights
-from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.export import _apart, save_student
+from kdbench.models.networks.cifar import CIFAR_MODELS
+from kdbench.models.weights.export import _apart, save_student
+from kdbench.models.weights.read import read_weights
 
 
 def test_saved_student_round_trips(tmp_path: Path) -> None:

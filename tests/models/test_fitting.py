@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from kdbench.errors import ModelError
-from kdbench.models.cifar import CIFAR_MODELS
-from kdbench.models.fitting import identify, load_into
-from kdbench.models.paper_names import OWN, PAPER
+from kdbench.models.networks.cifar import CIFAR_MODELS
+from kdbench.models.networks.paper_names import OWN, PAPER
 from kdbench.models.registry import models
+from kdbench.models.weights.fit import identify, load_into
 
 FC = ("fc.weight", "fc.bias")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdbench.models.flops import forward_flops
+from kdbench.models.feature_model.flops import forward_flops
 from kdbench.models.zoo import create_model
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
-from kdbench.models.checkpoints import file_sha256, read_weights
-from kdbench.models.cifar import CIFAR_MODELS
+from kdbench.models.networks.cifar import CIFAR_MODELS
+from kdbench.models.weights.read import file_sha256, read_weights
 
 State = dict[str, Tensor]
 

@@ -13,8 +13,8 @@ from kdbench.bench.results.recipe import recipe
 from kdbench.config import to_dict
 from kdbench.data.build import build_data
 from kdbench.engine.run import locate
-from kdbench.models.fitting import identify
-from kdbench.models.published import published_release
+from kdbench.models.weights.fit import identify
+from kdbench.models.weights.published import published_release
 from kdbench.models.zoo import create_model, find_entry
 
 

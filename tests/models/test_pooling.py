@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdbench.models.pooling import adaptive_average, averages_by_products
+from kdbench.models.backbone.pooling import adaptive_average, averages_by_products
 
 
 @pytest.mark.parametrize("height", [1, 3, 7])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 
 
 class ReadsValues(nn.Module):

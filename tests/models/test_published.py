@@ -7,8 +7,8 @@ import timm
 import torchvision
 
 from kdbench.errors import UnknownNameError
-from kdbench.models.checkpoints import state_sha256
-from kdbench.models.published import published_release
+from kdbench.models.weights.published import published_release
+from kdbench.models.weights.read import state_sha256
 from kdbench.models.zoo import canonical_name, create_model
 
 

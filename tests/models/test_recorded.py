@@ -13,8 +13,8 @@ import torch
 import kdbench
 from kdbench.data.build import build_data
 from kdbench.engine.run import locate
-from kdbench.models.checkpoints import read_recorded
-from kdbench.models.recorded import Recorded, recorded_options
+from kdbench.models.weights.read import read_recorded
+from kdbench.models.weights.recorded import Recorded, recorded_options
 from kdbench.models.zoo import create_model
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

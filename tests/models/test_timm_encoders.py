@@ -11,7 +11,7 @@ import timm
 import torch
 
 from kdbench.errors import ModelError
-from kdbench.models.intermediates import run_intermediates
+from kdbench.models.backbone.intermediates import run_intermediates
 from kdbench.models.zoo import create_model
 
 pytestmark = pytest.mark.skipif(

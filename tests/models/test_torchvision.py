@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 from kdbench.errors import ModelError
-from kdbench.models.torchvision_models import build_torchvision, list_torchvision
+from kdbench.models.networks.torchvision_networks import build_torchvision, list_torchvision
 from kdbench.models.zoo import create_model
 
 #: name: stage channels, width of the map that the head reads

@@ -1,28 +1,28 @@
-"""This project's own figures of one cell, and the gain of one cell over another."""
+"""One cell of a comparison: the accuracies of its seeds, and what it gains over another cell."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Ours:
-    """Own figures of a cell.
+class Cell:
+    """Accuracies of one method on one pair.
 
     Attributes:
-        values: by seed; of the teacher itself, by its weights.
+        values: percent by seed; of the teacher itself, by its weights.
+        teachers: hash of the teacher's weights by seed; a student that was trained alone has none.
         by_seed: how each run's recipe differs from the declared one; empty where it does not.
-        teachers: hash of the teacher's weights by seed.
         checked: whether there was a declared recipe to compare with.
         made_in: environment of each run by seed.
     """
 
     values: dict[Any, float]
-    by_seed: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
     teachers: Mapping[Any, str] = field(default_factory=dict)
+    by_seed: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
     checked: bool = True
     made_in: Mapping[Any, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -34,14 +34,12 @@ class Ours:
     @property
     def mean(self) -> float:
         """Mean over seeds."""
-        return math.fsum(self.values.values()) / self.n
+        return _mean(self.values.values())
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation over seeds (ddof 1); None for one seed."""
-        if self.n < 2:
-            return None
-        return math.sqrt(math.fsum((v - self.mean) ** 2 for v in self.values.values()) / (self.n - 1))
+        """Standard deviation over seeds (ddof 1); None for a single seed."""
+        return _sd(self.values.values())
 
     @property
     def deviations(self) -> tuple[str, ...]:
@@ -60,30 +58,70 @@ class Ours:
 
 
 @dataclass(frozen=True)
-class OwnGain:
-    """A gain, or None with the reason; ``deviations`` are those that both sides share."""
+class Gain:
+    """A mean of paired differences, or None with the reason.
+
+    Attributes:
+        value: mean of the differences.
+        sd: their standard deviation (ddof 1); None for a single pair.
+        n: number of pairs.
+        note: why there is none, or which seeds were left out.
+        deviations: deviations from the declared recipe that both sides share.
+    """
 
     value: float | None = None
+    sd: float | None = None
+    n: int = 0
     note: str = ""
     deviations: tuple[str, ...] = ()
 
 
-def paired_gain(ours: Ours | None, base: Ours | None) -> OwnGain:
-    """Mean difference over the seeds that both have under one recipe and one teacher; a gain between two recipes or two teachers
-    would be no gain of the method."""
-    if ours is None or base is None:
-        return OwnGain()
-    shared = sorted(set(ours.values) & set(base.values))
-    same = [s for s in shared if set(ours.by_seed.get(s, ())) == set(base.by_seed.get(s, ()))]
-    used = [s for s in same if ours.teachers.get(s, "") == base.teachers.get(s, "")]
+def paired_seeds(cell: Cell, base: Cell) -> list[Any]:
+    """The seeds whose difference is the method's own: both sides ran them, under one recipe, and learned from the same weights,
+    where both learned from any. A student that was trained alone has no teacher, and pairs with every run of its seed."""
+    return [s for s in _shared(cell, base) if _one_recipe(cell, base, s) and _one_teacher(cell, base, s)]
+
+
+def gain_over(cell: Cell | None, base: Cell | None) -> Gain:
+    """What one cell gains over another: the mean difference over :func:`paired_seeds`."""
+    if cell is None or base is None:
+        return Gain()
+    shared, used = _shared(cell, base), paired_seeds(cell, base)
     if not used:
-        note = "" if not shared else _APART if not same else _TEACHERS
-        return OwnGain(note=note)
-    value = math.fsum(ours.values[s] - base.values[s] for s in used) / len(used)
-    left = f"own gain of {len(used)} of {len(shared)} seeds: {_REST}" if len(used) < len(shared) else ""
-    return OwnGain(value, left, tuple(dict.fromkeys(line for s in used for line in ours.by_seed.get(s, ()))))
+        apart = shared and not any(_one_recipe(cell, base, s) for s in shared)
+        return Gain(note="" if not shared else _RECIPES if apart else _TEACHERS)
+    differences = [cell.values[s] - base.values[s] for s in used]
+    note = f"own gain of {len(used)} of {len(shared)} seeds: {_REST}" if len(used) < len(shared) else ""
+    deviations = tuple(dict.fromkeys(line for s in used for line in cell.by_seed.get(s, ())))
+    return Gain(_mean(differences), _sd(differences), len(used), note, deviations)
 
 
 _REST = "in the others the two sides differ in recipe or teacher"
-_APART = "no own gain: one side was run under another recipe than the other"
+_RECIPES = "no own gain: one side was run under another recipe than the other"
 _TEACHERS = "no own gain: the two sides learned from different teachers"
+
+
+def _shared(cell: Cell, base: Cell) -> list[Any]:
+    return sorted(set(cell.values) & set(base.values))
+
+
+def _one_recipe(cell: Cell, base: Cell, seed: Any) -> bool:
+    return set(cell.by_seed.get(seed, ())) == set(base.by_seed.get(seed, ()))
+
+
+def _one_teacher(cell: Cell, base: Cell, seed: Any) -> bool:
+    mine, its = cell.teachers.get(seed, ""), base.teachers.get(seed, "")
+    return not mine or not its or mine == its
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
+
+
+def _sd(values: Iterable[float]) -> float | None:
+    numbers = list(values)
+    if len(numbers) < 2:
+        return None
+    middle = _mean(numbers)
+    return math.sqrt(math.fsum((value - middle) ** 2 for value in numbers) / (len(numbers) - 1))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pandas as pd
 from tabulate import tabulate
 
+from kdbench.bench.comparison.cell import paired_seeds
 from kdbench.bench.comparison.statistics import (
     Friedman,
     PairTest,
     blocks_needed,
     friedman,
     pair_tests,
-    paired,
     smallest_p,
     summarise,
 )
-from kdbench.bench.comparison.table import Entry, Table
+from kdbench.bench.comparison.table import Table
 from kdbench.errors import KdbenchError
 
 
@@ -44,17 +44,17 @@ def report(table: Table) -> str:
 
 
 def _mean(table: Table, pair: str, method: str) -> float | None:
-    entry = table.entries.get((pair, method))
-    return None if entry is None else entry.mean
+    cell = table.cells.get((pair, method))
+    return None if cell is None else cell.mean
 
 
 def _cells(table: Table) -> str:
     rows = []
     for pair in table.pairs:
-        entries = [table.entries.get((pair, m)) for m in table.methods]
+        cells = [table.cells.get((pair, m)) for m in table.methods]
         texts = [
-            table.absent(pair, m) if e is None else summarise(list(e.values.values())).text()
-            for m, e in zip(table.methods, entries)
+            table.absent(pair, m) if cell is None else summarise(list(cell.values.values())).text()
+            for m, cell in zip(table.methods, cells)
         ]
         rows.append([pair, *texts])
     return tabulate(rows, ["pair", *table.methods], tablefmt="pipe", disable_numparse=True)
@@ -64,22 +64,17 @@ def _differences(table: Table) -> str:
     methods = [m for m in table.methods if m != table.baseline]
     rows = []
     for pair in table.pairs:
-        base = table.entries.get((pair, table.baseline))
+        base = table.cells.get((pair, table.baseline))
         texts = []
         for method in methods:
-            entry = table.entries.get((pair, method))
-            found = (
-                paired(_of_one_teacher(entry, base), base.values) if entry is not None and base is not None else None
-            )
-            texts.append(table.absent(pair, method) if found is None else found.text())
+            cell = table.cells.get((pair, method))
+            seeds = [] if cell is None or base is None else paired_seeds(cell, base)
+            if cell is None or base is None or not seeds:
+                texts.append(table.absent(pair, method))
+            else:
+                texts.append(summarise([cell.values[seed] - base.values[seed] for seed in seeds]).text())
         rows.append([pair, *texts])
     return tabulate(rows, ["pair", *methods], tablefmt="pipe", disable_numparse=True)
-
-
-def _of_one_teacher(entry: Entry, base: Entry) -> dict[int, float]:
-    """The seeds at which both sides learned from the same weights, or the one side from none."""
-    taught = entry.teachers
-    return {s: v for s, v in entry.values.items() if not taught.get(s) or taught[s] == base.teachers.get(s, taught[s])}
 
 
 def _over_pairs(table: Table) -> str:

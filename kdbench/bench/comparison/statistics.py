@@ -8,7 +8,7 @@ Data Sets*, JMLR 2006.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -100,12 +100,6 @@ def summarise(values: Sequence[float], *, level: float = 0.95) -> Summary:
     sd = float(numbers.std(ddof=1))
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * sd / math.sqrt(n)
     return Summary(mean, n, sd, mean - half, mean + half)
-
-
-def paired(values: Mapping[int, float], baseline: Mapping[int, float], *, level: float = 0.95) -> Summary | None:
-    """Differences from a baseline over the seeds that both have; None where they share none."""
-    shared = sorted(set(values) & set(baseline))
-    return summarise([values[seed] - baseline[seed] for seed in shared], level=level) if shared else None
 
 
 def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:

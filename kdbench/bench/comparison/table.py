@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
+from kdbench.bench.comparison.cell import Cell, Gain, gain_over
 from kdbench.bench.results.environments import environment_of, mixed_environments
 from kdbench.bench.results.frames import SELECT, check_select
 from kdbench.bench.results.labels import load_blocks, load_grid_results
 from kdbench.errors import KdbenchError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell: accuracies of its seeds (percent), the weights that taught them, and the paired gain over the baseline."""
-
-    values: dict[int, float]
-    teachers: dict[int, str] = field(default_factory=dict)
-    gain: float | None = None
-    gain_sd: float | None = None
-    gain_n: int = 0
-
-    @property
-    def n(self) -> int:
-        """Number of seeds."""
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds."""
-        return sum(self.values.values()) / self.n
-
-    @property
-    def sd(self) -> float | None:
-        """Standard deviation over seeds (ddof 1); None for a single seed."""
-        return float(pd.Series(list(self.values.values())).std(ddof=1)) if self.n > 1 else None
-
-    def text(self) -> str:
-        """``mean +- sd (n)``; ``n/a`` stands for the sd of a single seed."""
-        spread = f"{self.sd:.2f}" if self.sd is not None else "n/a"
-        return f"{self.mean:.2f} ± {spread} ({self.n})"
 
 
 @dataclass
@@ -52,7 +22,8 @@ class Table:
 
     Attributes:
         pairs, methods: labels of rows and columns, in order.
-        entries: by (pair, method); a cell without results is missing.
+        cells: by (pair, method); a cell without results is missing.
+        gains: over the baseline, of the same cells.
         teachers: the teacher's own top-1 by pair.
         select: which accuracy: ``last``, ``best`` (optimistic) or ``selected`` (by validation part).
         skipped, unfinished: result files that could not be read, and runs without a result.
@@ -63,7 +34,8 @@ class Table:
 
     pairs: list[str]
     methods: list[str]
-    entries: dict[tuple[str, str], Entry]
+    cells: dict[tuple[str, str], Cell]
+    gains: dict[tuple[str, str], Gain]
     teachers: dict[str, float]
     select: str
     baseline: str
@@ -71,6 +43,10 @@ class Table:
     unfinished: int = 0
     failed: frozenset[tuple[str, str]] = frozenset()
     remarks: tuple[str, ...] = ()
+
+    def gain(self, pair: str, method: str) -> Gain:
+        """Over the baseline; an empty one where there is none."""
+        return self.gains.get((pair, method), Gain())
 
     def absent(self, pair: str, method: str) -> str:
         """What stands in a cell without a figure."""
@@ -83,9 +59,10 @@ class Table:
             ranks = self._ranks(pair)
             cells, gains = [], []
             for method in self.methods:
-                entry = self.entries.get((pair, method))
-                cells.append(self.absent(pair, method) if entry is None else _emphasise(entry.text(), ranks[method]))
-                gains.append("" if entry is None or entry.gain is None else f"{entry.gain:+.2f}")
+                cell = self.cells.get((pair, method))
+                cells.append(self.absent(pair, method) if cell is None else _emphasise(cell.text(), ranks[method]))
+                gain = self.gain(pair, method).value
+                gains.append("" if gain is None else f"{gain:+.2f}")
             teacher = self.teachers.get(pair)
             rows.append([pair, "" if teacher is None else f"{teacher:.2f}", *cells])
             rows.append([f"  gain over {self.baseline}", "", *gains])
@@ -99,16 +76,16 @@ class Table:
         rows: list[dict[str, Any]] = []
         for pair in self.pairs:
             for method in self.methods:
-                entry = self.entries.get((pair, method))
+                cell, gain = self.cells.get((pair, method)), self.gain(pair, method)
                 row: dict[str, Any] = {
                     "pair": pair,
                     "method": method,
                     "select": self.select,
                     "teacher_top1": self.teachers.get(pair),
                 }
-                if entry is not None:
-                    row |= {"mean": round(entry.mean, 4), "sd": entry.sd, "n": entry.n}
-                    row |= {f"gain_over_{self.baseline}": entry.gain, "gain_sd": entry.gain_sd, "gain_n": entry.gain_n}
+                if cell is not None:
+                    row |= {"mean": round(cell.mean, 4), "sd": cell.sd, "n": cell.n}
+                    row |= {f"gain_over_{self.baseline}": gain.value, "gain_sd": gain.sd, "gain_n": gain.n}
                 rows.append(row)
         return pd.DataFrame(rows)
 
@@ -126,13 +103,13 @@ class Table:
 
     def notes(self) -> list[str]:
         """Remarks on cells whose runs learned from several teachers, and on runs of several environments."""
-        cells = [f"{p} / {m}" for (p, m), entry in self.entries.items() if len(set(entry.teachers.values())) > 1]
+        cells = [f"{p} / {m}" for (p, m), cell in self.cells.items() if cell.teacher_count > 1]
         told = ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
         teachers = [f"Under several teachers' weights: {told}; gains pair runs of one teacher."] if cells else []
         return [*teachers, *self.remarks]
 
     def _ranks(self, pair: str) -> dict[str, int]:
-        means = {m: round(self.entries[pair, m].mean, 2) for m in self.methods if (pair, m) in self.entries}
+        means = {m: round(self.cells[pair, m].mean, 2) for m in self.methods if (pair, m) in self.cells}
         order = sorted(set(means.values()), reverse=True)
         return {method: order.index(value) for method, value in means.items()}
 
@@ -171,16 +148,14 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
             f"{row.pair} / {row.label} / seed {row.seed:.0f} was run under several configurations below {str(folder)!r}; "
             "render the folder of one grid"
         )
-    cells = dict(list(found.groupby(["pair", "label"], sort=False)))
-    values = {key: {int(s): float(v) for s, v in zip(part.seed, part[column])} for key, part in cells.items()}
-    shas = {
-        key: {int(s): str(sha) for s, sha in zip(part.seed, part.teacher_sha256) if isinstance(sha, str) and sha}
-        for key, part in cells.items()
+    cells = {
+        (str(pair), str(label)): Cell(
+            {int(seed): float(value) for seed, value in zip(part.seed, part[column])},
+            {int(s): str(sha) for s, sha in zip(part.seed, part.teacher_sha256) if isinstance(sha, str) and sha},
+        )
+        for (pair, label), part in found.groupby(["pair", "label"], sort=False)
     }
-    entries = {
-        (p, m): _entry(v, values.get((p, baseline)), m == baseline, shas[p, m], shas.get((p, baseline), {}))
-        for (p, m), v in values.items()
-    }
+    gains = {(p, m): gain_over(cell, cells.get((p, baseline))) for (p, m), cell in cells.items() if m != baseline}
     teachers = {
         str(p): float(part.teacher_top1.dropna().iloc[0])
         for p, part in found.groupby("pair")
@@ -189,32 +164,23 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
     failed = frozenset(
         (c["pair"], c["method"])
         for c in record["cells"]
-        if c.get("error") and not c.get("run") and (c["pair"], c["method"]) not in entries
+        if c.get("error") and not c.get("run") and (c["pair"], c["method"]) not in cells
     )
     rows = found.drop_duplicates(["pair", "label", "run_id"]).itertuples(index=False)
     remarks = mixed_environments((f"{row.pair} / {row.label}", environment_of(row)) for row in rows)
-    left_out = len(frame.attrs["skipped"]), frame.attrs["unfinished"]
     return Table(
-        *(record["pairs"], record["methods"], entries, teachers, select, baseline),  # type: ignore[arg-type]
-        *(*left_out, failed, tuple(remarks)),  # type: ignore[arg-type]
+        pairs=record["pairs"],
+        methods=record["methods"],
+        cells=cells,
+        gains=gains,
+        teachers=teachers,
+        select=select,
+        baseline=baseline,
+        skipped=len(frame.attrs["skipped"]),
+        unfinished=frame.attrs["unfinished"],
+        failed=failed,
+        remarks=tuple(remarks),
     )
-
-
-def _entry(
-    values: dict[int, float],
-    baseline: dict[int, float] | None,
-    is_baseline: bool,
-    teachers: dict[int, str],
-    base_teachers: dict[int, str],
-) -> Entry:
-    shared = sorted(set(values) & set(baseline or {}))
-    # between runs that learned from different weights a difference is not the method's; a student alone has no teacher
-    shared = [s for s in shared if not teachers.get(s) or teachers[s] == base_teachers.get(s, teachers[s])]
-    if is_baseline or baseline is None or not shared:
-        return Entry(values, teachers)
-    differences = pd.Series([values[seed] - baseline[seed] for seed in shared])
-    sd = float(differences.std(ddof=1)) if len(shared) > 1 else None
-    return Entry(values, teachers, float(differences.mean()), sd, len(shared))
 
 
 def _emphasise(text: str, rank: int) -> str:

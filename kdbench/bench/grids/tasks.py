@@ -21,8 +21,8 @@ from kdbench.bench.grids.lock import BusyError, LockLostError, claimed
 from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.running.torchrun import train_in_processes
 from kdbench.config import to_dict
-from kdbench.engine.code import code_of
-from kdbench.engine.identity import beyond, decisive
+from kdbench.engine.identity.code import code_of
+from kdbench.engine.identity.name import beyond, decisive
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
 from kdbench.engine.run_folder import RunFolder, write_atomically
@@ -181,7 +181,7 @@ def _teacher_key(teacher: Teacher, code: Mapping[str, str], processes: int) -> s
         return _key(_identity(teacher.cfg, code, processes))
     weights = teacher.weights
     if Path(weights).is_file():
-        from kdbench.models.checkpoints import file_sha256
+        from kdbench.models.weights.read import file_sha256
 
         weights = file_sha256(weights)
     return _key([teacher.model, weights, to_dict(teacher.settings)])

@@ -16,7 +16,7 @@ from kdbench.config import load_config
 from kdbench.distillers.base import Batch, DataInfo, Distiller
 from kdbench.distillers.create import create_distiller, uses_teacher
 from kdbench.errors import IncompatibleError
-from kdbench.models.features import FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.zoo import create_model
 from kdbench.random import forked_seed
 

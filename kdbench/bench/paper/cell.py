@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kdbench.bench.comparison.cell import Ours
+from kdbench.bench.comparison.cell import Cell
 from kdbench.bench.paper.own_runs import MISSING
 from kdbench.bench.paper.published import Key
 
@@ -30,7 +30,7 @@ class PaperCell:
     over: str = ""
     text: str = ""
     reported: float | None = None
-    ours: Ours | None = None
+    ours: Cell | None = None
     reported_gain: float | None = None
     ours_gain: float | None = None
     marks: tuple[int, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.comparison.cell import Ours
+from kdbench.bench.comparison.cell import Cell
 from kdbench.bench.grids.state import GRID_FILE, read_grid_record
 from kdbench.bench.paper.declared import Declared
 from kdbench.bench.paper.published import Key, paper_dataset, paper_method, paper_network
@@ -56,7 +56,7 @@ class PaperRuns:
             if row.teacher and row.teacher_top1 is not None and not pd.isna(row.teacher_top1):
                 self._teachers.setdefault(place[:2], {}).setdefault(str(row.teacher_sha256), row)
 
-    def find(self, key: Key, declared: Declared | None = None) -> Ours | None:
+    def find(self, key: Key, declared: Declared | None = None) -> Cell | None:
         """Own figures of a cell; None where there are none, see :meth:`absence`.
 
         Where some runs keep the declared recipe, the others of that cell are left out.
@@ -94,7 +94,7 @@ class PaperRuns:
             made_in[row.seed] = environment_of(row)
             if row.teacher_sha256:
                 teachers[row.seed] = str(row.teacher_sha256)
-        return Ours(values, by_seed, teachers, checked, made_in) if values else None
+        return Cell(values, teachers, by_seed, checked, made_in) if values else None
 
     def absence(self, key: Key) -> str:
         """Why a cell has no own figure."""
@@ -107,7 +107,7 @@ class PaperRuns:
     def _rows(self, key: Key) -> list[Any]:
         return list({row.run_id: row for row in _first(self._cells, key) or []}.values())
 
-    def _teacher(self, key: Key, declared: Declared | None) -> Ours | None:
+    def _teacher(self, key: Key, declared: Declared | None) -> Cell | None:
         """The teacher's figures, as the runs that learned from it measured them; what they did not, as its own run did."""
         place = (key.dataset, key.teacher)
         values: dict[Any, float] = {}
@@ -124,7 +124,7 @@ class PaperRuns:
             own = recipe_of_run(made.folder) if made is not None else None
             if declared is not None and own is not None:
                 by_seed[sha] = tuple(declared.teacher_deviations(place, own))
-        return Ours(values, by_seed) if values else None
+        return Cell(values, by_seed=by_seed) if values else None
 
     def _value(self, row: Any, metric: str) -> float | None:
         if metric == "seconds_per_epoch":

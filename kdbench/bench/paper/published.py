@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 
-from kdbench.models.paper_names import PAPER
+from kdbench.models.networks.paper_names import PAPER
 
 SOURCE = "Xu et al., Heterogeneous Complementary Distillation, AAAI 2026 (arXiv 2511.10942)"
 #: names that the tables give to methods, by the name under which they are registered

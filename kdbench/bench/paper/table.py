@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdbench.bench.comparison.cell import Ours, OwnGain, paired_gain
+from kdbench.bench.comparison.cell import Cell, gain_over
+from kdbench.bench.comparison.cell import Gain as CellGain
 from kdbench.bench.paper.cell import NOT_PRINTED, SOURCES, PaperCell
 from kdbench.bench.paper.declared import Declarations
 from kdbench.bench.paper.layouts import Gain, Layout, Panel, Slot, WithGain, layout
@@ -112,7 +113,7 @@ class _Filler:
         self.runs, self.declared, self.source = runs, declared, source
         self.notes: list[str] = []
         self._figures = published()
-        self._found: dict[Key, Ours | None] = {}
+        self._found: dict[Key, Cell | None] = {}
 
     def cell(self, slot: Slot) -> PaperCell:
         if isinstance(slot, str):
@@ -133,7 +134,7 @@ class _Filler:
         key = slot.key if isinstance(slot, WithGain) else slot
         ours = self._ours(key)
         figure = self._figures[key]
-        reported, own = self._gains(key, slot.over) if isinstance(slot, WithGain) else (None, OwnGain())
+        reported, own = self._gains(key, slot.over) if isinstance(slot, WithGain) else (None, CellGain())
         marks = self._marks(figure.note if self._prints else "", *self._remarks(ours, key), own.note)
         return PaperCell(
             key,
@@ -158,7 +159,7 @@ class _Filler:
     def _prints(self) -> bool:
         return self.source != "ours"
 
-    def _remarks(self, ours: Ours | None, key: Key) -> list[str]:
+    def _remarks(self, ours: Cell | None, key: Key) -> list[str]:
         """Footnotes to own figures."""
         if ours is None:
             return []
@@ -169,13 +170,13 @@ class _Filler:
             notes.append(NOT_DECLARED)
         return notes
 
-    def _gains(self, key: Key, over: str) -> tuple[float | None, OwnGain]:
+    def _gains(self, key: Key, over: str) -> tuple[float | None, CellGain]:
         base = key.of(over)
         reported = (self._figures[key].value, self._figures[base].value)
         gain = reported[0] - reported[1] if reported[0] is not None and reported[1] is not None else None
-        return gain, paired_gain(self._ours(key), self._ours(base))
+        return gain, gain_over(self._ours(key), self._ours(base))
 
-    def _ours(self, key: Key) -> Ours | None:
+    def _ours(self, key: Key) -> Cell | None:
         if self.runs is None:
             return None
         if key not in self._found:  # asked for anew by every gain over it

@@ -65,11 +65,11 @@ def plot_table(table: Table, path: str | Path) -> None:
     height = 0.9 + 0.3 * len(table.methods)
     figure, axes = panels(len(table.pairs), width=4.0, height=height, sharey=True)
     for axis, pair in zip(axes, table.pairs):
-        base = table.entries.get((pair, table.baseline))
+        base = table.cells.get((pair, table.baseline))
         if base is not None:
             axis.axvline(base.mean, color="0.6", linestyle="--", linewidth=1)
         for row, method in enumerate(table.methods):
-            entry = table.entries.get((pair, method))
+            entry = table.cells.get((pair, method))
             if entry is None:
                 continue
             seeds = list(entry.values.values())

@@ -44,9 +44,9 @@ def plot_cost(folder: str | Path, table: Table, path: str | Path) -> None:
     handles: dict[str, Any] = {}
     for axis, pair in zip(axes, table.pairs):
         points = {
-            m: (seconds[pair, m], table.entries[pair, m].mean)
+            m: (seconds[pair, m], table.cells[pair, m].mean)
             for m in table.methods
-            if (pair, m) in seconds and (pair, m) in table.entries
+            if (pair, m) in seconds and (pair, m) in table.cells
         }
         best = frontier(points)
         axis.step([points[m][0] for m in best], [points[m][1] for m in best], where="post", color="0.75", zorder=1)

@@ -17,7 +17,7 @@ from kdbench.config_defaults import NOT_IDENTITY, defaults
 from kdbench.distillers.registry import declarations
 from kdbench.errors import KdbenchError
 from kdbench.models.catalog import catalogued
-from kdbench.models.stage_names import plain_choice
+from kdbench.models.feature_model.stage_names import plain_choice
 
 Recipe = Mapping[str, Any]
 #: besides paths, logging and hardware: what tells runs of one recipe apart, and the cell that a run belongs to

@@ -18,8 +18,8 @@ from kdbench.bench.grids.tasks import Task, finished_run, make_tasks
 from kdbench.bench.known_data import DATASETS
 from kdbench.bench.results.frames import timing_of
 from kdbench.bench.running.smoke import small_config, trained_small
-from kdbench.data.teacher_cache import META, CacheLayout
-from kdbench.engine.checkpoint import load_checkpoint
+from kdbench.data.teacher_cache.cache import META, CacheLayout
+from kdbench.engine.training.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
 
 #: samples of the two probes' steps

@@ -11,7 +11,7 @@ import torch
 
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
 from kdbench.config import load_config
-from kdbench.data.teacher_cache import CacheLayout, TeacherCache, ViewWriter
+from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, ViewWriter
 from kdbench.distillers.base import Batch
 from kdbench.distillers.create import create_distiller
 from kdbench.models.spec import ModelOutput

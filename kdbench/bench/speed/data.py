@@ -21,7 +21,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from kdbench.data.augment import Augment
+from kdbench.data.augmentation.augment import Augment
 from kdbench.data.loader import TrainLoader
 from kdbench.data.malloc import tune_malloc
 from kdbench.data.source import IMAGENET_STATISTICS, MemorySplit

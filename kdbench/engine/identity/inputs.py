@@ -1,0 +1,148 @@
+"""What a run was made from, as ``inputs.json`` in its folder: what has changed since is said, and other images are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from kdbench.data.sets.files import FileSplit
+from kdbench.data.source import DataSource
+from kdbench.engine.identity.code import Code
+from kdbench.engine.run_folder import RunFolder, write_atomically
+from kdbench.errors import DataError
+
+log = logging.getLogger(__name__)
+#: facts of an environment that may change a result
+DECIDES = ("kdbench", "torch", "torchvision", "timm", "device", "gpu", "world_size", "deterministic", "compile")
+_FILES = 256  # image files of a split whose content is recorded
+
+
+class Inputs:
+    """The inputs of a run as they are now.
+
+    Args:
+        data: data set.
+        code: what defines the run, see :func:`kdbench.engine.identity.code.code_of`.
+        plain: the run's identity without the code that the user brought.
+        environment: see :func:`kdbench.engine.runtime.environment`.
+    """
+
+    def __init__(self, data: DataSource, code: Code, plain: str, environment: dict[str, Any]) -> None:
+        self.data, self.code, self.plain = data, code, plain
+        self.environment = environment
+
+    def check(self, folder: RunFolder) -> None:
+        """Compare with what a run that is there was made from, and say what has changed.
+
+        Raises:
+            DataError: its images were replaced by others.
+        """
+        before = read_inputs(folder)
+        if before is None:
+            return
+        self._check_images(before, folder)
+        changed = [name for name, digest in self.code.own.items() if before["own"].get(name, digest) != digest]
+        if changed:
+            log.warning(
+                "%s was made with another version of %s; delete the folder to make it anew",
+                folder.path,
+                ", ".join(changed),
+            )
+        then = before["environments"][-1]
+        told = [
+            f"{key} {then[key]} (now {self.environment[key]})"
+            for key in DECIDES
+            if key in then and then[key] != self.environment.get(key)
+        ]
+        if told:
+            log.warning("%s was made with %s", folder.path.name, ", ".join(told))
+
+    def predecessor(self, folder: RunFolder) -> str:
+        """Of a run that is not there yet: the name of one that differs from it in the user's code alone; empty without one."""
+        stem = folder.path.name.rpartition("-")[0]
+        for place in sorted(folder.path.parent.glob(f"{stem}-*")):
+            before = read_inputs(RunFolder(place))
+            if before is not None and before["plain"] == self.plain and before["brought"] != self.code.brought:
+                names = sorted(set(before["brought"]) | set(self.code.brought))
+                changed = [n for n in names if before["brought"].get(n) != self.code.brought.get(n)]
+                return f"{', '.join(changed)} changed since {place.name} was made"
+        return ""
+
+    def record(self, folder: RunFolder) -> None:
+        """Write ``inputs.json``; of a run that goes on the environments before are kept."""
+        before = read_inputs(folder) if folder.checkpoint.is_file() else None
+        environments = [] if before is None else list(before["environments"])
+        if not environments or environments[-1] != self.environment:
+            environments.append(self.environment)
+        values = {
+            "plain": self.plain,
+            "brought": self.code.brought,
+            "own": self.code.own,
+            "stamp": self.data.stamp(),
+            "images": sampled(self.data),
+            "environments": environments,
+        }
+        write_atomically(folder.inputs, json.dumps(values, indent=1) + "\n")
+
+    def _check_images(self, before: dict[str, Any], folder: RunFolder) -> None:
+        if before["stamp"] == self.data.stamp():
+            return
+        now = sampled(self.data)
+        other = next((name for name, digest in before["images"].items() if now.get(name, digest) != digest), "")
+        if other:
+            raise DataError(
+                f"{other} is another image than when {folder.path} was made, though of the same size: delete that folder, or give "
+                "EXPERIMENT.NAME, to train on the images that are there now"
+            )
+        if now:
+            total = sum(len(split) for split in _file_splits(self.data).values())
+            log.warning(
+                "the image files were written anew since %s was made; %d of %d were compared, and are the same",
+                *(folder.path.name, len(now), total),
+            )
+
+
+def read_inputs(folder: RunFolder) -> dict[str, Any] | None:
+    """``inputs.json`` of a run, or None where there is none that can be used."""
+    try:
+        values = json.loads(folder.inputs.read_text(encoding="utf-8"))
+        kinds = {"plain": str, "brought": dict, "own": dict, "stamp": str, "images": dict, "environments": list}
+        sound = all(isinstance(values[key], kind) for key, kind in kinds.items())
+        return (
+            values
+            if sound and all(isinstance(e, dict) for e in values["environments"]) and values["environments"]
+            else None
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def environments_of(folder: RunFolder, now: dict[str, Any]) -> dict[str, Any]:
+    """The environment for a run's record: where a run went on in another one, both values (``"2.4.0 then 2.14.1"``)."""
+    before = read_inputs(folder)
+    every = [*(before["environments"] if before is not None else []), now]
+    merged: dict[str, Any] = {}
+    for key in now:
+        values = list(dict.fromkeys(str(e[key]) for e in every if key in e))
+        merged[key] = now[key] if len(values) < 2 else " then ".join(values)
+    return merged
+
+
+def sampled(data: DataSource) -> dict[str, str]:
+    """Digests of the content of up to 256 evenly spaced image files of each split; empty for images in memory, whose
+    fingerprint is one of content."""
+    digests: dict[str, str] = {}
+    for split in _file_splits(data).values():
+        step = max(1, len(split) / _FILES)
+        for number in range(min(_FILES, len(split))):
+            path = Path(split.root) / split.files[int(number * step)]
+            name = f"{Path(split.root).name}/{split.files[int(number * step)]}"
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return digests
+
+
+def _file_splits(data: DataSource) -> dict[str, FileSplit]:
+    return {part: split for part in ("train", "test") if isinstance(split := getattr(data, part), FileSplit)}

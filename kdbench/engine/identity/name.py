@@ -1,0 +1,101 @@
+"""What a run is: the weights that it starts from, and the hash of all that it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdbench.config import to_dict
+from kdbench.config_defaults import NOT_IDENTITY
+from kdbench.data.source import DataSource
+from kdbench.distillers.create import method_classes
+from kdbench.engine.identity.canonical import respell
+from kdbench.engine.parts import image_size
+from kdbench.models.weights.published import published_release
+from kdbench.models.weights.read import file_sha256
+
+
+def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
+    """What stands for the weights of ``cfg.DISTILLER.<role>``: empty for fresh ones, the release of published ones (see
+    :func:`published_release`), the SHA-256 of a file.
+
+    Raises:
+        ModelError: the file cannot be read.
+        UnknownNameError: no such model.
+    """
+    weights = cfg[role].WEIGHTS
+    if weights == "pretrained":
+        return published_release(cfg.DISTILLER[role], cfg[role].INPUT_SIZE or image_size(cfg, data))
+    return file_sha256(weights) if weights else ""
+
+
+def decisive(cfg: CfgNode) -> dict[str, Any]:
+    """The configuration without paths, logging and hardware, and without hyperparameters that a method was given later and that
+    stand at their default."""
+    tree = to_dict(cfg)
+    for key in NOT_IDENTITY:
+        *path, last = key.split(".")
+        node: Any = tree
+        for part in path:
+            node = node.get(part, {})
+        node.pop(last, None)
+    for cls in method_classes(cfg.DISTILLER.TYPE):
+        node = tree.get(cls.name.upper(), {})
+        for key in cls.added:
+            if node.get(key) == to_dict(cls.defaults[key]):
+                node.pop(key)
+    return tree
+
+
+def identity(
+    cfg: CfgNode,
+    data: DataSource,
+    weights: Mapping[str, str],
+    *,
+    code: Mapping[str, str] | None = None,
+    world: int = 1,
+) -> str:
+    """Hash of all that determines a run's result.
+
+    Args:
+        cfg: configuration; paths, logging and hardware do not count, nor whether a value was written out or is the default's.
+        data: data set; its fingerprint counts.
+        weights: ``teacher_sha256`` and ``student_sha256`` of the weights that the run starts from.
+        code: digests of what the user brought, see :func:`kdbench.engine.identity.code.code_of`.
+        world: number of processes. Batch norm of several sees parts of a batch, so that another number is another run.
+    """
+    tree = decisive(cfg)
+    respell(tree, {role: cfg[role].WEIGHTS for role in ("TEACHER", "STUDENT")}, data)
+    # of 'folder:<path>' the kind: where the images lie is no part of what they are
+    tree["DATASET"]["TYPE"] = tree["DATASET"]["TYPE"].partition(":")[0].lower()
+    # the order of the classes is in the labels, and so in the fingerprint of the data
+    tree["DATASET"]["OPTIONS"].pop("class_order", None)
+    parts: list[Any] = [tree, weights["teacher_sha256"], weights["student_sha256"], data.fingerprint()]
+    parts += beyond(cfg, code or {}, world)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def beyond(cfg: CfgNode, code: Mapping[str, str], world: int) -> list[Any]:
+    """What decides over a result beside the configuration's values; each stands there only where it says something, so that a
+    plain run keeps its name."""
+    parts: list[Any] = []
+    if code:
+        parts.append({"code": dict(code)})
+    if world > 1:
+        parts.append({"processes": world})
+    if cfg.SOLVER.EMA > 0:
+        parts.append({"average": "warmed up"})  # one of constant decay is another run
+    return parts
+
+
+def run_name(cfg: CfgNode, digest: str) -> str:
+    """A readable name that ends in the identity."""
+    node = cfg.DISTILLER
+    parts = [node.TYPE, node.TEACHER, node.STUDENT] if node.TEACHER else [node.TYPE, node.STUDENT]
+    words = "-".join(re.sub(r"[^A-Za-z0-9_+.]+", "_", part) for part in parts if part)
+    return f"{words}-s{cfg.EXPERIMENT.SEED}-{digest}"

@@ -1,0 +1,82 @@
+"""What is remembered of teachers beside their cached outputs: accuracies, and hashes of files that may be gone one day."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdbench.data.source import DataSource
+from kdbench.data.teacher_cache.cache import ACCURACY, WEIGHTS, cache_root
+from kdbench.engine.identity.name import weights_identity
+from kdbench.engine.run_folder import write_atomically
+from kdbench.models.weights.read import read_recorded
+
+log = logging.getLogger(__name__)
+
+
+def teacher_identity(cfg: CfgNode, data: DataSource) -> str:
+    """What stands for the teacher's weights, see :func:`weights_identity`; of a file that is gone, the hash that a caching run
+    recorded for its path.
+
+    Raises:
+        ModelError: there is neither file nor record.
+    """
+    gone = remembered(cfg)
+    if gone is None:
+        return weights_identity(cfg, "TEACHER", data)
+    log.info("%s is gone; using what the cache recorded of it", cfg.TEACHER.WEIGHTS)
+    return str(gone["sha256"])
+
+
+def remembered(cfg: CfgNode) -> dict[str, Any] | None:
+    """What a caching run recorded of the teacher's file of weights, where that is gone: ``sha256``, and ``stored``, what it said
+    of its training (see :class:`kdbench.models.weights.recorded.Recorded`). None where the file is there, or no record of it."""
+    weights = cfg.TEACHER.WEIGHTS
+    if not cfg.CACHE.ENABLED or weights in ("", "pretrained") or Path(weights).exists():
+        return None
+    try:
+        record = json.loads(_weights_file(cache_root(cfg), weights).read_text(encoding="utf-8"))
+        return {**record, "sha256": record["sha256"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_accuracy(root: Path, key: str) -> dict[str, Any] | None:
+    """The record of a teacher's accuracy (``top1`` in percent, ``sha256`` of its weights), or None."""
+    file = root / ACCURACY / f"{key}.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return {**record, "top1": float(record["top1"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_accuracy(root: Path, key: str, record: dict[str, Any]) -> None:
+    """Remember a teacher's accuracy; a folder that cannot be written costs a warning."""
+    _record(root / ACCURACY / f"{key}.json", record)
+
+
+def write_weights(root: Path, weights: str, sha256: str) -> None:
+    """Remember of a file of weights its hash and what it says of its training; a folder that cannot be written costs a warning."""
+    if Path(weights).is_file():
+        values = {"path": os.path.abspath(weights), "sha256": sha256, "stored": asdict(read_recorded(weights))}
+        _record(_weights_file(root, weights), values)
+
+
+def _weights_file(root: Path, weights: str) -> Path:
+    return root / WEIGHTS / f"{hashlib.sha256(os.path.abspath(weights).encode()).hexdigest()[:16]}.json"
+
+
+def _record(file: Path, values: dict[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(values) + "\n")
+    except OSError as error:
+        log.warning("%s cannot be written (%s)", file, error.strerror)

@@ -1,0 +1,228 @@
+"""Where a method's teacher outputs come from: the live network, or the cache of what it said before."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from kdbench.config import to_dict
+from kdbench.data.loader import TrainLoader
+from kdbench.data.source import DataSource
+from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, cache_key, cache_root
+from kdbench.distillers.base import Batch, Distiller
+from kdbench.engine.identity.stored_options import outputs_order
+from kdbench.engine.parts import build_teacher, image_size
+from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.gate import Judgement, judge
+from kdbench.engine.teacher.gate_trials import try_settings
+from kdbench.engine.teacher.records import read_accuracy, write_accuracy, write_weights
+from kdbench.engine.teacher.views import EpochViews
+from kdbench.errors import DataError, ModelError
+from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
+from kdbench.models.weights.read import state_sha256
+
+log = logging.getLogger(__name__)
+_CACHED = {"logits", "penultimate"}
+#: keys of TEACHER that decide over these outputs, besides the weights
+_DECIDES = ("WEIGHTS_EMA", "NORM", "INPUT_SIZE", "OPTIONS")
+_TORCH = {"fp16": torch.float16, "fp32": torch.float32}
+
+
+class TeacherSource:
+    """The teacher of a run. The network is built when something is asked that the cache does not hold, and never before.
+
+    With the cache on, the run that fills it learns from the values after their storage round trip, so that filling and
+    reading runs are the same run.
+
+    Args:
+        cfg: configuration.
+        data: data set.
+        loader: the run's training loader.
+        runtime: device and processes.
+        sha256: what stands for the teacher's weights, see :func:`kdbench.engine.teacher.records.teacher_identity`.
+    """
+
+    def __init__(self, cfg: CfgNode, data: DataSource, loader: TrainLoader, runtime: Runtime, sha256: str) -> None:
+        self.cfg, self.data, self.loader, self.runtime = cfg, data, loader, runtime
+        node = cfg.CACHE
+        self.root, self.sha256 = cache_root(cfg), sha256
+        # What decides over its logits and penultimate features: not which stages a method may ask for besides.
+        teacher = {"name": cfg.DISTILLER.TEACHER, "sha256": sha256}
+        teacher |= {key: value for key, value in to_dict(cfg.TEACHER).items() if key in _DECIDES}
+        shown = {"image_size": image_size(cfg, data), "teacher": teacher, "device": runtime.device.type}
+        shown |= {"classes": list(data.classes), "order": outputs_order(cfg, "TEACHER", data)}
+        self.gate_key = cache_key(
+            {
+                **shown,
+                "test": data.stamp("test"),
+                "statistics": data.statistics,
+                "cut": [cfg.AUGMENT.CROP_PCT, cfg.AUGMENT.EVAL_INTERPOLATION],
+            }
+        )
+        self.key_parts = {
+            **shown,
+            "data": data.stamp(),
+            "augment": asdict(loader.augment),
+            "aug_seed": loader.aug_seed,
+            # the partner of a mixed image depends on the order
+            "order_seed": loader.seed if loader.augment.mixes else None,
+            "repeat": loader.repeat,
+            "batch_size": loader.batch_size,
+            "views": node.VIEWS,
+            "dtype": node.DTYPE,
+            "amp": cfg.SOLVER.AMP,
+            "channels_last": cfg.SOLVER.CHANNELS_LAST,
+            "world": runtime.world,
+        }
+        self.cache = TeacherCache(self.root, cache_key(self.key_parts), int(node.MAX_GB * 1e9))
+        self.meta = runtime.from_main(self.cache.read_meta() if node.ENABLED and runtime.is_main else None)
+        self._network: FeatureModel | None = None
+        #: the cached views, once :meth:`serve` has found that the method's outputs go through them
+        self.views: EpochViews | None = None
+
+    @property
+    def network(self) -> FeatureModel:
+        """The live teacher, frozen, on the device; built at first use."""
+        if self._network is None:
+            teacher = build_teacher(self.cfg, self.data)
+            assert teacher is not None
+            if self.cfg.SOLVER.CHANNELS_LAST:
+                teacher.to(memory_format=torch.channels_last)
+            self._network = teacher.to(self.runtime.device)
+        return self._network
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the network is in memory."""
+        return self._network is not None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The teacher's spec: the recorded one where it has the same stages, or the network's."""
+        if self.meta is not None and self.meta.get("stages") == to_dict(self.cfg.TEACHER.STAGES):
+            return spec_from_dict(self.meta["spec"])
+        return self.network.spec
+
+    def judge(self) -> Judgement:
+        """What the teacher's outputs on the test split are worth, measured once per teacher and data set."""
+        known = Judgement.from_dict(self._gate_record)
+        return judge(self.network, self.cfg, self.data, self.runtime) if known is None else known
+
+    def try_settings(self) -> str:
+        """With which other statistics and sizes the teacher would pass, in words."""
+        try:
+            return try_settings(self.network, self.cfg, self.data, self.runtime)
+        except ModelError as error:
+            return f"other settings could not be tried ({error})"
+
+    def weights_sha256(self) -> str:
+        """Hash of the teacher's weights, for the record: of their file; of published ones, of the values that were loaded by this
+        run or by the one that measured the accuracy, else their release."""
+        if self.cfg.TEACHER.WEIGHTS != "pretrained":
+            return self.sha256
+        if self._network is not None:
+            return state_sha256(self._network.backbone.state_dict())
+        return str((self._gate_record or {}).get("sha256", self.sha256))
+
+    @functools.cached_property
+    def _gate_record(self) -> dict[str, Any] | None:
+        return self.runtime.from_main(read_accuracy(self.root, self.gate_key) if self.runtime.is_main else None)
+
+    def remember(self, judgement: Judgement) -> None:
+        """Record what later runs need not measure: the judgement, and (with the cache on) the hash of the weights' file, so that a
+        run that is served by the cache does without the file."""
+        if not self.runtime.is_main:
+            return
+        about = {"teacher": self.cfg.DISTILLER.TEACHER, "dataset": self.data.name}
+        write_accuracy(self.root, self.gate_key, {**judgement.to_dict(), "sha256": self.weights_sha256(), **about})
+        if self.cfg.CACHE.ENABLED:
+            write_weights(self.root, self.cfg.TEACHER.WEIGHTS, self.sha256)
+
+    def serve(self, distiller: Distiller, owner: str) -> None:
+        """Decide whether this method's outputs go through the cache, and prepare it."""
+        kinds = distiller.teacher_needs <= _CACHED and not distiller.needs_networks and not distiller.grad_teacher
+        if not self.cfg.CACHE.ENABLED:
+            return
+        if not kinds:
+            log.info("%s needs more of the teacher than is cached; it runs with the live teacher", distiller.name)
+            return
+        spec = self.spec
+        rows = len(self.loader.split) * self.loader.repeat
+        layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
+        self.views = EpochViews(self.cache, layout, owner, self.runtime)
+        if self.meta is None:
+            about = {"spec": spec_to_dict(spec), "stages": to_dict(self.cfg.TEACHER.STAGES)}
+            self.views.prepare({**about, "layout": asdict(layout), "key": self.key_parts})
+            views = self.cfg.CACHE.VIEWS or self.cfg.SOLVER.EPOCHS
+            size, budget = views * layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
+            log.info(
+                "teacher cache %s: up to %.1f MB for %d views (budget %g GB)", self.cache.folder, size, views, budget
+            )
+
+    def start_epoch(self, epoch: int) -> None:
+        """Open the epoch's view for reading, or begin to write it."""
+        if self.views is not None:
+            self.views.start(self.loader.view(epoch))
+
+    def end_epoch(self) -> None:
+        """Publish the view that was written."""
+        if self.views is not None:
+            self.views.end()
+
+    def outputs(self, batch: Batch, distiller: Distiller, autocast: Callable[[], Any]) -> Any:
+        """What the method asked for: outputs from the cache or the network, or the network itself.
+
+        Raises:
+            DataError: outputs that are to be cached are not finite, or too large for the storage type.
+        """
+        if distiller.needs_networks:
+            return self.network
+        rows = None if self.views is None else self.views.read(batch.draw)
+        if self.views is not None and rows is not None:
+            layout = self.views.layout
+            return ModelOutput(*rows.to(self.runtime.device).float().split((layout.classes, layout.width), dim=1))
+        with torch.no_grad(), autocast():
+            output = self.network(batch.images, need=distiller.teacher_needs)
+        return output if self.views is None else self._round_trip(output, batch.draw, self.views)
+
+    def _round_trip(self, output: ModelOutput, draw: Tensor, views: EpochViews) -> ModelOutput:
+        stored = output.map(lambda value: value.to(_TORCH[views.layout.dtype]))
+        if not _finite(stored):
+            if _finite(output):
+                raise DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
+            raise DataError(
+                f"teacher {self.cfg.DISTILLER.TEACHER!r} gives NaN or infinite outputs on training images: are its weights "
+                "damaged, or its TEACHER.NORM wrong? (SOLVER.AMP fp16 may overflow where bf16 does not)"
+            )
+        views.write(draw, stored.logits, stored.penultimate)
+        return stored.map(Tensor.float)
+
+
+def _finite(output: ModelOutput) -> bool:
+    return bool(torch.isfinite(output.logits).all() & torch.isfinite(output.penultimate).all())
+
+
+def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
+    """A spec as JSON takes it."""
+    return {**asdict(spec), "provides": sorted(spec.provides)}
+
+
+def spec_from_dict(values: dict[str, Any]) -> ModelSpec:
+    """The inverse of :func:`spec_to_dict`."""
+
+    def stage(entry: Any) -> StageSpec | None:
+        return None if entry is None else StageSpec(**{**entry, "grid": tuple(entry["grid"])})
+
+    values = dict(values)
+    for key in ("stages", "pre_activation"):
+        values[key] = tuple(stage(entry) for entry in values[key])
+    values["stem"] = stage(values.get("stem"))
+    return ModelSpec(**{**values, "provides": frozenset(values["provides"]), "input_size": tuple(values["input_size"])})

@@ -1,0 +1,156 @@
+"""Any module as a FeatureModel, by hooks: ``kdbench.wrap_model``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdbench.errors import ModelError, did_you_mean
+from kdbench.models.backbone import tensor_layout as layout
+from kdbench.models.backbone.transparent import Adopted
+from kdbench.models.feature_model.model import IDENTITY, FeatureModel, Statistics
+
+
+def wrap_model(
+    module: nn.Module,
+    *,
+    num_classes: int,
+    stages: Sequence[str] = (),
+    classifier: str,
+    input_size: int | tuple[int, int],
+    statistics: Statistics = IDENTITY,
+    family: str = "cnn",
+    name: str = "",
+    prefix_tokens: int = 0,
+) -> FeatureModel:
+    """A :class:`FeatureModel` around any network that maps (B, 3, H, W) images to (B, K) logits.
+
+    Hooks on the named submodules read the maps; the network is not changed and its state dict keeps its keys. What needs
+    more than that (class activation maps, region logits, running stage by stage) is not given.
+
+    Args:
+        module: the network.
+        num_classes: K.
+        stages: names of submodules whose outputs are the stages, shallow to deep: (B, C, H, W) maps, or (B, P + L, C)
+            tokens of a square grid.
+        classifier: name of the last submodule; its (B, D) input is the penultimate vector, its output the logits.
+        input_size: side, or (h, w), that the network is fed with.
+        statistics: ``(mean, std)`` of its input.
+        family: ``cnn``, ``vit``, ``mlp`` or ``hybrid``.
+        name: for messages; the class's by default.
+        prefix_tokens: P of token stages.
+
+    Raises:
+        ModelError: a submodule that does not exist, is not called, or gives no map; logits of another width.
+    """
+    name = name or type(module).__name__
+    side = (input_size, input_size) if isinstance(input_size, int) else input_size
+    known = [key for key, _ in module.named_modules() if key]
+    for wanted in (*stages, classifier):
+        if wanted not in known:
+            raise ModelError(f"{name} has no submodule {wanted!r}{did_you_mean(wanted, known)}")
+    backbone = HookedBackbone(module, list(stages), classifier, name, prefix_tokens)
+    backbone.measure(side, num_classes)
+    model = FeatureModel(
+        backbone, name=name, family=family, num_classes=num_classes, input_size=side, statistics=statistics
+    )
+    return model
+
+
+class _Tap:
+    """A hook that keeps a tensor; an object and not a closure, so that a copied network has a tap of its own."""
+
+    def __init__(self, store: dict[str, Any], key: str, *, before: bool) -> None:
+        self.store, self.key, self.before = store, key, before
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
+        if "on" in self.store:
+            self.store[self.key] = inputs[0] if self.before else output
+
+
+class HookedBackbone(Adopted):
+    """timm's feature interface over hooks. ``features`` is the classifier's input, (B, D)."""
+
+    def __init__(self, module: nn.Module, stages: list[str], classifier: str, name: str, prefix_tokens: int) -> None:
+        super().__init__(module)
+        self.stage_names, self.classifier_name, self.title = stages, classifier, name
+        self.num_prefix_tokens = prefix_tokens
+        self.feature_info: list[dict[str, Any]] = []
+        self._store: dict[str, Any] = {}
+        for stage in stages:
+            self.get_submodule(stage).register_forward_hook(_Tap(self._store, stage, before=False))
+        self.get_submodule(classifier).register_forward_pre_hook(_Tap(self._store, "", before=True))
+
+    def measure(self, size: tuple[int, int], num_classes: int) -> None:
+        """Run once, in evaluation mode, to find the shapes of the stages; see :func:`wrap_model`."""
+        like = next(self.parameters())
+        modes = {module: module.training for module in [self.network, *self.modules()]}
+        self.eval()
+        try:
+            with torch.no_grad():
+                image = torch.zeros(2, 3, *size, device=like.device, dtype=like.dtype)
+                vector, maps = self.forward_intermediates(image)
+                logits = self.get_classifier()(vector)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+        if tuple(logits.shape) != (2, num_classes):
+            raise ModelError(
+                f"{self.title}: {self.classifier_name} gives {tuple(logits.shape[1:])}, not {num_classes} classes"
+            )
+        self.feature_info = [
+            {"num_chs": m.shape[1], "reduction": i, "module": stage}
+            for i, (stage, m) in enumerate(zip(self.stage_names, maps))
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The network's own forward pass."""
+        return self.network(x)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D), the classifier's input."""
+        return self._run(x)[""]
+
+    def forward_intermediates(self, x: Tensor, indices: Sequence[int] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """``(features, [maps of the stages in indices])``."""
+        seen = self._run(x)
+        names = [n for i, n in enumerate(self.stage_names) if indices is None or i in indices]
+        return seen[""], [self._map(n, seen[n]) for n in names]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, D) -> itself, or (B, K)."""
+        return x if pre_logits else self.get_classifier()(x)
+
+    def get_classifier(self) -> nn.Module:
+        """The named classifier."""
+        return self.get_submodule(self.classifier_name)
+
+    def _run(self, x: Tensor) -> dict[str, Any]:
+        self._store["on"] = True
+        try:
+            self.network(x)
+            seen = dict(self._store)
+        finally:
+            self._store.clear()
+        missing = [n or self.classifier_name for n in (*self.stage_names, "") if n not in seen]
+        if missing:
+            raise ModelError(f"{self.title} does not call {', '.join(missing)} in its forward pass")
+        if not isinstance(seen[""], Tensor) or seen[""].dim() != 2:
+            raise ModelError(f"{self.title}: the input of {self.classifier_name} is no (B, D) vector")
+        return seen
+
+    def _map(self, stage: str, output: Any) -> Tensor:
+        if isinstance(output, Tensor) and output.dim() == 4:
+            return output
+        if isinstance(output, Tensor) and output.dim() == 3:
+            grid = layout.grid_of(output.shape, layout.NLC, self.num_prefix_tokens, None)
+            if grid is not None:
+                return layout.to_map(output, layout.NLC, grid, self.num_prefix_tokens)[0]
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(
+            f"{self.title}: stage {stage} gives {shape}, no (B, C, H, W) map and no tokens of a square grid "
+            f"behind {self.num_prefix_tokens} prefix tokens"
+        )

@@ -1,0 +1,132 @@
+"""Files of ``torch.save``, read without executing anything in them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import stat
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdbench.errors import ModelError
+from kdbench.models.weights.inert import inert_globals
+
+_HEAD_BYTES = 512
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file with an end: reading a device or a pipe never returns.
+
+    Raises:
+        ModelError: it is missing, a folder, a device, a pipe or a socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if stat.S_ISDIR(mode):
+        raise ModelError(f"{path} is a folder; expected a file of weights")
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+        raise ModelError(f"{path} is {kind}; expected a file of weights")
+
+
+def unreadable(path: Path, error: Exception) -> ModelError:
+    """The one line for a file that cannot be opened."""
+    if isinstance(error, FileNotFoundError):
+        return ModelError(f"{path} does not exist; expected a file of weights")
+    return ModelError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file that may be one of weights.
+
+    Raises:
+        ModelError: it cannot be read, or is surely none.
+    """
+    check_regular(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    problem = _not_weights(start)
+    if problem:
+        raise ModelError(f"{path} {problem}")
+    return start
+
+
+def _not_weights(start: bytes) -> str:
+    """What a file is that begins so, if it is surely no file of weights."""
+    if not start:
+        return "is empty; copy or download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-lfs pointer, not the weights themselves; fetch them with 'git lfs pull'"
+    if re.match(rb"\s*<(!doctype|html|head|\?xml)", start, re.IGNORECASE):
+        return "looks like a web page, not weights; the download was answered by a page, download the file itself"
+    if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")) or start[257:262] == b"ustar":
+        return "is a compressed archive, not weights; unpack it and name the file inside"
+    if all(byte >= 32 or byte in b"\t\n\f\r" for byte in start):
+        return "is a text file, not weights"
+    return ""
+
+
+def load_torch(path: Path, start: bytes) -> Any:
+    """The content of a file that begins with ``start``: tensors on the CPU, numbers, texts, and their containers.
+
+    Raises:
+        ModelError: it is damaged, no file of ``torch.save``, or needs code to be executed.
+    """
+    damaged = f"{path} is cut short or damaged, or no file of torch.save; copy or download it again"
+    zipped = start.startswith(b"PK")
+    if zipped:
+        _check_archive(path, damaged)
+    elif not start.startswith(pickle.PROTO):
+        raise ModelError(damaged)
+    try:
+        with inert_globals(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({found.group(1)})" if found else " or is damaged,"
+        raise ModelError(
+            f"{path} needs code to be executed{what} and is refused; where you trust it, re-save only its state dict: "
+            "torch.save(model.state_dict(), file)"
+        ) from error
+    except Exception as error:
+        # a damaged file makes the reader fail in any way: EOFError, IndexError, struct.error, RuntimeError ...
+        raise ModelError(damaged) from error
+
+
+def _check_archive(path: Path, damaged: str) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(damaged) from error
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise ModelError(
+            f"{path} is a TorchScript archive, which needs code to be executed, and is refused; "
+            "re-save only its state dict: torch.save(model.state_dict(), file)"
+        )
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise ModelError(f"{path} is a zip that is no checkpoint (it holds {some(names)}); name a file of weights")
+
+
+def some(names: Iterable[Any], limit: int = 8) -> str:
+    """The first of some names, and how many there are."""
+    names = [str(name) for name in names]
+    return (", ".join(names[:limit]) + (f", ... ({len(names)})" if len(names) > limit else "")) or "nothing"
