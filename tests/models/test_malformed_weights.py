@@ -152,6 +152,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed_files_are_refused_in_one_line(tmp_path: Path, state: State, kind: str) -> None:
     path = tmp_path / "weights.pth"
