@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from kdbench.version import __version__
 
 _PUBLIC = {
     "load_config": "kdbench.config.load",
     "create_model": "kdbench.models.zoo",
-    "list_models": "kdbench.models.zoo",
+    "list_models": "kdbench.models.names",
     "register_model": "kdbench.models.registry",
     "wrap_model": "kdbench.models.feature_model.hooked",
     "FeatureModel": "kdbench.models.feature_model.model",
@@ -29,7 +29,7 @@ _PUBLIC = {
     "register_dataset": "kdbench.data.source",
     "list_datasets": "kdbench.data.build",
     "train": "kdbench.engine.run",
-    "train_teacher": "kdbench.engine.teacher.train_teacher",
+    "train_teacher": "kdbench.engine.train_teacher",
     "evaluate": "kdbench.engine.run",
     "RunResult": "kdbench.engine.run",
     "run_grid": "kdbench.bench.running.run_grid",

@@ -110,7 +110,7 @@ def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
     from kdbench.models.catalog import build_catalog, describe, read_catalog
 
     if args.pattern.startswith(("timm:", "torchvision:")):
-        from kdbench.models.zoo import list_models
+        from kdbench.models.names import list_models
 
         names = list_models(args.pattern)
         if len(names) > _MANY and not (args.detail or args.json):

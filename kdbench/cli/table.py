@@ -147,7 +147,7 @@ def _folder(name: str) -> Path:
 
 
 def _write(file: Path, text: str) -> None:
-    from kdbench.engine.run_folder import write_atomically
+    from kdbench.files import write_atomically
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train the configuration's teacher and print its accuracy and the key that names its weights."""
-    from kdbench.engine.teacher.train_teacher import train_teacher, weights_of
+    from kdbench.engine.train_teacher import train_teacher, weights_of
 
     cfg = config_from(args)
     with training_progress(cfg.SOLVER.EPOCHS, enabled=not args.quiet) as progress:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from kdbench.engine.run_folder import RunFolder, write_atomically
+from kdbench.engine.run_folder import RunFolder
+from kdbench.files import write_atomically
 
 # What a field may hold; read_record checks values by these names.
 Name = str  # not empty

@@ -20,12 +20,12 @@ from kdbench.engine.identity.code import Code, code_of
 from kdbench.engine.identity.inputs import Inputs, environments_of
 from kdbench.engine.identity.name import identity, run_name, weights_identity
 from kdbench.engine.identity.stored_options import with_marks, with_stored_options
+from kdbench.engine.identity.teacher_records import teacher_identity
 from kdbench.engine.parts import build_distiller, build_network, evaluation_options, make_loader
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, deterministic_errors, environment, start_runtime
 from kdbench.engine.teacher.gate import check_gate
-from kdbench.engine.teacher.records import teacher_identity
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.finite import check_score
 from kdbench.engine.training.single import check_single

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from kdbench.config.load import to_dict
 from kdbench.errors import ConfigError
+from kdbench.files import write_atomically
 
 
 class RunFolder:
@@ -74,18 +75,3 @@ class RunFolder:
         """Cut what was written after the checkpoint that a run resumes from."""
         if file.is_file() and file.stat().st_size > size:
             os.truncate(file, size)
-
-
-def file_size(file: Path) -> int:
-    """Size in bytes; 0 for a file that does not exist."""
-    return file.stat().st_size if file.is_file() else 0
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Write a text file so that a reader sees either the old or the whole new one."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.errors import ConfigError
+from kdbench.version import __version__
 
 try:
     import resource
@@ -171,15 +172,13 @@ def environment(runtime: Runtime) -> dict[str, Any]:
     import timm
     import torchvision
 
-    import kdbench
-
     gpu = torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else ""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "timm": timm.__version__,
-        "kdbench": kdbench.__version__,
+        "kdbench": __version__,
         "commit": _git_commit(),
         "device": runtime.device.type,
         "gpu": gpu,

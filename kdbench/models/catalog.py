@@ -19,7 +19,8 @@ def describe(name: str) -> dict[str, Any]:
     """Family, parameters (100 classes), input, penultimate width and stages of a model, from its spec on the meta device."""
     import torch
 
-    from kdbench.models.zoo import create_model, find_entry
+    from kdbench.models.names import find_entry
+    from kdbench.models.zoo import create_model
 
     entry = find_entry(name)
     with torch.device("meta"):
@@ -50,7 +51,7 @@ def read_catalog() -> list[dict[str, Any]]:
 
 
 def catalogued(name: str, side: int = 0) -> tuple[str, str] | None:
-    """Name and tag of the entry that :func:`kdbench.models.zoo.find_entry` finds, without importing networks.
+    """Name and tag of the entry that :func:`kdbench.models.names.find_entry` finds, without importing networks.
 
     Args:
         name: a registered name or alias, whatever the case of its letters.

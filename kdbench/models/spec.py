@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
+#: (mean, std) of a network's input, one number a channel, in [0, 1]
+Statistics = tuple[Sequence[float], Sequence[float]]
+#: of a network that is fed with images as they are
+IDENTITY: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 #: Everything that a method can ask of a network. ``logits`` and ``penultimate`` are always there.
 OUTPUT_KINDS = (
     "logits",
@@ -108,8 +112,3 @@ class ModelOutput:
     def detach(self) -> ModelOutput:
         """The same values, cut from the graph."""
         return self.map(Tensor.detach)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Tensor | tuple[Tensor, ...]]) -> ModelOutput:
-        """Build from a mapping of output kinds, as a cache stores them."""
-        return cls(**values)  # type: ignore[arg-type]

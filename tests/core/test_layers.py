@@ -90,8 +90,8 @@ def test_tables_do_not_load_torch(tmp_path):
 
 def test_catalogue_finds_what_the_zoo_finds():
     from kdbench.models.catalog import catalogued, read_catalog
+    from kdbench.models.names import find_entry
     from kdbench.models.networks.paper_names import PAPER
-    from kdbench.models.zoo import find_entry
 
     aliases = [alias for paper in PAPER.values() for alias in paper.aliases]
     assert len(aliases) == 4

@@ -18,7 +18,8 @@ from kdbench.config.load import load_config
 from kdbench.distillers.base import DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.errors import ConfigError
-from kdbench.models.zoo import create_model, find_entry
+from kdbench.models.names import find_entry
+from kdbench.models.zoo import create_model
 
 #: short name of a pair -> teacher and student
 PAIRS = {

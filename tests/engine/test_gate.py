@@ -16,8 +16,9 @@ from kdbench.engine.teacher.gate import Judgement, check_gate, judge
 from kdbench.engine.teacher.gate_trials import try_settings
 from kdbench.errors import TeacherGateError
 from kdbench.models.backbone.staged import StagedBackbone
-from kdbench.models.feature_model.model import IDENTITY, FeatureModel
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.registry import ModelEntry, models
+from kdbench.models.spec import IDENTITY
 
 CPU = Runtime(torch.device("cpu"))
 #: of the images of :func:`colours`: without it, blue is always the brightest

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 import kdbench
 from kdbench.cli.main import main
-from kdbench.engine.teacher.train_teacher import teacher_config, weights_of
+from kdbench.engine.train_teacher import teacher_config, weights_of
 from kdbench.errors import ConfigError, ModelError
 
 SHORT = {"DATASET.TYPE": "digits", "SOLVER.EPOCHS": 2, "SOLVER.EVAL_EVERY": 2, "SOLVER.SCHEDULE": "constant"}

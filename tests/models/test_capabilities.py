@@ -197,12 +197,12 @@ def test_maps_before_the_activation(key: str, training: bool) -> None:
 @pytest.mark.parametrize("key", [key for key in PREACT if "bn_affine" in GIVES[key]])
 def test_affine_is_that_of_the_layer_in_front(key: str) -> None:
     model = network(key).eval()
-    norms = [dict(model.backbone.named_modules())[name] for name in model._plan.norms]
+    norms = [dict(model.backbone.named_modules())[name] for name in model._pieces.norms]
     for number, bn in enumerate(norms):
         nn.init.constant_(bn.weight, number + 2.0)
         nn.init.constant_(bn.bias, -number - 3.0)
     outputs: dict[str, Tensor] = {}
-    for name, bn in zip(model._plan.norms, norms):
+    for name, bn in zip(model._pieces.norms, norms):
         bn.register_forward_hook(lambda m, i, o, name=name: outputs.update({name: o.clone()}))
     found = model(images(), need={"bn_affine", "pre_activation"})
     for number, affine in enumerate(found.bn_affine):
@@ -211,7 +211,7 @@ def test_affine_is_that_of_the_layer_in_front(key: str) -> None:
         assert (affine[0] == number + 2.0).all()
         assert (affine[1] == -number - 3.0).all()
     if key == "wrn_16_2":
-        for name, before in zip(model._plan.norms, found.pre_activation):
+        for name, before in zip(model._pieces.norms, found.pre_activation):
             torch.testing.assert_close(before, outputs[name])
 
 

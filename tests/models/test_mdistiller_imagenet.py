@@ -13,9 +13,10 @@ from kdbench.bench.results.recipe import recipe
 from kdbench.config.load import to_dict
 from kdbench.data.build import build_data
 from kdbench.engine.run import locate
+from kdbench.models.names import find_entry
 from kdbench.models.weights.fit import identify
 from kdbench.models.weights.published import published_release
-from kdbench.models.zoo import create_model, find_entry
+from kdbench.models.zoo import create_model
 
 
 def release_block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

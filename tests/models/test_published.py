@@ -7,9 +7,10 @@ import timm
 import torchvision
 
 from kdbench.errors import UnknownNameError
+from kdbench.models.names import canonical_name
 from kdbench.models.weights.published import published_release
 from kdbench.models.weights.read import state_sha256
-from kdbench.models.zoo import canonical_name, create_model
+from kdbench.models.zoo import create_model
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ import kdbench
 from kdbench.errors import ConfigError, ModelError, UnknownNameError
 from kdbench.models.catalog import build_catalog, read_catalog
 from kdbench.models.feature_model.stage_choice import choose_stages
-from kdbench.models.zoo import create_model, find_entry, list_models
+from kdbench.models.names import find_entry, list_models
+from kdbench.models.zoo import create_model
 
 #: name: millions of parameters with 100 classes, input
 PAPER = {

@@ -82,6 +82,6 @@ def check_baseline(path: Path, tree: Mapping[str, Any], labels: Sequence[str]) -
 @functools.lru_cache(maxsize=1024)
 def _look_up(name: str) -> None:
     if catalogued(name) is None:
-        from kdbench.models.zoo import find_entry  # imports torch, and timm for its names
+        from kdbench.models.names import find_entry
 
         find_entry(name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.bench.grids.lock import STATE_DIR, is_stale, read_record
-from kdbench.engine.run_folder import write_atomically
+from kdbench.files import write_atomically
 
 log = logging.getLogger(__name__)
 GRID_FILE = "grid.json"

@@ -25,8 +25,9 @@ from kdbench.engine.identity.code import code_of
 from kdbench.engine.identity.name import beyond, decisive
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
-from kdbench.engine.run_folder import RunFolder, write_atomically
+from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import KdbenchError
+from kdbench.files import write_atomically
 
 log = logging.getLogger(__name__)
 BUSY = "busy"

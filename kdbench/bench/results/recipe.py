@@ -139,7 +139,7 @@ def _behind(name: str, side: int, *, tagged: bool) -> str:
     if found is not None:
         # a network of another start is another one, where it is not loaded
         return found[0] if not tagged and found[0].startswith("mdistiller:") else found[1] or found[0]
-    from kdbench.models.zoo import find_entry
+    from kdbench.models.names import find_entry
 
     try:
         entry = find_entry(name, side)

@@ -16,7 +16,7 @@ from kdbench.bench.grids.state import GRID_FILE, clear_failures, read_states, wr
 from kdbench.bench.grids.tasks import BUSY, Task, finished_run, make_tasks, placed, run_task
 from kdbench.bench.running.local_pool import LocalPool, Outcome, Pool, default_jobs
 from kdbench.engine.result import RunResult
-from kdbench.engine.run_folder import write_atomically
+from kdbench.files import write_atomically
 from kdbench.paths import expanded
 
 log = logging.getLogger(__name__)

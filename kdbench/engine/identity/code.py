@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from kdbench.data.build import builder_of
 from kdbench.distillers.create import method_classes
-from kdbench.models.zoo import find_entry
+from kdbench.models.names import find_entry
 from kdbench.plugins import module_label, source_digest
 
 #: packages whose releases are recorded by version

@@ -11,8 +11,9 @@ from typing import Any
 from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.engine.identity.code import Code
-from kdbench.engine.run_folder import RunFolder, write_atomically
+from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import DataError
+from kdbench.files import write_atomically
 
 log = logging.getLogger(__name__)
 #: facts of an environment that may change a result

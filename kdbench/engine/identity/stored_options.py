@@ -11,13 +11,13 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.data.source import DataSource
+from kdbench.engine.identity.teacher_records import remembered
 from kdbench.engine.parts import image_size
-from kdbench.engine.teacher.records import remembered
+from kdbench.models.names import default_side, find_entry
 from kdbench.models.weights.class_names import output_order, stored_class_names
 from kdbench.models.weights.load import NORMS
 from kdbench.models.weights.read import read_recorded
 from kdbench.models.weights.recorded import Recorded
-from kdbench.models.zoo import default_side, find_entry
 
 log = logging.getLogger(__name__)
 _PUBLISHED = ("", "pretrained")

@@ -17,10 +17,11 @@ from kdbench.engine.parts import image_size
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.gate import Judgement, find_fault, judge
 from kdbench.errors import KdbenchError, ModelError
-from kdbench.models.feature_model.model import FeatureModel, Statistics
+from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.names import find_entry
+from kdbench.models.spec import Statistics
 from kdbench.models.weights.load import NORMS
 from kdbench.models.weights.read import read_recorded, read_weights
-from kdbench.models.zoo import find_entry
 
 log = logging.getLogger(__name__)
 IMAGES = 200

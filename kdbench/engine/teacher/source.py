@@ -18,11 +18,11 @@ from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, cache_key, cache_root
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.engine.identity.stored_options import outputs_order
+from kdbench.engine.identity.teacher_records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.parts import build_teacher, image_size
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.gate import Judgement, judge
 from kdbench.engine.teacher.gate_trials import try_settings
-from kdbench.engine.teacher.records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.teacher.views import EpochViews
 from kdbench.errors import DataError, ModelError
 from kdbench.models.feature_model.model import FeatureModel
@@ -47,7 +47,7 @@ class TeacherSource:
         data: data set.
         loader: the run's training loader.
         runtime: device and processes.
-        sha256: what stands for the teacher's weights, see :func:`kdbench.engine.teacher.records.teacher_identity`.
+        sha256: what stands for the teacher's weights, see :func:`kdbench.engine.identity.teacher_records.teacher_identity`.
     """
 
     def __init__(self, cfg: CfgNode, data: DataSource, loader: TrainLoader, runtime: Runtime, sha256: str) -> None:

@@ -19,7 +19,7 @@ from kdbench.data.source import DataSource, Split
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.parts import TrainStep, evaluation_options, make_loader
-from kdbench.engine.run_folder import RunFolder, file_size
+from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, peak_rss_bytes
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.average import WeightAverage
@@ -27,6 +27,7 @@ from kdbench.engine.training.board import Board
 from kdbench.engine.training.checkpoint import load_checkpoint, save_checkpoint
 from kdbench.engine.training.finite import FiniteWatch, check_score, check_state, loss_error
 from kdbench.engine.training.optim import Schedule, build_optimizer
+from kdbench.files import file_size
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
 

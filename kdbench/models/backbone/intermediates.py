@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdbench.models.backbone.tensor_layout import NLC, to_map
-from kdbench.models.feature_model.known_pieces import timm_class
 
 #: These lay their tokens out on a grid whose sides they read from the values of the tokens' positions. That waits for the
 #: GPU, and on the meta device there is nothing to read. The image's size says the same.
@@ -40,3 +39,9 @@ def patch_grid(network: Any, x: Tensor) -> tuple[int, int]:
     """(h, w) patches of (B, 3, H, W) images, of a network with a ``patch_size``."""
     height, width = network.patch_size
     return x.shape[-2] // height, x.shape[-1] // width
+
+
+def timm_class(network: nn.Module) -> str:
+    """Module and class of a timm network, without importing timm: ``resnet.ResNet``."""
+    kind = type(network)
+    return f"{kind.__module__.removeprefix('timm.models.')}.{kind.__qualname__}"

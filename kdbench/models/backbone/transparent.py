@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 
-class Adopted(nn.Module):
+class TransparentWrapper(nn.Module):
     """Base of adapters around a foreign network whose state dict is that network's own, without a prefix.
 
     Submodules, parameters and buffers are the network's own dictionaries, so that moving, loading or replacing them here

@@ -9,7 +9,7 @@ from kdbench.errors import ModelError
 from kdbench.models.spec import ModelSpec
 
 
-class Freezes(nn.Module):
+class Freezable(nn.Module):
     """``freeze_backbone`` and a ``train`` that respects it."""
 
     spec: ModelSpec

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models.backbone import tensor_layout as layout
-from kdbench.models.backbone.transparent import Adopted
-from kdbench.models.feature_model.model import IDENTITY, FeatureModel, Statistics
+from kdbench.models.backbone.transparent import TransparentWrapper
+from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.spec import IDENTITY, Statistics
 
 
 def wrap_model(
@@ -71,7 +72,7 @@ class _Tap:
             self.store[self.key] = inputs[0] if self.before else output
 
 
-class HookedBackbone(Adopted):
+class HookedBackbone(TransparentWrapper):
     """timm's feature interface over hooks. ``features`` is the classifier's input, (B, D)."""
 
     def __init__(self, module: nn.Module, stages: list[str], classifier: str, name: str, prefix_tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""Which networks have a plan: this project's own, and timm's plain sequences of blocks or stages."""
+"""Which networks have known pieces: this project's own, and timm's plain sequences of blocks or stages."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kdbench.models.backbone.intermediates import timm_class
 from kdbench.models.backbone.staged import StagedBackbone
 from kdbench.models.backbone.tensor_layout import NCHW, NHWC, NLC
-from kdbench.models.feature_model.pieces import Plan
+from kdbench.models.feature_model.pieces import Pieces
 from kdbench.models.feature_model.pre_activation import Preact, mobile_activations, resnet_activations, resnet_units
 from kdbench.models.feature_model.stage_choice import FINAL
 
 
-def find_plan(backbone: nn.Module, indices: Sequence[int]) -> Plan | None:
-    """The plan of a backbone cut at the intermediates ``indices``, or None: an unknown architecture, no stages, stages
+def find_pieces(backbone: nn.Module, indices: Sequence[int]) -> Pieces | None:
+    """The pieces of a backbone cut at the intermediates ``indices``, or None: an unknown architecture, no stages, stages
     that do not lie in the order of depth, or a stage within the stem."""
     if not indices:
         return None
@@ -34,7 +35,7 @@ def find_plan(backbone: nn.Module, indices: Sequence[int]) -> Plan | None:
     preact = norms = None
     if family.activations is not None and FINAL not in indices:
         preact, norms = family.activations(backbone, cuts)
-    return Plan(
+    return Pieces(
         layout=family.layout,
         begin=family.begin,
         unit=family.unit,
@@ -47,17 +48,11 @@ def find_plan(backbone: nn.Module, indices: Sequence[int]) -> Plan | None:
     )
 
 
-def timm_class(network: nn.Module) -> str:
-    """Module and class of a timm network, without importing timm: ``resnet.ResNet``."""
-    kind = type(network)
-    return f"{kind.__module__.removeprefix('timm.models.')}.{kind.__qualname__}"
-
-
 def _increasing(cuts: Sequence[int]) -> bool:
     return cuts[0] > 0 and all(a < b for a, b in itertools.pairwise(cuts))
 
 
-def _own(backbone: StagedBackbone, indices: Sequence[int]) -> Plan | None:
+def _own(backbone: StagedBackbone, indices: Sequence[int]) -> Pieces | None:
     count = len(backbone.feature_info)
     cuts = tuple(count + 1 if i == FINAL else i + 1 for i in indices)
     if not _increasing(cuts):
@@ -67,7 +62,7 @@ def _own(backbone: StagedBackbone, indices: Sequence[int]) -> Plan | None:
     if active:
         names = {id(module): name for name, module in backbone.named_modules()}
         norms = [names[id(bn)] for bn in map(backbone.bn_before_relu, indices) if bn is not None]
-    return Plan(
+    return Pieces(
         layout=NCHW,
         begin=_own_begin,
         unit=_own_unit,

@@ -19,20 +19,18 @@ from kdbench.models.backbone import tensor_layout as layout
 from kdbench.models.backbone.classifier import classifier_names
 from kdbench.models.backbone.intermediates import run_intermediates
 from kdbench.models.feature_model import regions
-from kdbench.models.feature_model.freezing import Freezes
-from kdbench.models.feature_model.known_pieces import find_plan
-from kdbench.models.feature_model.pieces import Plan
+from kdbench.models.feature_model.freezing import Freezable
+from kdbench.models.feature_model.known_pieces import find_pieces
+from kdbench.models.feature_model.pieces import Pieces
 from kdbench.models.feature_model.shapes import HeadKind, Shapes, probe_head, run_shapes
 from kdbench.models.feature_model.stage_choice import FINAL, choose_stages
-from kdbench.models.feature_model.stagewise import RunsByStages
-from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
+from kdbench.models.feature_model.stagewise import Stagewise
+from kdbench.models.spec import IDENTITY, ModelOutput, ModelSpec, StageSpec, Statistics
 
-Statistics = tuple[Sequence[float], Sequence[float]]
-IDENTITY: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _AT_PLACES = {"cams", "region_maps", "region_logits"}
 
 
-class FeatureModel(RunsByStages, Freezes, nn.Module):
+class FeatureModel(Stagewise, Freezable, nn.Module):
     """A backbone with its input statistics, its input size and its choice of stages.
 
     ``model(images, need={"stages"})`` takes images in [0, 1], resizes and normalises them as *this* network wants, and
@@ -73,13 +71,13 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
         self.input_size = input_size
         self._register_statistics(statistics)
         self._stage_indices = choose_stages(backbone, name, stages)
-        self._plan = find_plan(backbone, self._stage_indices)
+        self._pieces = find_pieces(backbone, self._stage_indices)
         prefix_tokens = int(getattr(backbone, "num_prefix_tokens", 0) or 0)
         # Not every class of timm knows the keyword, and a ViT without prefix tokens returns no tuple for it.
         interface: Any = getattr(backbone, "forward_intermediates", None)
         signature = inspect.signature(interface).parameters if self._stage_indices else {}
-        self._asks_prefix = bool(prefix_tokens) and self._plan is None and "return_prefix_tokens" in signature
-        self._prefix_tokens = self._plan.prefix_tokens if self._plan else prefix_tokens if self._asks_prefix else 0
+        self._asks_prefix = bool(prefix_tokens) and self._pieces is None and "return_prefix_tokens" in signature
+        self._prefix_tokens = self._pieces.prefix_tokens if self._pieces else prefix_tokens if self._asks_prefix else 0
         self._classifier_names = tuple(classifier_names(backbone))
         self.spec = self._probe(name, family, num_classes)
 
@@ -116,13 +114,13 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
         maps: dict[str, tuple[Any, ...]] = {}
         if not wanted & {"stages", "prefix", "pre_activation"}:
             features = self.backbone.forward_features(x)  # type: ignore[operator]
-        elif self._plan is not None:
-            features, maps = self._walk(self._plan, x, "pre_activation" in wanted)
+        elif self._pieces is not None:
+            features, maps = self._walk(self._pieces, x, "pre_activation" in wanted)
         else:
             features, maps = self._intermediates(x, "prefix" in wanted)
         penultimate, logits = self._classify(features)
-        if "bn_affine" in wanted and self._plan is not None:
-            maps["bn_affine"] = self._plan.affine(self.backbone)
+        if "bn_affine" in wanted and self._pieces is not None:
+            maps["bn_affine"] = self._pieces.affine(self.backbone)
         if "prefix" in wanted:
             maps["prefix"] = tuple(
                 p if p is not None else _no_tokens(m) for p, m in zip(maps["prefix"], maps["stages"])
@@ -132,17 +130,17 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
             setattr(output, kind, maps[kind])
         return self._at_places(output, features, wanted) if wanted & _AT_PLACES else output
 
-    def _walk(self, plan: Plan, x: Tensor, preact: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
-        x, pairs, before = plan.begin(self.backbone, x), [], []
+    def _walk(self, pieces: Pieces, x: Tensor, preact: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
+        x, pairs, before = pieces.begin(self.backbone, x), [], []
         for i, stage in enumerate(self.spec.stages):
             if preact:
-                x, early = plan.run_with_preact(self.backbone, i, x)
+                x, early = pieces.run_with_preact(self.backbone, i, x)
                 before.append(early)
             else:
-                x = plan.run(self.backbone, i, x)
-            pairs.append(layout.to_map(x, plan.layout, stage.grid, plan.prefix_tokens))
+                x = pieces.run(self.backbone, i, x)
+            pairs.append(layout.to_map(x, pieces.layout, stage.grid, pieces.prefix_tokens))
         maps = {"stages": tuple(p[0] for p in pairs), "prefix": tuple(p[1] for p in pairs)}
-        return plan.rest(self.backbone, x), maps | {"pre_activation": tuple(before)}
+        return pieces.rest(self.backbone, x), maps | {"pre_activation": tuple(before)}
 
     def _intermediates(self, x: Tensor, want_prefix: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
         own = [i for i in self._stage_indices if i != FINAL]
@@ -187,7 +185,7 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
 
     def _probe(self, name: str, family: str, num_classes: int) -> ModelSpec:
         indices = [i for i in self._stage_indices if i != FINAL]
-        begin = self._plan.begin if self._plan else None
+        begin = self._pieces.begin if self._pieces else None
         shapes = run_shapes(self.backbone, self.input_size, indices, name, begin)
         self._layout = layout.layout_of(shapes.features, str(getattr(self.backbone, "output_fmt", "")))
         tokens = self._layout == layout.NLC
@@ -207,7 +205,7 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
             penultimate=shapes.penultimate[1],
             input_size=self.input_size,
             stages=stages,
-            pre_activation=stages if self._plan is not None and self._plan.preact is not None else (),
+            pre_activation=stages if self._pieces is not None and self._pieces.preact is not None else (),
             provides=self._provides(),
             token_features=self._layout != layout.NCHW or bool(self._prefix_tokens) or _branches(shapes, family),
             params=sum(p.numel() for p in self.backbone.parameters()),
@@ -217,10 +215,10 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
 
     def _provides(self) -> frozenset[str]:
         found = {"logits", "penultimate"} | ({"stages", "prefix"} if self._stage_indices else set())
-        if self._plan is not None and self._plan.preact is not None:
-            found |= {"pre_activation"} | ({"bn_affine"} if self._plan.norms else set())
+        if self._pieces is not None and self._pieces.preact is not None:
+            found |= {"pre_activation"} | ({"bn_affine"} if self._pieces.norms else set())
         # Tokens may come in any order where the network is not known.
-        ordered = self._final_grid is not None and (self._layout != layout.NLC or self._plan is not None)
+        ordered = self._final_grid is not None and (self._layout != layout.NLC or self._pieces is not None)
         if ordered and self._head_kind is HeadKind.GAP and isinstance(self._plain_classifier(), nn.Linear):
             found |= _AT_PLACES
         elif ordered and self._head_kind is HeadKind.POOL:
@@ -232,10 +230,10 @@ class FeatureModel(RunsByStages, Freezes, nn.Module):
         return layout.grid_of(shape, self._layout, self._final_prefix, known) if len(shape) in (3, 4) else None
 
     def _stem(self, shapes: Shapes) -> StageSpec | None:
-        if self._plan is None or (grid := self._grid(shapes.stem, shapes)) is None:
+        if self._pieces is None or (grid := self._grid(shapes.stem, shapes)) is None:
             return None
-        channels = shapes.stem[1 if self._plan.layout == layout.NCHW else -1]
-        return StageSpec(channels, grid, self._plan.prefix_tokens, "stem")
+        channels = shapes.stem[1 if self._pieces.layout == layout.NCHW else -1]
+        return StageSpec(channels, grid, self._pieces.prefix_tokens, "stem")
 
 
 def _branches(shapes: Shapes, family: str) -> bool:

@@ -1,6 +1,6 @@
 """A network as a sequence: stem, units, tail. What runs it stage by stage, or reads maps on the way.
 
-A plan holds names and functions of modules' level and never a module, so that a copied or pickled network runs its own
+It holds names and functions of modules' level and never a module, so that a copied or pickled network runs its own
 weights.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Plan:
+class Pieces:
     """How a backbone is run in pieces.
 
     Attributes:

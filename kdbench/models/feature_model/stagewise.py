@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from kdbench.errors import ModelError
 from kdbench.models.backbone import tensor_layout as layout
-from kdbench.models.feature_model.pieces import Plan
+from kdbench.models.feature_model.pieces import Pieces
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
 
 
-class RunsByStages:
+class Stagewise:
     """``finish(run_stage(S - 1, ... run_stage(0, begin(images))))`` is the forward pass, for networks whose spec has a
     ``stem``.
 
@@ -27,7 +27,7 @@ class RunsByStages:
         prepare: Callable[[Tensor], Tensor]
         _classify: Callable[[Tensor], tuple[Tensor, Tensor]]
 
-    _plan: Plan | None = None
+    _pieces: Pieces | None = None
 
     def begin(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [0, 1] -> the stem's output."""
@@ -39,8 +39,8 @@ class RunsByStages:
 
     def to_map(self, i: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Stage ``i``'s output as a (B, C, H, W) map and its (B, P, C) prefix tokens (None without any)."""
-        plan = self._by_stages()
-        return layout.to_map(x, plan.layout, self._stage(i).grid, plan.prefix_tokens)
+        pieces = self._by_stages()
+        return layout.to_map(x, pieces.layout, self._stage(i).grid, pieces.prefix_tokens)
 
     def from_map(self, i: int, feature_map: Tensor, prefix: Tensor | None) -> Tensor:
         """The inverse of :meth:`to_map`.
@@ -48,10 +48,12 @@ class RunsByStages:
         Raises:
             ModelError: the stage has prefix tokens and none are given.
         """
-        plan = self._by_stages()
-        if plan.prefix_tokens and prefix is None:
-            raise ModelError(f"{self.spec.name}: stage {i} has {plan.prefix_tokens} prefix tokens, and none were given")
-        return layout.from_map(feature_map, plan.layout, prefix)
+        pieces = self._by_stages()
+        if pieces.prefix_tokens and prefix is None:
+            raise ModelError(
+                f"{self.spec.name}: stage {i} has {pieces.prefix_tokens} prefix tokens, and none were given"
+            )
+        return layout.from_map(feature_map, pieces.layout, prefix)
 
     def finish(self, x: Tensor) -> ModelOutput:
         """The last stage's output -> logits and penultimate."""
@@ -64,7 +66,7 @@ class RunsByStages:
             raise ModelError(f"{self.spec.name} cannot be run stage by stage")
         return found
 
-    def _by_stages(self) -> Plan:
-        if self._plan is None or self.spec.stem is None:
+    def _by_stages(self) -> Pieces:
+        if self._pieces is None or self.spec.stem is None:
             raise ModelError(f"{self.spec.name} cannot be run stage by stage")
-        return self._plan
+        return self._pieces

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.models.backbone.intermediates import patch_grid, run_intermediates
+from kdbench.models.backbone.intermediates import patch_grid, run_intermediates, timm_class
 from kdbench.models.backbone.tensor_layout import NCHW
-from kdbench.models.backbone.transparent import Adopted
-from kdbench.models.feature_model.known_pieces import timm_class
+from kdbench.models.backbone.transparent import TransparentWrapper
 
 
 def with_classifier(network: nn.Module, num_classes: int) -> nn.Module:
@@ -19,7 +18,7 @@ def with_classifier(network: nn.Module, num_classes: int) -> nn.Module:
     return EncoderClassifier(network, num_classes) if timm_class(network) in _OUTPUT else network
 
 
-class EncoderClassifier(Adopted):
+class EncoderClassifier(TransparentWrapper):
     """An encoder and a fresh linear classifier on the mean over places of what the encoder gives.
 
     That is what its language model is fed with, so that every parameter takes part: DeepSeek's and Qwen's projector joins

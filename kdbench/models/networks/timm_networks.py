@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from kdbench.errors import ModelError, UnknownNameError
 from kdbench.logs import at_level
 from kdbench.models.backbone.classifier import classifier_keys
-from kdbench.models.feature_model.model import Statistics
 from kdbench.models.networks.timm_encoders import with_classifier
 from kdbench.models.registry import ModelEntry
+from kdbench.models.spec import Statistics
 
 log = logging.getLogger(__name__)
 _VIT = (

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from kdbench.errors import ModelError, UnknownNameError, did_you_mean
-from kdbench.models.backbone.transparent import Adopted
-from kdbench.models.feature_model.model import Statistics
+from kdbench.models.backbone.transparent import TransparentWrapper
 from kdbench.models.registry import ModelEntry
+from kdbench.models.spec import Statistics
 
 #: attributes that hold the stages of known designs, and the module whose output the head reads
 _DESIGNS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -95,7 +95,7 @@ def load_torchvision(backbone: TracedBackbone, name: str, num_classes: int) -> t
     return (tuple(transform.mean), tuple(transform.std)), fresh
 
 
-class TracedBackbone(Adopted):
+class TracedBackbone(TransparentWrapper):
     """A network cut in two at the map that its head reads; stages are read from the first part.
 
     Args:

@@ -113,7 +113,7 @@ def _candidates() -> tuple[str, ...]:
 @functools.cache
 def _candidate(name: str) -> tuple[frozenset[tuple[str, tuple[int, ...]]], tuple[str, ...]]:
     """(key, shape) pairs of a network without its classifier, and the prefixes of the classifier's keys."""
-    from kdbench.models.zoo import find_entry
+    from kdbench.models.names import find_entry
 
     with torch.device("meta"):
         network = find_entry(f"cifar:{name}" if name in CIFAR_MODELS else name).build(num_classes=2)

@@ -11,8 +11,8 @@ from torch import nn
 
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models.backbone.classifier import classifier_keys
-from kdbench.models.feature_model.model import IDENTITY, Statistics
 from kdbench.models.registry import ModelEntry
+from kdbench.models.spec import IDENTITY, Statistics
 
 log = logging.getLogger(__name__)
 

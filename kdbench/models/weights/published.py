@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from kdbench.models.names import find_entry
 from kdbench.models.registry import ModelEntry
-from kdbench.models.zoo import find_entry
 
 
 def published_release(name: str, side: int = 0) -> str:

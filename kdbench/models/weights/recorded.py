@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from kdbench.models.feature_model.model import Statistics
+from kdbench.models.spec import Statistics
 
 _Three = tuple[float, float, float]
 _LARGEST = 4096

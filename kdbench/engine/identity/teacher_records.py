@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache.cache import ACCURACY, WEIGHTS, cache_root
 from kdbench.engine.identity.name import weights_identity
-from kdbench.engine.run_folder import write_atomically
+from kdbench.files import write_atomically
 from kdbench.models.weights.read import read_recorded
 
 log = logging.getLogger(__name__)
