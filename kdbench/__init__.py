@@ -11,7 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load_config": "kdbench.config",
+    "load_config": "kdbench.config.load",
     "create_model": "kdbench.models.zoo",
     "list_models": "kdbench.models.zoo",
     "register_model": "kdbench.models.registry",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 
 
 def write_run(folder: Path, *, method: str, seed: int, top1: float, cfg=None, seconds=(), name="", **extra) -> str:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _root(args: argparse.Namespace, overrides: list[str]) -> Path:
-    from kdbench.config import load_config
+    from kdbench.config.load import load_config
     from kdbench.data.teacher_cache.cache import cache_root
 
     cfg = load_config(args.cfg, overrides, purpose="read")

@@ -30,7 +30,7 @@ def config_from(args: argparse.Namespace, purpose: str = "") -> Any:
     Raises:
         ConfigError: it is wrong, or nothing was given.
     """
-    from kdbench.config import load_config
+    from kdbench.config.load import load_config
 
     overrides = list(args.opts)
     for name, key in _SHORTHANDS.items():

@@ -13,7 +13,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from yacs.config import CfgNode
 
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 from kdbench.errors import ConfigError
 
 

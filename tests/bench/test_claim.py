@@ -17,7 +17,7 @@ import pytest
 from kdbench.bench.grids.lock import STATE_DIR, BusyError, LockLostError, _myself, claimed, start_time
 from kdbench.bench.grids.state import read_states
 from kdbench.bench.grids.tasks import BUSY, run_task
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 
 
 def test_a_claim_excludes_and_ends(tmp_path):

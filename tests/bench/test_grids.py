@@ -11,7 +11,7 @@ from kdbench.bench.paper.declared import Declared
 from kdbench.bench.paper.layouts import layout
 from kdbench.bench.running.smoke import small_config, smoke
 from kdbench.cli.main import main
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 GRIDS = sorted((ROOT / "configs" / "grids").glob("*.yaml"))

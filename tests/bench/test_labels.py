@@ -10,7 +10,7 @@ from synthetic_runs import write_run
 from kdbench.bench.comparison.statistics import blocks_needed, smallest_p
 from kdbench.bench.comparison.table import build_table
 from kdbench.cli.main import main
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.errors import KdbenchError
 
 

@@ -13,7 +13,7 @@ from kdbench.bench.grids.tasks import make_tasks
 from kdbench.bench.running.cluster_pools import make_pool
 from kdbench.bench.running.torchrun import LaunchError, train_in_processes
 from kdbench.cli.main import main
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.errors import ConfigError
 
 

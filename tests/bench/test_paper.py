@@ -18,7 +18,7 @@ from kdbench.bench.paper.published import Key, paper_method, paper_network, publ
 from kdbench.bench.paper.render import render, to_frame
 from kdbench.bench.paper.table import build_paper_table
 from kdbench.cli.main import main
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.errors import KdbenchError
 
 CIFAR = {"dataset": "cifar100", "student": "ResNet18"}

@@ -11,7 +11,7 @@ from kdbench.bench.paper.render import render, to_frame
 from kdbench.bench.paper.table import build_paper_table
 from kdbench.bench.results.recipe import differences, recipe
 from kdbench.cli.main import main
-from kdbench.config import load_config, to_dict
+from kdbench.config.load import load_config, to_dict
 
 PLACE = {"dataset": "cifar100", "teacher": "Swin-T", "student": "ResNet18"}
 RUN = {"DATASET.TYPE": "cifar100", "DISTILLER.TEACHER": "Swin-T", "DISTILLER.STUDENT": "ResNet18", "SOLVER.EPOCHS": 300}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kdbench
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 from kdbench.errors import ConfigError, UnknownNameError
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import kdbench
 from kdbench.cli.main import main
-from kdbench.config_defaults import DOMAINS, defaults
+from kdbench.config.defaults import DOMAINS, defaults
 from kdbench.distillers.base import Distiller, register_distiller
 from kdbench.distillers.registry import distillers
 from kdbench.domains import parse, violation

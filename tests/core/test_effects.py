@@ -15,9 +15,9 @@ import yaml
 import kdbench
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.cli.main import main
-from kdbench.config_defaults import defaults
-from kdbench.config_effects import EFFECTIVE
-from kdbench.config_names import SYNONYMS
+from kdbench.config.defaults import defaults
+from kdbench.config.effects import EFFECTIVE
+from kdbench.config.names import SYNONYMS
 from kdbench.distillers.registry import distillers
 from kdbench.errors import ConfigError, ModelError
 from kdbench.models.zoo import create_model

@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from kdbench.config import load_config
-from kdbench.config_defaults import IGNORED
+from kdbench.config.defaults import IGNORED
+from kdbench.config.load import load_config
 from kdbench.distillers.base import DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.errors import ConfigError

@@ -12,8 +12,8 @@ import yaml
 
 import kdbench
 from kdbench.bench.grids.grid_file import load_grid
-from kdbench.config import build_config, flatten, merge_trees, to_dict
-from kdbench.config_defaults import defaults
+from kdbench.config.defaults import defaults
+from kdbench.config.load import build_config, flatten, merge_trees, to_dict
 from kdbench.data.build import build_data
 from kdbench.distillers.base import Distiller
 from kdbench.distillers.registry import declarations, distillers

@@ -12,7 +12,7 @@ import torchvision.datasets as tvd
 from replicas import aircraft as aircraft_replica
 from replicas import class_tree, cub, write_jpeg
 
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.data.build import build_data
 from kdbench.data.sets import aircraft, cub200, folder, imagenet
 from kdbench.errors import DataError, UnknownNameError

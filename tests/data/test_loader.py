@@ -10,7 +10,7 @@ import pytest
 import torch
 from replicas import class_tree
 
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.data.augmentation.augment import Augment
 from kdbench.data.loader import TrainLoader, evaluation_batches
 from kdbench.data.prefetch import ahead

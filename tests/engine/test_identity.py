@@ -19,8 +19,8 @@ from kdbench.engine import run as run_module
 from kdbench.engine.parts import make_loader
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher import gate as gate_module
 from kdbench.engine.teacher.source import TeacherSource
-from kdbench.engine.teacher.source import gate as gate_module
 from kdbench.models.weights.read import state_sha256
 
 FAST = {

@@ -15,7 +15,7 @@ import torch
 
 import kdbench
 from kdbench.data.teacher_cache.cache import TeacherCache, ViewWriter, cache_folders
-from kdbench.engine.teacher.source import records as teacher_records
+from kdbench.engine.teacher import records as teacher_records
 
 FAST = {
     "SOLVER.EPOCHS": 3,

@@ -13,7 +13,7 @@ import torch
 
 import kdbench
 from kdbench import list_distillers
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 from kdbench.errors import IncompatibleError
 
 SETTINGS = {

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 
 from kdbench.bench.grids.grid_file import load_grid
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.data.build import build_data
 from kdbench.distillers.registry import distillers
 from kdbench.engine.identity.name import decisive, run_name

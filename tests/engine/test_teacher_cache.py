@@ -21,7 +21,7 @@ from kdbench.data.teacher_cache.cache import (
     cache_key,
     folder_bytes,
 )
-from kdbench.engine.teacher.source import source as teacher_module
+from kdbench.engine.teacher import source as teacher_module
 from kdbench.errors import DataError
 
 BASE = {

@@ -10,7 +10,7 @@ from torch import nn
 
 import kdbench
 from kdbench.bench.results.recipe import recipe
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 from kdbench.data.build import build_data
 from kdbench.engine.run import locate
 from kdbench.models.weights.fit import identify

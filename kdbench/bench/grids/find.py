@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdbench.config import read_yaml
+from kdbench.config.load import read_yaml
 from kdbench.errors import ConfigError, did_you_mean
 
 

@@ -35,7 +35,7 @@ from kdbench.bench.grids.grid_file_checks import (
     check_texts,
 )
 from kdbench.bench.grids.idle_keys import IdleKeys
-from kdbench.config import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
+from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, expanded, user_path
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from kdbench.config import Setting
+from kdbench.config.load import Setting
 
 log = logging.getLogger(__name__)
 
 
 class IdleKeys:
-    """What :func:`kdbench.config.build_config` says of the keys of a grid's runs, one after the other."""
+    """What :func:`kdbench.config.load.build_config` says of the keys of a grid's runs, one after the other."""
 
     def __init__(self) -> None:
         self.given: Counter[tuple[str, str]] = Counter()

@@ -16,7 +16,7 @@ import yaml
 from tabulate import tabulate
 
 from kdbench.bench.methods.conformance import FAMILIES
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.distillers.base import Distiller
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.registry import distillers

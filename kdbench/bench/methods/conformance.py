@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.distillers.base import Batch, DataInfo, Distiller
 from kdbench.distillers.create import create_distiller, uses_teacher
 from kdbench.errors import IncompatibleError

@@ -10,7 +10,7 @@ from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.paper.layouts import layout
 from kdbench.bench.paper.published import Key, paper_dataset, paper_method, paper_network
 from kdbench.bench.results.recipe import Recipe, RunRecipe, differences, recipe
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 
 CellName = tuple[str, str, str, str]  # dataset, teacher, student, method, as the tables write them
 UNREADABLE = "its configuration cannot be read"

@@ -172,7 +172,7 @@ def _check_shared(blocks: pd.DataFrame, folder: str | Path) -> None:
 
 
 def _shared(recipe: Recipe) -> Recipe:
-    from kdbench.config_defaults import defaults
+    from kdbench.config.defaults import defaults
 
     sections = set(defaults()) - set(_OWN)
     return {key: value for key, value in recipe.items() if key.partition(".")[0] in sections}

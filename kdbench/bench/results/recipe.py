@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from kdbench.bench.known_data import image_side
-from kdbench.config import merge_trees, to_dict
-from kdbench.config_defaults import NOT_IDENTITY, defaults
+from kdbench.config.defaults import NOT_IDENTITY, defaults
+from kdbench.config.load import merge_trees, to_dict
 from kdbench.distillers.registry import declarations
 from kdbench.errors import KdbenchError
 from kdbench.models.catalog import catalogued

@@ -13,7 +13,7 @@ import yaml
 from yacs.config import CfgNode
 
 from kdbench.bench.grids.lock import STATE_DIR, Claim
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import read_finished
 from kdbench.errors import KdbenchError

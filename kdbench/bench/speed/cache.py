@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, ViewWriter
 from kdbench.distillers.base import Batch
 from kdbench.distillers.create import create_distiller

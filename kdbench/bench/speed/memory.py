@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.models.zoo import create_model
 
 STUDENT = "timm:resnet18"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.distillers.base import Batch, DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.registry import distillers

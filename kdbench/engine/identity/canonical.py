@@ -8,7 +8,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 from kdbench.data.build import builder_of
 from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource

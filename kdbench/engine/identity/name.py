@@ -10,8 +10,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.config import to_dict
-from kdbench.config_defaults import NOT_IDENTITY
+from kdbench.config.defaults import NOT_IDENTITY
+from kdbench.config.load import to_dict
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import method_classes
 from kdbench.engine.identity.canonical import respell

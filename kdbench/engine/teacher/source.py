@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.config import to_dict
+from kdbench.config.load import to_dict
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, cache_key, cache_root

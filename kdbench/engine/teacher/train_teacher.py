@@ -6,7 +6,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from kdbench.config import load_config
+from kdbench.config.load import load_config
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
 from kdbench.engine.training.trainer import Progress

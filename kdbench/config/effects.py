@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from kdbench.config_names import called_otherwise
+from kdbench.config.names import called_otherwise
 from kdbench.domains import Domain, show, violation
 
 #: Other keys and what they must be; () = anything but empty. A text instead says why a key never acts.

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from kdbench.config_defaults import WORD_OR_LIST
+from kdbench.config.defaults import WORD_OR_LIST
 from kdbench.errors import ConfigError
 
 

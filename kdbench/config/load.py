@@ -15,12 +15,12 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.config_checks import broken_rules
-from kdbench.config_defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, Tree, defaults
-from kdbench.config_effects import NO_TEACHER, idle_keys
-from kdbench.config_files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
-from kdbench.config_names import suggestion
-from kdbench.config_values import Text, as_tuple, convert, decode, finite, fresh
+from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, Tree, defaults
+from kdbench.config.effects import NO_TEACHER, idle_keys
+from kdbench.config.files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
+from kdbench.config.names import suggestion
+from kdbench.config.rules import broken_rules
+from kdbench.config.values import Text, as_tuple, convert, decode, finite, fresh
 from kdbench.distillers.registry import declarations
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean

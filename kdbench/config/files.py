@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from kdbench.config_defaults import Tree
-from kdbench.config_values import StrictLoader, Text, fresh
+from kdbench.config.defaults import Tree
+from kdbench.config.values import StrictLoader, Text, fresh
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, user_path
 
