@@ -15,8 +15,7 @@ from kdbench.bench.grids.tasks import run_task
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.data.source import datasets
-from kdbench.distillers.base import Distiller
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Distiller, distillers
 from kdbench.engine import run as run_module
 from kdbench.engine.identity.code import Code, code_of
 from kdbench.errors import KdbenchError

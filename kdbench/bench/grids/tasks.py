@@ -20,9 +20,9 @@ from kdbench.bench.grids.grid_file import Cell, Grid, Teacher
 from kdbench.bench.grids.lock import BusyError, LockLostError, claimed
 from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.running.torchrun import train_in_processes
+from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict
 from kdbench.engine.identity.code import code_of
-from kdbench.engine.identity.name import beyond, decisive
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
 from kdbench.engine.run_folder import RunFolder
