@@ -37,6 +37,10 @@ class TeacherGateError(KdbenchError):
     """A teacher too weak to learn from."""
 
 
+class LossError(KdbenchError):
+    """What a method returns in the place of loss terms."""
+
+
 class NonFiniteLossError(KdbenchError):
     """A loss term that became NaN or infinite."""
 

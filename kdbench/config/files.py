@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from kdbench.config.defaults import Tree
-from kdbench.config.values import StrictLoader, Text, fresh
+from kdbench.config.values import StrictLoader, Text, decode, fresh
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, user_path
 
@@ -106,7 +106,7 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[Settin
         ConfigError: a word without a value.
     """
     if isinstance(overrides, Mapping):
-        return [Setting(key, value, "override") for key, value in overrides.items()]
+        return [setting for key, value in overrides.items() for setting in _given(key, value)]
     settings, tokens = [], list(overrides)
     while tokens:
         token = tokens.pop(0)
@@ -115,5 +115,16 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> list[Settin
             if not tokens:
                 raise ConfigError(f"override {token!r} has no value; write KEY=VALUE or KEY VALUE")
             text = tokens.pop(0)
-        settings.append(Setting(key, Text(text), "override"))
+        settings += _given(key, Text(text))
     return settings
+
+
+def _given(key: str, value: Any) -> list[Setting]:
+    """One override; a mapping for a section is one for each of its keys, as it is in a file."""
+    tree = decode(value) if isinstance(value, Text) and value.lstrip().startswith("{") else value
+    if not isinstance(tree, Mapping) or key.rpartition(".")[2] == "OPTIONS":
+        return [Setting(key, value, "override")]
+    found = list(flatten({key: tree}, "override"))
+    if not found:
+        raise ConfigError(f"override: {key}: an empty mapping sets nothing")
+    return found

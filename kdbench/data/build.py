@@ -23,11 +23,17 @@ def build_data(cfg: CfgNode) -> DataSource:
     build, root = builder_of(node.TYPE, node.ROOT)
     known = inspect.signature(build).parameters
     for option in node.OPTIONS:
+        if option == "root":
+            raise DataError("DATASET.OPTIONS.root: name the folder by DATASET.ROOT, or by DATASET.TYPE folder:<path>")
         if option not in known:
             raise DataError(
                 f"DATASET.OPTIONS: data set {node.TYPE!r} has no option {option!r}{did_you_mean(option, known)}"
             )
     source = build(root, **dict(node.OPTIONS))
+    if not isinstance(source, DataSource):
+        raise DataError(
+            f"data set {node.TYPE!r}: its builder returns a kdbench DataSource, got {type(source).__name__}"
+        )
     if node.VAL_FRACTION > 0:
         source = source.hold_out(node.VAL_FRACTION)
     if node.PER_CLASS > 0:

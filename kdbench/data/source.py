@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -55,6 +56,8 @@ class MemorySplit:
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.dim() != 4 or self.images.shape[1] != 3:
             raise DataError(f"images must be (N, 3, H, W) uint8, got {tuple(self.images.shape)} {self.images.dtype}")
+        if self.images.shape[-1] != self.images.shape[-2]:
+            raise DataError(f"images must be square, got {tuple(self.images.shape[-2:])}; pad or cut them")
         if len(self.images) != len(self.labels):
             raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
         self.image_size = int(self.images.shape[-1])
@@ -111,10 +114,48 @@ class DataSource:
     _digests: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        mean, std = self.statistics
-        if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        """Raises: DataError: what no training could mean."""
+        self._check_statistics()
+        if not isinstance(self.classes, (list, tuple)) or not all(isinstance(name, str) for name in self.classes):
+            raise DataError(f"data set {self.name!r}: classes are a list of names, got {self.classes!r:.60}")
+        twice = [name for name, count in Counter(self.classes).items() if count > 1]
+        if twice:
+            raise DataError(f"data set {self.name!r}: class {twice[0]!r} stands twice")
+        for part in ("train", "test", "val"):
+            split = getattr(self, part)
+            if split is not None:
+                self._check_labels(part, split.labels, len(split))
+
+    def _check_statistics(self) -> None:
+        try:
+            mean, std = (tuple(float(value) for value in part) for part in self.statistics)
+            sound = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
             raise DataError(
-                f"data set {self.name!r}: expects a finite mean and a finite, positive standard deviation, got {mean} and {std}"
+                f"data set {self.name!r}: statistics are a finite mean and a finite, positive standard deviation of three "
+                f"channels, got {self.statistics!r:.120}"
+            )
+
+    def _check_labels(self, part: str, labels: Tensor, images: int) -> None:
+        where = f"data set {self.name!r}, {part}"
+        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
+            kind = (
+                f"{labels.dtype} of shape {tuple(labels.shape)}"
+                if isinstance(labels, Tensor)
+                else type(labels).__name__
+            )
+            raise DataError(f"{where}: labels are an int64 tensor of shape (N,), got {kind}")
+        if len(labels) != images or images == 0:
+            raise DataError(
+                f"{where}: {images} images and {len(labels)} labels; expects as many of both, and at least one"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.num_classes:
+            wrong = low if low < 0 else high
+            raise DataError(
+                f"{where}: label {wrong} is none of 0 to {self.num_classes - 1}, the {self.num_classes} classes"
             )
 
     @property

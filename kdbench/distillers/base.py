@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench import registry
+from kdbench.config.defaults import defaults as tree_defaults
 from kdbench.distillers.batch import Batch, DataInfo
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
@@ -195,6 +197,8 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 distillers: Registry[type[Distiller]] = registry.distillers
+#: sections of every configuration
+TREE = frozenset(tree_defaults())
 
 
 def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[type[Distiller]], type[Distiller]]:
@@ -205,12 +209,14 @@ def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[t
         aliases: further names, which configurations may use and lists do not show.
 
     Raises:
-        TypeError: the class is no Distiller, or declares an output kind that does not exist or a domain that cannot be read.
+        TypeError: the class is no Distiller, or declares an output kind that does not exist, a domain that cannot be read, a name
+            or a default that no configuration can hold.
     """
 
     def decorate(cls: type[Distiller]) -> type[Distiller]:
         if not (inspect.isclass(cls) and issubclass(cls, Distiller)):
             raise TypeError(f"@register_distiller({name!r}) decorates a subclass of kdbench.Distiller")
+        _check_declaration(name, cls)
         for needs in (cls.teacher_needs, cls.student_needs):
             unknown = set(needs) - set(OUTPUT_KINDS)
             if unknown:
@@ -228,3 +234,29 @@ def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[t
         return cls
 
     return decorate
+
+
+def _check_declaration(name: str, cls: type[Distiller]) -> None:
+    """What a name and defaults must be, so that a configuration can speak of them."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise TypeError(
+            f"@register_distiller({name!r}): a method's name is a letter, then letters, digits and underscores"
+        )
+    if name.upper() in TREE:
+        raise TypeError(
+            f"@register_distiller({name!r}): {name.upper()} is a section of every configuration; choose another name"
+        )
+    todo = [("", cls.defaults)]
+    while todo:
+        prefix, node = todo.pop()
+        for key, value in node.items():
+            if not isinstance(key, str) or not key or "." in key:
+                raise TypeError(
+                    f"{name}: default {prefix}{key!r}: a key is a word without dots; nest a dictionary instead"
+                )
+            if isinstance(value, dict):
+                todo.append((f"{prefix}{key}.", value))
+            elif not isinstance(value, (bool, int, float, str, list, tuple)):
+                raise TypeError(
+                    f"{name}: default {prefix}{key} is {value!r}; expects a number, a text, a truth value or a list"
+                )

@@ -1,11 +1,14 @@
-"""What a method is told: of the training set, and of one batch."""
+"""What a method is told, of the training set and of one batch, and what it may answer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from kdbench.errors import LossError
 from kdbench.random import CounterRNG
 
 
@@ -56,3 +59,27 @@ class Batch:
     def generator(self, name: str) -> CounterRNG:
         """The random stream ``name`` of this batch: row ``b`` belongs to sample ``draw[b]``, whatever the batch is."""
         return CounterRNG(self.seed, f"method/{name}", self.epoch, self.draw)
+
+
+def check_terms(method: str, terms: Any) -> None:
+    """Refuse what a method's ``losses`` may not return; looks at shapes and types alone, never at values.
+
+    Raises:
+        LossError: it is no mapping of names to real numbers in tensors without dimensions.
+    """
+    expected = f"{method}.losses returns a mapping of names to loss terms, tensors without dimensions"
+    if not isinstance(terms, Mapping) or not terms:
+        raise LossError(f"{expected}, got {type(terms).__name__ if not isinstance(terms, Mapping) else 'an empty one'}")
+    for name, term in terms.items():
+        if not isinstance(name, str):
+            raise LossError(f"{expected}; {name!r} is no name")
+        if not isinstance(term, Tensor):
+            raise LossError(f"{expected}; {name!r} is a {type(term).__name__}")
+        if term.dim() or term.is_complex():
+            raise LossError(
+                f"{expected}; {name!r} has shape {tuple(term.shape)} and type {str(term.dtype).removeprefix('torch.')}"
+            )
+    if not any(term.requires_grad for term in terms.values()):
+        raise LossError(
+            f"{method}.losses: no term has a gradient, so that nothing would be learned (was one detached?)"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -19,6 +20,23 @@ from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelSpec
 from kdbench.models.weights.load import UnknownStatisticsError
 from kdbench.models.zoo import create_model
+
+_ARGUMENTS = set(inspect.signature(create_model).parameters) - {"options"}
+_ARGUMENTS_OF = {
+    "name": "name it by DISTILLER.TEACHER or DISTILLER.STUDENT",
+    **{
+        key: f"write it beside OPTIONS, as {word}"
+        for key, word in {
+            "weights": "WEIGHTS",
+            "input_size": "INPUT_SIZE",
+            "norm": "NORM",
+            "stages": "STAGES",
+            "head": "HEAD",
+            "ema": "WEIGHTS_EMA",
+        }.items()
+    },
+    "seed": "it is EXPERIMENT.SEED",
+}
 
 
 def image_size(cfg: CfgNode, data: DataSource) -> int:
@@ -45,6 +63,11 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         ModelError: it cannot be built, or its weights do not fit.
     """
     node = cfg[role]
+    taken = sorted(_ARGUMENTS & set(node.OPTIONS))
+    if taken:
+        raise ConfigError(
+            f"{role}.OPTIONS.{taken[0]} is no option of a network: {_ARGUMENTS_OF.get(taken[0], 'it follows from the data set')}"
+        )
     try:
         model = create_model(
             cfg.DISTILLER[role],

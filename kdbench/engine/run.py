@@ -62,7 +62,7 @@ def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = Fals
     cfg = with_stored_options(cfg, data, _roles(cfg))
     code = code_of(cfg)
     folder, hashes, plain = locate(cfg, data, code, runtime.world)
-    inputs = Inputs(data, code, plain, surroundings(cfg, code, runtime))
+    inputs = Inputs(data, code, plain, surroundings(cfg, code, runtime), Path(cfg.LOG.PREFIX))
     done = runtime.from_main(_finished(folder, inputs) if runtime.is_main else None)
     if isinstance(done, KdbenchError):
         raise done

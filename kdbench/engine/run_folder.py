@@ -18,6 +18,9 @@ from kdbench.errors import ConfigError
 from kdbench.files import write_atomically
 
 
+_LONGEST = 255  # bytes of a file's name, on nearly every file system
+
+
 class RunFolder:
     """Files of one run: ``config.yaml``, ``inputs.json``, ``metrics.jsonl``, ``timing.jsonl``, ``checkpoint.pt``,
     ``student.safetensors`` and, last of all, ``result.json``. With a readable student beside it, that means 'done'."""
@@ -50,7 +53,15 @@ class RunFolder:
         Raises:
             ConfigError: what ``LOG.PREFIX`` leads to is a file, or cannot be written to.
         """
-        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        long = next((part for part in self.path.parts if len(os.fsencode(part)) > _LONGEST), "")
+        if long:
+            raise ConfigError(
+                f"LOG.PREFIX, EXPERIMENT.NAME: File name too long: {long[:40]}... has {len(long)} letters"
+            )
+        try:
+            there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        except OSError as error:
+            raise ConfigError(f"LOG.PREFIX, EXPERIMENT.NAME: {str(self.path)[:80]}...: {error.strerror}") from None
         if not there.is_dir():
             raise ConfigError(f"LOG.PREFIX: {there} is a file, so that no run folder can be made below it")
         if not os.access(there, os.W_OK | os.X_OK):
@@ -63,7 +74,12 @@ class RunFolder:
 
     def create(self, cfg: CfgNode) -> None:
         """Make the folder and write the configuration."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"LOG.PREFIX: {self.path} cannot be made: {error.strerror}; name another folder"
+            ) from None
         write_atomically(self.config, yaml.safe_dump(to_dict(cfg), sort_keys=False))
 
     def append(self, file: Path, record: Mapping[str, Any]) -> None:

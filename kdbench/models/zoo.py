@@ -96,6 +96,6 @@ def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: i
             return entry.build(num_classes=num_classes, **options)
         with forked_seed("student", seed, entry.name):
             return entry.build(num_classes=num_classes, **options)
-    except (TypeError, AssertionError, ValueError) as error:
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"model {entry.name!r} cannot be built with {options}: {reason}") from None

@@ -15,7 +15,8 @@ import kdbench
 from kdbench.data.build import build_data
 from kdbench.engine import run as run_module
 from kdbench.engine.identity.code import Code
-from kdbench.engine.identity.inputs import read_inputs, sampled
+from kdbench.engine.identity.images import contents, touched
+from kdbench.engine.identity.inputs import read_inputs
 from kdbench.engine.run import locate
 from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import DataError
@@ -115,23 +116,26 @@ def on_files(tmp_path, **extra):
     return digits(tmp_path / "runs", **{**settings, **extra})
 
 
-def replace_image(file: Path) -> None:
+def replace_image(file: Path, keep_times: bool) -> None:
     """Another picture in a file of the same size."""
-    size = file.stat().st_size
+    before = file.stat()
     write_jpeg(file, 991, width=8, height=8)
-    file.write_bytes(file.read_bytes() + bytes(size - file.stat().st_size))
-    os.utime(file, (1e9, 1e9))
+    file.write_bytes(file.read_bytes() + bytes(before.st_size - file.stat().st_size))
+    assert file.stat().st_size == before.st_size
+    if keep_times:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+@pytest.mark.parametrize("keep_times", [True, False])
 @pytest.mark.parametrize("finished", [True, False])
-def test_images_replaced_by_others_of_their_size_are_refused(tmp_path, finished):
+def test_images_replaced_by_others_of_their_size_are_refused(tmp_path, finished, keep_times):
     class_tree(tmp_path / "set", ["cat", "dog"], {"train": 4, "val": 2})
     first = kdbench.train(on_files(tmp_path))
     if not finished:
         (Path(first.folder) / "result.json").unlink()
-    replace_image(tmp_path / "set" / "train" / "dog" / "dog_2.jpg")
+    replace_image(tmp_path / "set" / "train" / "dog" / "dog_2.jpg", keep_times)
     before = sorted((p.name, p.stat().st_mtime_ns) for p in Path(first.folder).iterdir())
-    with pytest.raises(DataError, match=r"train/dog/dog_2\.jpg is another image than when .* was made"):
+    with pytest.raises(DataError, match=r"train/dog/dog_2\.jpg is another one than when .* was made"):
         kdbench.train(on_files(tmp_path))
     assert sorted((p.name, p.stat().st_mtime_ns) for p in Path(first.folder).iterdir()) == before
     other = kdbench.train(on_files(tmp_path, **{"EXPERIMENT.NAME": "new"}))
@@ -139,23 +143,32 @@ def test_images_replaced_by_others_of_their_size_are_refused(tmp_path, finished)
     assert other.folder != first.folder
 
 
-def test_a_copy_of_a_data_set_is_the_same_run_and_said(tmp_path, caplog):
+def test_every_file_is_compared_where_only_some_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("kdbench.engine.identity.images._SHOWN", 2)
+    class_tree(tmp_path / "set", ["cat", "dog"], {"train": 4, "val": 2})
+    kdbench.train(on_files(tmp_path))
+    replace_image(tmp_path / "set" / "train" / "dog" / "dog_3.jpg", True)
+    with pytest.raises(DataError, match="an image is another one than when"):
+        kdbench.train(on_files(tmp_path))
+
+
+def test_a_copy_of_a_data_set_is_the_same_run(tmp_path, caplog):
     class_tree(tmp_path / "set", ["cat", "dog"], {"train": 4, "val": 2})
     first = kdbench.train(on_files(tmp_path))
     shutil.copytree(tmp_path / "set", tmp_path / "copy", copy_function=shutil.copy)
-    for file in (tmp_path / "copy").rglob("*.jpg"):
-        os.utime(file, (1e9, 1e9))
     again = kdbench.train(on_files(tmp_path, **{"DATASET.TYPE": f"folder:{tmp_path / 'copy'}"}))
     assert again.folder == first.folder
-    assert "12 of 12 were compared, and are the same" in caplog.text
+    assert "their content is the same" in caplog.text
 
 
-def test_of_many_files_some_are_compared(tmp_path, monkeypatch):
+def test_images_are_read_once_for_their_digests(tmp_path, monkeypatch):
     class_tree(tmp_path / "set", ["cat", "dog"], {"train": 4, "val": 2})
-    monkeypatch.setattr("kdbench.engine.identity.inputs._FILES", 3)
-    found = sampled(build_data(on_files(tmp_path)))
-    assert list(found)[:3] == ["train/cat/cat_0.jpg", "train/cat/cat_2.jpg", "train/dog/dog_1.jpg"]
-    assert len(found) == 6
+    data = build_data(on_files(tmp_path))
+    read = []
+    monkeypatch.setattr("kdbench.engine.identity.images._digest", lambda path: read.append(path.name) or "0" * 64)
+    stamp = touched(data)
+    assert contents(data, stamp, tmp_path) == contents(data, stamp, tmp_path)
+    assert len(read) == 12
 
 
 def test_another_environment_is_said_and_both_are_recorded(tmp_path, monkeypatch, caplog):

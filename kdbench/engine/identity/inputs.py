@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.engine.identity.code import Code
+from kdbench.engine.identity.images import contents, touched
 from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import DataError
 from kdbench.files import write_atomically
@@ -18,7 +18,6 @@ from kdbench.files import write_atomically
 log = logging.getLogger(__name__)
 #: facts of an environment that may change a result
 DECIDES = ("kdbench", "torch", "torchvision", "timm", "device", "gpu", "world_size", "deterministic", "compile")
-_FILES = 256  # image files of a split whose content is recorded
 
 
 class Inputs:
@@ -29,11 +28,17 @@ class Inputs:
         code: what defines the run, see :func:`kdbench.engine.identity.code.code_of`.
         plain: the run's identity without the code that the user brought.
         environment: see :func:`kdbench.engine.runtime.environment`.
+        store: folder in which digests of images are remembered.
     """
 
-    def __init__(self, data: DataSource, code: Code, plain: str, environment: dict[str, Any]) -> None:
-        self.data, self.code, self.plain = data, code, plain
+    def __init__(self, data: DataSource, code: Code, plain: str, environment: dict[str, Any], store: Path) -> None:
+        self.data, self.code, self.plain, self.store = data, code, plain, store
         self.environment = environment
+
+    @functools.cached_property
+    def touched(self) -> str:
+        """See :func:`kdbench.engine.identity.images.touched`."""
+        return touched(self.data)
 
     def check(self, folder: RunFolder) -> None:
         """Compare with what a run that is there was made from, and say what has changed.
@@ -82,35 +87,32 @@ class Inputs:
             "plain": self.plain,
             "brought": self.code.brought,
             "own": self.code.own,
-            "stamp": self.data.stamp(),
-            "images": sampled(self.data),
+            "touched": self.touched,
+            "images": contents(self.data, self.touched, self.store) if self.touched else {},
             "environments": environments,
         }
         write_atomically(folder.inputs, json.dumps(values, indent=1) + "\n")
 
     def _check_images(self, before: dict[str, Any], folder: RunFolder) -> None:
-        if before["stamp"] == self.data.stamp():
+        if before["touched"] == self.touched:
             return
-        now = sampled(self.data)
-        other = next((name for name, digest in before["images"].items() if now.get(name, digest) != digest), "")
-        if other:
-            raise DataError(
-                f"{other} is another image than when {folder.path} was made, though of the same size: delete that folder, or give "
-                "EXPERIMENT.NAME, to train on the images that are there now"
-            )
-        if now:
-            total = sum(len(split) for split in _file_splits(self.data).values())
-            log.warning(
-                "the image files were written anew since %s was made; %d of %d were compared, and are the same",
-                *(folder.path.name, len(now), total),
-            )
+        now = contents(self.data, self.touched, self.store)
+        if before["images"].get("all") == now["all"]:
+            log.info("the image files were touched since %s was made; their content is the same", folder.path.name)
+            return
+        some = before["images"].get("some", {})
+        other = next((name for name, digest in some.items() if now["some"].get(name, digest) != digest), "")
+        raise DataError(
+            f"{other or 'an image'} is another one than when {folder.path} was made, though of the same size: delete that "
+            "folder, or give EXPERIMENT.NAME, to train on the images that are there now"
+        )
 
 
 def read_inputs(folder: RunFolder) -> dict[str, Any] | None:
     """``inputs.json`` of a run, or None where there is none that can be used."""
     try:
         values = json.loads(folder.inputs.read_text(encoding="utf-8"))
-        kinds = {"plain": str, "brought": dict, "own": dict, "stamp": str, "images": dict, "environments": list}
+        kinds = {"plain": str, "brought": dict, "own": dict, "touched": str, "images": dict, "environments": list}
         sound = all(isinstance(values[key], kind) for key, kind in kinds.items())
         return (
             values
@@ -130,20 +132,3 @@ def environments_of(folder: RunFolder, now: dict[str, Any]) -> dict[str, Any]:
         values = list(dict.fromkeys(str(e[key]) for e in every if key in e))
         merged[key] = now[key] if len(values) < 2 else " then ".join(values)
     return merged
-
-
-def sampled(data: DataSource) -> dict[str, str]:
-    """Digests of the content of up to 256 evenly spaced image files of each split; empty for images in memory, whose
-    fingerprint is one of content."""
-    digests: dict[str, str] = {}
-    for split in _file_splits(data).values():
-        step = max(1, len(split) / _FILES)
-        for number in range(min(_FILES, len(split))):
-            path = Path(split.root) / split.files[int(number * step)]
-            name = f"{Path(split.root).name}/{split.files[int(number * step)]}"
-            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return digests
-
-
-def _file_splits(data: DataSource) -> dict[str, FileSplit]:
-    return {part: split for part in ("train", "test") if isinstance(split := getattr(data, part), FileSplit)}

@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from kdbench.data.loader import LoadedBatch
 from kdbench.data.source import DataSource, Split
 from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.batch import check_terms
 from kdbench.engine.evaluation import Score, score
 from kdbench.engine.parts import TrainStep, evaluation_options, make_loader
 from kdbench.engine.run_folder import RunFolder
@@ -159,6 +160,7 @@ class Trainer:
         teacher = None if self.teacher is None else self.teacher.outputs(batch, self.distiller, self._autocast)
         with self._autocast():
             terms = self.step_module(teacher, batch)
+        check_terms(self.distiller.name, terms)
         loss = torch.stack([term.float() if term.dtype in _DTYPES.values() else term for term in terms.values()]).sum()
         self.watch.see(step, terms, loss)
         if self.watch.due(step):

@@ -1,0 +1,90 @@
+"""The content of image files: read once, and again only where a file was touched since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from kdbench.data.prefetch import ahead
+from kdbench.data.sets.files import FileSplit
+from kdbench.data.source import DataSource
+from kdbench.errors import DataError
+from kdbench.files import write_atomically
+
+log = logging.getLogger(__name__)
+FOLDER = ".images"
+_READERS = 8
+_LONG = 4e9  # bytes from which on reading them is worth a word
+_SHOWN = 256  # files of a split whose own digests are kept, to name one that differs
+
+
+def touched(data: DataSource) -> str:
+    """Digest of names, sizes and times of all image files; empty for images in memory: their fingerprint is one of content. The
+    time of the last change of a file's entry is among them, which copies that keep the time of writing (``cp -p``,
+    ``rsync -t``) do not keep."""
+    digest = hashlib.sha256()
+    splits = _splits(data)
+    for part, split in splits.items():
+        for name in split.files:
+            found = _stat(split, name)
+            digest.update(f"{part}/{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode())
+    return digest.hexdigest() if splits else ""
+
+
+def contents(data: DataSource, stamp: str, store: Path) -> dict[str, Any]:
+    """Digests of all image files: ``{"all": {split: digest}, "some": {file: digest}}``, with those of up to 256 evenly spaced
+    files of each split on their own.
+
+    Args:
+        data: data set.
+        stamp: of :func:`touched`; what was computed for it once is taken from ``store``.
+        store: folder to remember it in.
+    """
+    file = store / FOLDER / f"{stamp[:16]}.json"
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known["stamp"] == stamp and isinstance(known["all"], dict) and isinstance(known["some"], dict):
+            return {"all": known["all"], "some": known["some"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    size = sum(_stat(split, name).st_size for split in _splits(data).values() for name in split.files)
+    if size > _LONG:
+        log.info("reading %.1f GB of images once, for the digest of their content", size / 1e9)
+    found: dict[str, Any] = {"all": {}, "some": {}}
+    for part, split in _splits(data).items():
+        every = max(1, len(split) // _SHOWN)
+        whole = hashlib.sha256()
+        paths = [Path(split.root) / name for name in split.files]
+        for number, digest in enumerate(ahead(_digest, paths, _READERS, depth=4)):
+            whole.update(digest.encode())
+            if number % every == 0:
+                found["some"][f"{Path(split.root).name}/{split.files[number]}"] = digest[:16]
+        found["all"][part] = whole.hexdigest()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps({"stamp": stamp, **found}) + "\n")
+    except OSError as error:
+        log.warning("%s cannot be written (%s)", file, error.strerror)
+    return found
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; restore the data set") from None
+
+
+def _stat(split: FileSplit, name: str) -> os.stat_result:
+    try:
+        return os.stat(Path(split.root) / name)
+    except OSError as error:
+        raise DataError(f"{Path(split.root) / name}: {error.strerror}; restore the data set") from None
+
+
+def _splits(data: DataSource) -> dict[str, FileSplit]:
+    return {part: split for part in ("train", "test") if isinstance(split := getattr(data, part), FileSplit)}
