@@ -17,7 +17,6 @@ from kdbench.config.load import to_dict
 from kdbench.errors import ConfigError
 from kdbench.files import write_atomically
 
-
 _LONGEST = 255  # bytes of a file's name, on nearly every file system
 
 

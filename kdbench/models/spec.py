@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -68,6 +69,23 @@ class ModelSpec:
     params: int = 0
     head: str = "other"
     stem: StageSpec | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {**asdict(self), "provides": sorted(self.provides)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """The inverse of :meth:`to_dict`."""
+
+        def stage(entry: Any) -> StageSpec | None:
+            return None if entry is None else StageSpec(**{**entry, "grid": tuple(entry["grid"])})
+
+        made = dict(values)
+        for key in ("stages", "pre_activation"):
+            made[key] = tuple(stage(entry) for entry in made[key])
+        made["stem"] = stage(made.get("stem"))
+        return cls(**{**made, "provides": frozenset(made["provides"]), "input_size": tuple(made["input_size"])})
 
 
 @dataclass

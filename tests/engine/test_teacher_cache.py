@@ -23,6 +23,7 @@ from kdbench.data.teacher_cache.cache import (
 )
 from kdbench.engine.teacher import source as teacher_module
 from kdbench.errors import DataError
+from kdbench.models.spec import ModelSpec
 
 BASE = {
     "DISTILLER.TEACHER": "small_mixer",
@@ -256,7 +257,7 @@ def test_key_depends_on_every_part():
 
 def test_specs_survive_the_record():
     spec = kdbench.create_model("small_vit", num_classes=10, class_token=True).spec
-    again = teacher_module.spec_from_dict(json.loads(json.dumps(teacher_module.spec_to_dict(spec))))
+    again = ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert again == spec
 
 

@@ -1,4 +1,4 @@
-"""Where a method's teacher outputs come from: the live network, or the cache of what it said before."""
+"""The teacher of a run: its network, built when it is needed, its cache, and whether it is fit to teach."""
 
 from __future__ import annotations
 
@@ -9,38 +9,35 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
 from yacs.config import CfgNode
 
 from kdbench.config.load import to_dict
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, cache_key, cache_root
-from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.base import Distiller
 from kdbench.engine.identity.stored_options import outputs_order
 from kdbench.engine.identity.teacher_records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.parts import build_teacher, image_size
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.gate import Judgement, judge
 from kdbench.engine.teacher.gate_trials import try_settings
+from kdbench.engine.teacher.outputs import STORED, LiveOutputs, StoredOutputs, TeacherOutputs, WholeNetwork
 from kdbench.engine.teacher.views import EpochViews
-from kdbench.errors import DataError, ModelError
+from kdbench.errors import ModelError
 from kdbench.models.feature_model.model import FeatureModel
-from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
+from kdbench.models.spec import ModelSpec
 from kdbench.models.weights.read import state_sha256
 
 log = logging.getLogger(__name__)
-_CACHED = {"logits", "penultimate"}
 #: keys of TEACHER that decide over these outputs, besides the weights
 _DECIDES = ("WEIGHTS_EMA", "NORM", "INPUT_SIZE", "OPTIONS")
-_TORCH = {"fp16": torch.float16, "fp32": torch.float32}
 
 
 class TeacherSource:
     """The teacher of a run. The network is built when something is asked that the cache does not hold, and never before.
 
-    With the cache on, the run that fills it learns from the values after their storage round trip, so that filling and
-    reading runs are the same run.
+    What a method is given of it is :meth:`outputs_of`; see :mod:`kdbench.engine.teacher.outputs`.
 
     Args:
         cfg: configuration.
@@ -85,8 +82,6 @@ class TeacherSource:
         self.cache = TeacherCache(self.root, cache_key(self.key_parts), int(node.MAX_GB * 1e9))
         self.meta = runtime.from_main(self.cache.read_meta() if node.ENABLED and runtime.is_main else None)
         self._network: FeatureModel | None = None
-        #: the cached views, once :meth:`serve` has found that the method's outputs go through them
-        self.views: EpochViews | None = None
 
     @property
     def network(self) -> FeatureModel:
@@ -108,7 +103,7 @@ class TeacherSource:
     def spec(self) -> ModelSpec:
         """The teacher's spec: the recorded one where it has the same stages, or the network's."""
         if self.meta is not None and self.meta.get("stages") == to_dict(self.cfg.TEACHER.STAGES):
-            return spec_from_dict(self.meta["spec"])
+            return ModelSpec.from_dict(self.meta["spec"])
         return self.network.spec
 
     def judge(self) -> Judgement:
@@ -146,83 +141,38 @@ class TeacherSource:
         if self.cfg.CACHE.ENABLED:
             write_weights(self.root, self.cfg.TEACHER.WEIGHTS, self.sha256)
 
-    def serve(self, distiller: Distiller, owner: str) -> None:
-        """Decide whether this method's outputs go through the cache, and prepare it."""
-        kinds = distiller.teacher_needs <= _CACHED and not distiller.needs_networks and not distiller.grad_teacher
+    def outputs_of(self, distiller: Distiller, owner: str, autocast: Callable[[], Any]) -> TeacherOutputs:
+        """What a method is given of this teacher, batch by batch: from the network or through the cache, whichever can give it.
+
+        Args:
+            distiller: the method.
+            owner: name of the run.
+            autocast: makes the context of the forward pass.
+        """
+        if distiller.needs_networks:
+            return WholeNetwork(lambda: self.network)
+        live = LiveOutputs(lambda: self.network, distiller.teacher_needs, autocast)
         if not self.cfg.CACHE.ENABLED:
-            return
-        if not kinds:
+            return live
+        if not distiller.teacher_needs <= STORED or distiller.grad_teacher:
             log.info("%s needs more of the teacher than is cached; it runs with the live teacher", distiller.name)
-            return
+            return live
+        return StoredOutputs(
+            live, self._views(owner), self.loader.view, self.runtime.device, self.cfg.DISTILLER.TEACHER
+        )
+
+    def _views(self, owner: str) -> EpochViews:
+        """The views of this teacher's cache, prepared."""
         spec = self.spec
         rows = len(self.loader.split) * self.loader.repeat
         layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
-        self.views = EpochViews(self.cache, layout, owner, self.runtime)
+        made = EpochViews(self.cache, layout, owner, self.runtime)
         if self.meta is None:
-            about = {"spec": spec_to_dict(spec), "stages": to_dict(self.cfg.TEACHER.STAGES)}
-            self.views.prepare({**about, "layout": asdict(layout), "key": self.key_parts})
+            about = {"spec": spec.to_dict(), "stages": to_dict(self.cfg.TEACHER.STAGES)}
+            made.prepare({**about, "layout": asdict(layout), "key": self.key_parts})
             views = self.cfg.CACHE.VIEWS or self.cfg.SOLVER.EPOCHS
             size, budget = views * layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
             log.info(
                 "teacher cache %s: up to %.1f MB for %d views (budget %g GB)", self.cache.folder, size, views, budget
             )
-
-    def start_epoch(self, epoch: int) -> None:
-        """Open the epoch's view for reading, or begin to write it."""
-        if self.views is not None:
-            self.views.start(self.loader.view(epoch))
-
-    def end_epoch(self) -> None:
-        """Publish the view that was written."""
-        if self.views is not None:
-            self.views.end()
-
-    def outputs(self, batch: Batch, distiller: Distiller, autocast: Callable[[], Any]) -> Any:
-        """What the method asked for: outputs from the cache or the network, or the network itself.
-
-        Raises:
-            DataError: outputs that are to be cached are not finite, or too large for the storage type.
-        """
-        if distiller.needs_networks:
-            return self.network
-        rows = None if self.views is None else self.views.read(batch.draw)
-        if self.views is not None and rows is not None:
-            layout = self.views.layout
-            return ModelOutput(*rows.to(self.runtime.device).float().split((layout.classes, layout.width), dim=1))
-        with torch.no_grad(), autocast():
-            output = self.network(batch.images, need=distiller.teacher_needs)
-        return output if self.views is None else self._round_trip(output, batch.draw, self.views)
-
-    def _round_trip(self, output: ModelOutput, draw: Tensor, views: EpochViews) -> ModelOutput:
-        stored = output.map(lambda value: value.to(_TORCH[views.layout.dtype]))
-        if not _finite(stored):
-            if _finite(output):
-                raise DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
-            raise DataError(
-                f"teacher {self.cfg.DISTILLER.TEACHER!r} gives NaN or infinite outputs on training images: are its weights "
-                "damaged, or its TEACHER.NORM wrong? (SOLVER.AMP fp16 may overflow where bf16 does not)"
-            )
-        views.write(draw, stored.logits, stored.penultimate)
-        return stored.map(Tensor.float)
-
-
-def _finite(output: ModelOutput) -> bool:
-    return bool(torch.isfinite(output.logits).all() & torch.isfinite(output.penultimate).all())
-
-
-def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
-    """A spec as JSON takes it."""
-    return {**asdict(spec), "provides": sorted(spec.provides)}
-
-
-def spec_from_dict(values: dict[str, Any]) -> ModelSpec:
-    """The inverse of :func:`spec_to_dict`."""
-
-    def stage(entry: Any) -> StageSpec | None:
-        return None if entry is None else StageSpec(**{**entry, "grid": tuple(entry["grid"])})
-
-    values = dict(values)
-    for key in ("stages", "pre_activation"):
-        values[key] = tuple(stage(entry) for entry in values[key])
-    values["stem"] = stage(values.get("stem"))
-    return ModelSpec(**{**values, "provides": frozenset(values["provides"]), "input_size": tuple(values["input_size"])})
+        return made

@@ -70,8 +70,8 @@ class Trainer:
         device = runtime.device
         self.student, self.distiller = student.to(device), distiller.to(device)
         self.teacher = teacher
-        if teacher is not None:
-            teacher.serve(distiller, folder.path.name)
+        #: what the method is given of the teacher
+        self.taught = None if teacher is None else teacher.outputs_of(distiller, folder.path.name, self._autocast)
         if cfg.SOLVER.CHANNELS_LAST:
             self.student.to(memory_format=torch.channels_last)
         self.module = TrainStep(self.student, self.distiller)
@@ -115,8 +115,8 @@ class Trainer:
         """One pass; returns the mean of each loss term, and timings."""
         self.module.train()
         self.watch.start()
-        if self.teacher is not None:
-            self.teacher.start_epoch(epoch)
+        if self.taught is not None:
+            self.taught.start(epoch)
         steps, images = len(self.loader), 0
         sums: dict[str, Tensor] = {}
         started = mark = time.perf_counter()
@@ -134,8 +134,8 @@ class Trainer:
                 self.progress(epoch, step + 1, steps)
             mark = time.perf_counter()
         self._look(epoch)
-        if self.teacher is not None:
-            self.teacher.end_epoch()
+        if self.taught is not None:
+            self.taught.end()
         # Each process kept running statistics of its own share of the last batch; what is evaluated is one network.
         self.runtime.share_buffers(self.student)
         if self.average is not None:
@@ -157,7 +157,7 @@ class Trainer:
         """
         # A student's own dropout: a function of the step, not of what ran before it.
         torch.manual_seed(derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank))
-        teacher = None if self.teacher is None else self.teacher.outputs(batch, self.distiller, self._autocast)
+        teacher = None if self.taught is None else self.taught(batch)
         with self._autocast():
             terms = self.step_module(teacher, batch)
         check_terms(self.distiller.name, terms)

@@ -1,0 +1,101 @@
+"""What a method is given of its teacher: one object with one method, live, stored or shared."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+
+import pytest
+import torch
+
+import kdbench
+from kdbench.data.build import build_data
+from kdbench.distillers.base import Batch
+from kdbench.engine.parts import build_distiller, build_network, make_loader
+from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.outputs import LiveOutputs, SharedOutputs, StoredOutputs, WholeNetwork
+from kdbench.engine.teacher.source import TeacherSource
+
+FAST = {"SOLVER.EPOCHS": 2, "SOLVER.WARMUP_EPOCHS": 0, "DATASET.REPEAT": 1, "DATASET.NUM_WORKERS": 0}
+
+
+def given(tmp_path, teacher, method: str, cached: bool):
+    settings = {"DISTILLER.TYPE": method, "DISTILLER.TEACHER": "small_mixer", "TEACHER.WEIGHTS": teacher}
+    settings |= {"LOG.PREFIX": str(tmp_path), "CACHE.ENABLED": cached}
+    cfg = kdbench.load_config("configs/digits/student.yaml", {**FAST, **settings})
+    data, runtime = build_data(cfg), Runtime(torch.device("cpu"))
+    source = TeacherSource(cfg, data, make_loader(cfg, data, runtime), runtime, "sha")
+    student = build_network(cfg, "STUDENT", data, seed=1)
+    distiller = build_distiller(cfg, student, source.spec, data)
+    return source, source.outputs_of(distiller, "run", contextlib.nullcontext)
+
+
+@pytest.mark.parametrize(
+    ("method", "cached", "kind"),
+    [
+        ("KD", False, LiveOutputs),
+        ("KD", True, StoredOutputs),
+        ("FitNet", True, LiveOutputs),
+    ],
+)
+def test_whoever_asks_sees_one_object(tmp_path, digits_teacher, method, cached, kind):
+    source, outputs = given(tmp_path, digits_teacher, method, cached)
+    assert type(outputs) is kind
+    outputs.start(1)
+    first = next(iter(source.loader.epoch(1)))
+    batch = Batch(first.images, first.labels, first.index, first.draw)
+    output = outputs(batch)
+    assert output.logits.shape == (len(batch.images), 10)
+    assert not output.logits.requires_grad
+    outputs.end()
+
+
+def test_a_method_that_runs_parts_of_the_network_is_given_the_network(tmp_path, digits_teacher):
+    source, _ = given(tmp_path, digits_teacher, "KD", True)
+    outputs = source.outputs_of(types.SimpleNamespace(needs_networks=True), "run", contextlib.nullcontext)
+    assert type(outputs) is WholeNetwork
+    assert outputs(None) is source.network
+
+
+def test_stored_outputs_are_the_live_ones_of_the_run_that_filled(tmp_path, digits_teacher):
+    batches, found = [], []
+    for _ in range(2):
+        source, outputs = given(tmp_path, digits_teacher, "KD", True)
+        outputs.start(1)
+        for loaded in source.loader.epoch(1):
+            batch = Batch(loaded.images, loaded.labels, loaded.index, loaded.draw)
+            batches.append(batch)
+            found.append(outputs(batch).logits)
+        outputs.end()
+    half = len(found) // 2
+    assert all(torch.equal(a, b) for a, b in zip(found[:half], found[half:]))
+    _, live = given(tmp_path, digits_teacher, "KD", False)
+    assert torch.equal(live(batches[0]).logits.half().float(), found[0])
+
+
+def test_several_students_ask_once_for_a_batch():
+    class Counted:
+        def __init__(self):
+            self.said = []
+
+        def __call__(self, batch):
+            self.said.append("asked")
+            return object()
+
+        def start(self, epoch):
+            self.said.append(f"start {epoch}")
+
+        def end(self):
+            self.said.append("end")
+
+    inner = Counted()
+    shared = SharedOutputs(inner)
+    image = torch.zeros(1)
+    for _ in range(3):
+        shared.start(1)
+    one, two = Batch(image, image, image, image), Batch(image, image, image, image)
+    assert shared(one) is shared(one)
+    assert shared(two) is shared(two)
+    for _ in range(3):
+        shared.end()
+    assert inner.said == ["start 1", "asked", "asked", "end"]
