@@ -28,14 +28,14 @@ class LoadedBatch:
 
     Attributes:
         images: (B, 3, H, W) float in [0, 1].
-        labels: (B,) int64; with mixup or cutmix (B, K) float.
+        target: (B,) int64 labels; with mixup or cutmix (B, K) float.
         index: (B,) int64 position in the training set.
         draw: (B,) int64 position in the epoch's virtual set, ``repeat * N + index``.
         smoothing_included: labels are soft and smoothed already.
     """
 
     images: Tensor
-    labels: Tensor
+    target: Tensor
     index: Tensor
     draw: Tensor
     smoothing_included: bool = False
@@ -174,7 +174,7 @@ class TrainLoader:
             done = part.stop
             batch = LoadedBatch(images[part], labels[part], index[part], draw[part], self.augment.mixes)
             if self.augment.mixes:
-                batch.images, batch.labels = self.augment.mix(batch.images, batch.labels, self.aug_seed, epoch, first)
+                batch.images, batch.target = self.augment.mix(batch.images, batch.target, self.aug_seed, epoch, first)
             result.append(batch)
         return result
 

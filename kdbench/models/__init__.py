@@ -2,6 +2,7 @@
 
 Rooms:
 
+- stage_names: Choices of stages that mean the same; importing this is cheap.
 - spec: What a method may know of a network: its spec, and the outputs of one forward pass.
 - registry: The registry of models: names to builders.
 - backbone: What a bare network is and does, whoever wrote it.

@@ -31,7 +31,7 @@ FLOORS: dict[str, list[str]] = {
     ],
     "config": ["defaults, names", "values", "rules, effects, files", "load", "identity"],
     "models": [
-        "spec",
+        "spec, stage_names",
         "registry, backbone",
         "feature_model, networks",
         "names",

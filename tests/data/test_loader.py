@@ -61,7 +61,7 @@ def hashes(*loaders: TrainLoader, epoch: int = 1) -> list[str]:
     found: list[str] = []
     for parts in zip(*(one.epoch(epoch) for one in loaders)):
         for part in parts:
-            for image, label, draw in zip(part.images, part.labels, part.draw):
+            for image, label, draw in zip(part.images, part.target, part.draw):
                 content = image.numpy().tobytes() + label.numpy().tobytes() + str(int(draw)).encode()
                 found.append(hashlib.sha256(content).hexdigest())
     return found
@@ -92,7 +92,7 @@ def test_a_restart_sees_the_rest_of_the_same_epoch(kind, files):
     for step in (2, 3):
         batch = again.load(order[8 * step : 8 * step + 8], 3, 8 * step)
         assert torch.equal(batch.images, whole[step].images)
-        assert torch.equal(batch.labels, whole[step].labels)
+        assert torch.equal(batch.target, whole[step].target)
         assert torch.equal(batch.draw, whole[step].draw)
 
 
@@ -122,7 +122,7 @@ def test_seeds_and_repeats():
     draws = torch.cat([b.draw for b in first])
     assert sorted(draws.tolist()) == list(range(140))
     assert all(torch.equal(b.index, b.draw % 70) for b in first)
-    assert all(torch.equal(b.labels, split.labels[b.index]) for b in first)
+    assert all(torch.equal(b.target, split.labels[b.index]) for b in first)
     assert not first[0].smoothing_included
     assert hashes(loader(split, augment, aug_seed=3)) != hashes(loader(split, augment))
 
@@ -133,8 +133,8 @@ def test_mixing_pairs_neighbours_of_the_order():
     mixed = list(loader(split, replace(RICH, cutmix=0.0)).epoch(1))
     for a, b in zip(plain, mixed):
         assert b.smoothing_included
-        assert b.labels.shape == (len(b.draw), 5)
-        assert torch.allclose(b.labels.sum(1), torch.ones(len(b.draw)))
+        assert b.target.shape == (len(b.draw), 5)
+        assert torch.allclose(b.target.sum(1), torch.ones(len(b.draw)))
         total = a.images[0::2] + a.images[1::2]
         assert torch.allclose(b.images[0::2] + b.images[1::2], total, atol=1e-5)
     with pytest.raises(ConfigError, match=r"even SOLVER\.BATCH_SIZE, got 7"):

@@ -37,7 +37,7 @@ def test_draws_name_their_sample():
     assert sorted(seen.tolist()) == list(range(100))
     for batch in part.epoch(1):
         assert torch.equal(batch.index, batch.draw % 50)
-        assert torch.equal(batch.labels, source.train.labels[batch.index])
+        assert torch.equal(batch.target, source.train.labels[batch.index])
 
 
 def test_pixels_depend_on_seed_epoch_and_draw_alone():

@@ -19,9 +19,9 @@ from kdbench.engine.run import locate
 from kdbench.engine.training.optim import Schedule
 from kdbench.errors import ConfigError
 from kdbench.models.feature_model.stage_choice import choose_stages
-from kdbench.models.feature_model.stage_names import plain_choice
 from kdbench.models.names import find_entry
 from kdbench.models.spec import ModelOutput
+from kdbench.models.stage_names import plain_choice
 from kdbench.models.zoo import create_model
 
 FAKE = {"DATASET.TYPE": "fake", "DATASET.OPTIONS": {"num_classes": 5, "size": 64, "train": 20, "test": 10}}

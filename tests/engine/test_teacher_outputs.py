@@ -43,7 +43,7 @@ def test_whoever_asks_sees_one_object(tmp_path, digits_teacher, method, cached, 
     assert type(outputs) is kind
     outputs.start(1)
     first = next(iter(source.loader.epoch(1)))
-    batch = Batch(first.images, first.labels, first.index, first.draw)
+    batch = Batch(first.images, first.target, first.index, first.draw)
     output = outputs(batch)
     assert output.logits.shape == (len(batch.images), 10)
     assert not output.logits.requires_grad
@@ -63,7 +63,7 @@ def test_stored_outputs_are_the_live_ones_of_the_run_that_filled(tmp_path, digit
         source, outputs = given(tmp_path, digits_teacher, "KD", True)
         outputs.start(1)
         for loaded in source.loader.epoch(1):
-            batch = Batch(loaded.images, loaded.labels, loaded.index, loaded.draw)
+            batch = Batch(loaded.images, loaded.target, loaded.index, loaded.draw)
             batches.append(batch)
             found.append(outputs(batch).logits)
         outputs.end()

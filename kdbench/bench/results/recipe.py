@@ -15,7 +15,7 @@ from kdbench.catalogue import image_side, known_model, methods
 from kdbench.config.defaults import NOT_IDENTITY, defaults
 from kdbench.config.load import merge_trees, to_dict
 from kdbench.errors import KdbenchError
-from kdbench.models.feature_model.stage_names import plain_choice
+from kdbench.models.stage_names import plain_choice
 
 Recipe = Mapping[str, Any]
 #: besides paths, logging and hardware: what tells runs of one recipe apart, and the cell that a run belongs to

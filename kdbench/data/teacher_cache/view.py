@@ -36,6 +36,15 @@ class CacheLayout:
         """Numbers a row."""
         return self.classes + self.width
 
+    def pack(self, logits: Tensor, penultimate: Tensor) -> Tensor:
+        """(B, classes) and (B, width) -> (B, columns), a row a draw."""
+        return torch.cat((logits, penultimate), dim=1)
+
+    def unpack(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of :meth:`pack`."""
+        logits, penultimate = rows.split((self.classes, self.width), dim=1)
+        return logits, penultimate
+
     @property
     def view_bytes(self) -> int:
         """Size of one view's file."""
@@ -84,7 +93,7 @@ class ViewWriter:
 
     def write(self, draw: Tensor, logits: Tensor, penultimate: Tensor) -> None:
         """Store the rows of a batch."""
-        self.rows[draw.numpy()] = torch.cat((logits, penultimate), dim=1).numpy()
+        self.rows[draw.numpy()] = self.layout.pack(logits, penultimate).numpy()
 
     def close(self) -> None:
         """Bring the rows of this process to the file."""

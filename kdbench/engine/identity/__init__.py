@@ -2,9 +2,11 @@
 
 Rooms:
 
+- brought: The user's code behind a run, without torch where the user brought none.
 - canonical: One spelling for settings that mean the same: a value that is written out and the default that stands for it
   are one run.
 - code: The code behind a run: what the user brought is part of what the run is, kdbench's own part of its record.
+- images: The content of image files: read once, and again only where a file was touched since.
 - inputs: What a run was made from, as ``inputs.json`` in its folder: what has changed since is said, and other images are
   refused.
 - name: What a run is: the weights that it starts from, and the hash of all that it depends on.

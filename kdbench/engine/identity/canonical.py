@@ -13,8 +13,8 @@ from kdbench.data.build import builder_of
 from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.errors import KdbenchError
-from kdbench.models.feature_model.stage_names import plain_choice
 from kdbench.models.names import canonical_name, default_side, find_entry
+from kdbench.models.stage_names import plain_choice
 from kdbench.models.weights.export import read_metadata
 from kdbench.models.weights.load import NORMS
 

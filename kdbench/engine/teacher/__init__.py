@@ -5,6 +5,8 @@ Rooms:
 - gate: Is a teacher fit to teach? Its accuracy, and what that number hides: one class for every image, NaN, another order
   of classes.
 - gate_trials: A teacher that fails: with which statistics, input size and crop would it pass?.
+- outputs: What a method is given of its teacher: one object with one method, whether the outputs are computed, stored or
+  shared.
 - source: Where a method's teacher outputs come from: the live network, or the cache of what it said before.
 - views: One run's use of the teacher cache: in each epoch it reads a view, writes one, or does neither, all processes
   alike.

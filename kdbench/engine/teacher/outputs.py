@@ -107,7 +107,7 @@ class StoredOutputs:
         layout = self.views.layout
         rows = self.views.read(batch.draw)
         if rows is not None:
-            return ModelOutput(*rows.to(self.device).float().split((layout.classes, layout.width), dim=1))
+            return ModelOutput(*layout.unpack(rows.to(self.device).float()))
         output = self.live(batch)
         stored = output.map(lambda value: value.to(_TORCH[layout.dtype]))
         if not _finite(stored):

@@ -247,7 +247,7 @@ class Trainer:
             images = images.contiguous(memory_format=torch.channels_last)
         return Batch(
             images,
-            loaded.labels,
+            loaded.target,
             loaded.index,
             loaded.draw,
             epoch=epoch,

@@ -3,6 +3,7 @@
 Rooms:
 
 - classifier: Which of a backbone's modules are its classifier.
+- evaluating: A network in evaluation mode for a while, and a pass on the meta device, on which nothing is computed.
 - intermediates: timm's ``forward_intermediates`` for every class, whether its tensors hold values or not.
 - pooling: Average pooling to a given size whose gradient is the same at every run, on GPUs too.
 - staged: Base of this project's own networks: timm's feature interface from a handful of hooks.

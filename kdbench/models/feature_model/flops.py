@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
-from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
+
+from kdbench.models.backbone.evaluating import evaluating, on_meta
 
 
 def forward_flops(backbone: nn.Module, input_size: tuple[int, int]) -> int | None:
@@ -21,17 +21,10 @@ def forward_flops(backbone: nn.Module, input_size: tuple[int, int]) -> int | Non
     Returns:
         The number, or None where the network cannot be run on the meta device.
     """
-    tensors = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
-    twins = {key: torch.empty_like(value, device="meta") for key, value in tensors.items()}
-    modes = {module: module.training for module in backbone.modules()}
     counter = FlopCounterMode(display=False)
-    backbone.eval()
     try:
-        with torch.no_grad(), counter:
-            functional_call(backbone, twins, (torch.empty(1, 3, *input_size, device="meta"),), tie_weights=False)
+        with evaluating(backbone), counter:
+            on_meta(backbone, (1, 3, *input_size))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, AssertionError):
         return None
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return int(counter.get_total_flops())

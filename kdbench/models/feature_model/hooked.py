@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models.backbone import tensor_layout as layout
+from kdbench.models.backbone.evaluating import evaluating
 from kdbench.models.backbone.transparent import TransparentWrapper
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import IDENTITY, Statistics
@@ -88,16 +89,10 @@ class HookedBackbone(TransparentWrapper):
     def measure(self, size: tuple[int, int], num_classes: int) -> None:
         """Run once, in evaluation mode, to find the shapes of the stages; see :func:`wrap_model`."""
         like = next(self.parameters())
-        modes = {module: module.training for module in [self.network, *self.modules()]}
-        self.eval()
-        try:
-            with torch.no_grad():
-                image = torch.zeros(2, 3, *size, device=like.device, dtype=like.dtype)
-                vector, maps = self.forward_intermediates(image)
-                logits = self.get_classifier()(vector)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        with evaluating(self.network, self):
+            image = torch.zeros(2, 3, *size, device=like.device, dtype=like.dtype)
+            vector, maps = self.forward_intermediates(image)
+            logits = self.get_classifier()(vector)
         if tuple(logits.shape) != (2, num_classes):
             raise ModelError(
                 f"{self.title}: {self.classifier_name} gives {tuple(logits.shape[1:])}, not {num_classes} classes"

@@ -20,9 +20,10 @@ from kdbench.models.backbone.classifier import classifier_names
 from kdbench.models.backbone.intermediates import run_intermediates
 from kdbench.models.feature_model import regions
 from kdbench.models.feature_model.freezing import Freezable
+from kdbench.models.feature_model.head import HeadKind, probe_head
 from kdbench.models.feature_model.known_pieces import find_pieces
 from kdbench.models.feature_model.pieces import Pieces
-from kdbench.models.feature_model.shapes import HeadKind, Shapes, probe_head, run_shapes
+from kdbench.models.feature_model.shapes import Shapes, run_shapes
 from kdbench.models.feature_model.stage_choice import FINAL, choose_stages
 from kdbench.models.feature_model.stagewise import Stagewise
 from kdbench.models.spec import IDENTITY, ModelOutput, ModelSpec, StageSpec, Statistics
