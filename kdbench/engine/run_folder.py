@@ -52,7 +52,7 @@ class RunFolder:
         """
         there = next(path for path in (self.path, *self.path.parents) if path.exists())
         if not there.is_dir():
-            raise ConfigError(f"LOG.PREFIX: {there} is a file, so that no run folder can be made below it")
+            raise ConfigError(f"LOG.PREFIX: {there} is a file; name a folder for the runs")
         if not os.access(there, os.W_OK | os.X_OK):
             raise ConfigError(f"LOG.PREFIX: {there} cannot be written to; name another folder")
 
