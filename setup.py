@@ -30,7 +30,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["kdbench", "kdbench.*"]),
-    package_data={"kdbench": ["models/*.json", "bench/paper/*.csv", "py.typed"]},
+    package_data={"kdbench": ["catalogue.json", "bench/paper/*.csv", "py.typed"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

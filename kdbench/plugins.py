@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -28,6 +29,9 @@ def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
     return [entry for name in names for entry in importlib.metadata.entry_points(group=name)]
 
 
+_IMPORTED = False
+
+
 def import_plugins(names: Sequence[str]) -> None:
     """Import modules, or Python files, that register methods, models or data sets. A file that has changed since it was imported
     is run anew.
@@ -35,6 +39,8 @@ def import_plugins(names: Sequence[str]) -> None:
     Raises:
         KdbenchError: one cannot be imported.
     """
+    global _IMPORTED
+    _IMPORTED = _IMPORTED or bool(names)
     for name in names:
         try:
             if name.endswith(".py"):
@@ -43,8 +49,15 @@ def import_plugins(names: Sequence[str]) -> None:
                 if os.getcwd() not in sys.path:
                     sys.path.insert(0, os.getcwd())
                 importlib.import_module(name)
-        except (ImportError, OSError, SyntaxError, ValueError) as error:
-            raise KdbenchError(f"--import {name}: {error}") from None
+        except KdbenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise KdbenchError(f"--import {name}: {type(error).__name__}: {error}{_line_in(error, name)}") from error
+
+
+def anything_brought() -> bool:
+    """Whether the user imported something in this process, or an installed package registers something."""
+    return _IMPORTED or any(entry_points(group) for group in (METHODS, MODELS, DATASETS))
 
 
 def source_digest(module: ModuleType) -> str:
@@ -54,13 +67,23 @@ def source_digest(module: ModuleType) -> str:
         file = getattr(module, "__file__", None)
         if file is None or not os.path.isfile(file):
             return ""
-        with open(file, "rb") as stream:
-            known = _LOADED[module.__name__] = _digest(stream.read())
+        known = _LOADED[module.__name__] = source_digest_of(file)
     return known
 
 
-def module_label(module: ModuleType) -> str:
+def source_digest_of(file: str) -> str:
+    """The same of a file, as it is now; empty where there is none."""
+    try:
+        with open(file, "rb") as stream:
+            return _digest(stream.read())
+    except OSError:
+        return ""
+
+
+def module_label(module: ModuleType | str) -> str:
     """What a module is called when it is spoken of: an imported file by its name."""
+    if isinstance(module, str):
+        return module
     name = module.__name__
     return os.path.basename(module.__file__ or name) if name.startswith(_FILES) else name
 
@@ -97,6 +120,13 @@ def _module_name(path: str) -> str:
         number += 1
         name = f"{stem}_{number}"
     return name
+
+
+def _line_in(error: BaseException, name: str) -> str:
+    """`` (line N)`` of the user's file, where the error came from it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if os.path.basename(frame.filename) == os.path.basename(name)]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def _digest(text: bytes) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from kdbench.errors import KdbenchError, UnknownNameError, nearest
-from kdbench.plugins import entry_points
+from kdbench.plugins import DATASETS, METHODS, MODELS, entry_points
 
 T = TypeVar("T")
 
@@ -30,16 +30,8 @@ class Registry(Generic[T]):
         self._entries: dict[str, tuple[str, T]] = {}
         self._hidden: set[str] = set()
         self._loaded = not package
-
-    def register(self, *names: str) -> Callable[[T], T]:
-        """Decorator: register the object under one or more names; a second owner of a name is refused."""
-
-        def decorate(obj: T) -> T:
-            for name in names:
-                self.add(name, obj)
-            return obj
-
-        return decorate
+        #: grows with every entry, so that what was made of the entries can be kept
+        self.version = 0
 
     def add(self, name: str, obj: T, *, hidden: bool = False) -> None:
         """Register ``obj`` as ``name``; a hidden name is found but not listed.
@@ -51,6 +43,7 @@ class Registry(Generic[T]):
         if known is not None and _origin(known[1]) != _origin(obj):
             raise KdbenchError(f"{self.kind} {name!r} is registered already, by {_origin(known[1])}")
         self._entries[name.lower()] = (name, obj)
+        self.version += 1
         if hidden:
             self._hidden.add(name.lower())
 
@@ -101,6 +94,11 @@ class Registry(Generic[T]):
         choice = f"did you mean {', '.join(map(repr, near))}?" if near else f"known: {', '.join(self.names())}"
         return UnknownNameError(f"unknown {self.kind} {name!r}; {choice}{'  ' + hint if hint else ''}")
 
+    def aliases(self, name: str) -> list[str]:
+        """Hidden names of the object that is registered as ``name``, sorted."""
+        obj = self.get(name)
+        return sorted(found for key, (found, other) in self._entries.items() if key in self._hidden and other is obj)
+
     def names(self, pattern: str = "*") -> list[str]:
         """Registered names that fit a shell wildcard, sorted, upper and lower case alike."""
         self.load()
@@ -112,3 +110,18 @@ class Registry(Generic[T]):
 def _origin(obj: Any) -> str:
     name = getattr(obj, "__qualname__", None) or getattr(type(obj), "__qualname__", repr(obj))
     return f"{getattr(obj, '__module__', '?')}.{name}"
+
+
+#: the registries; ``kdbench.distillers.base``, ``kdbench.models.registry`` and ``kdbench.data.source`` say what is in them
+distillers: Registry[Any] = Registry(
+    "method",
+    "kdbench.distillers",
+    METHODS,
+    "`kdbench list methods` shows them all; --import MODULE registers your own.",
+)
+models: Registry[Any] = Registry(
+    "model", "kdbench.models", MODELS, "Any timm model is 'timm:<name>'; `kdbench list models` shows the others."
+)
+datasets: Registry[Any] = Registry(
+    "data set", "kdbench.data", DATASETS, "`kdbench list datasets` shows them all; an image folder is 'folder:<path>'."
+)

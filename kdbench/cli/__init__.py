@@ -1,1 +1,18 @@
-"""The command line: argument parsing only; every verb calls one library function."""
+"""Verbs of the command: they parse, call and print. Nothing imports them.
+
+Rooms:
+
+- cache: ``kdbench cache``.
+- dry_run: ``kdbench grid --dry-run``: the cells of a grid, what they cost, and their configurations.
+- evaluate: ``kdbench eval``.
+- grid: ``kdbench grid``.
+- listing: ``kdbench list``.
+- main: ``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it.
+- options: ``--cfg FILE``, the shorthands, and the tail of overrides, as in mdistiller.
+- progress: Progress bars, on a terminal only.
+- table: ``kdbench table``.
+- teacher: ``kdbench teacher``.
+- train: ``kdbench train``.
+
+Heavy modules are imported inside functions.
+"""

@@ -9,10 +9,9 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from kdbench.catalogue import dataset_rows, methods, model_rows
 from kdbench.domains import show
 from kdbench.errors import KdbenchError, did_you_mean
-from kdbench.plugins import DATASETS, METHODS, MODELS, entry_points
-from kdbench.static_index import read_index
 
 #: of timm's and torchvision's names more than this many are only named: a spec takes a moment, and there are 1,400
 _MANY = 20
@@ -44,34 +43,23 @@ def run(args: argparse.Namespace) -> int:
     return 0 if rows else 1
 
 
-def _plugins(args: argparse.Namespace, group: str) -> bool:
-    return bool(args.imports) or bool(entry_points(group))
-
-
 def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
     if bool(args.teacher) != bool(args.student):
         raise KdbenchError("list methods: --teacher and --student need each other; name both")
     if args.student:
         return _verdicts(args.teacher, args.student)
-    index = read_index("distillers", "register_distiller")
-    if _plugins(args, METHODS) or not index.whole:
-        from kdbench.distillers.registry import distillers
-
-        classes = [distillers.get(name) for name in distillers.names()]
-        found = [(c.name, vars_of(c), " ".join((c.__doc__ or "").split("\n\n")[0].split())) for c in classes]
-    else:
-        found = [(d.name, d.attributes, d.summary) for d in index.entries]
     rows = []
-    for name, attributes, summary in found:
-        row: dict[str, Any] = {"name": name, "verified": attributes.get("verified", "unverified")}
+    known = methods()
+    for method in map(known.get, known.names()):
+        row: dict[str, Any] = {"name": method.name, "verified": method.verified}
         if args.detail or args.json:
-            row["teacher gives"] = ", ".join(sorted(attributes.get("teacher_needs", {"logits"}))) or "-"
-            row["student gives"] = ", ".join(sorted(attributes.get("student_needs", {"logits"})))
-            row["reference"] = attributes.get("reference", "")
-            row["presets"] = ", ".join(attributes.get("presets", {}))
-            row["batch from"], row["classes from"] = attributes.get("min_batch", 1), attributes.get("min_classes", 2)
-            row["domains"] = ", ".join(f"{key} {show(domain)}" for key, domain in attributes.get("domains", {}).items())
-        row["about"] = summary
+            row["teacher gives"] = ", ".join(sorted(method.teacher_needs)) or "-"
+            row["student gives"] = ", ".join(sorted(method.student_needs))
+            row["reference"] = method.reference
+            row["presets"] = ", ".join(method.presets)
+            row["batch from"], row["classes from"] = method.min_batch, method.min_classes
+            row["domains"] = ", ".join(f"{key} {show(domain)}" for key, domain in method.domains.items())
+        row["about"] = method.summary
         rows.append(row)
     return rows
 
@@ -89,25 +77,9 @@ def _verdicts(teacher: str, student: str) -> list[dict[str, Any]]:
     return [{"name": name, "defined": "no" if reason else "yes", "reason": reason} for name, reason in verdicts.items()]
 
 
-def vars_of(cls: type) -> dict[str, Any]:
-    """A method's declarations as a dictionary."""
-    names = (
-        "verified",
-        "teacher_needs",
-        "student_needs",
-        "reference",
-        "presets",
-        "domains",
-        "min_batch",
-        "min_classes",
-    )
-    return {name: getattr(cls, name) for name in names if hasattr(cls, name)}
-
-
 def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from kdbench.models.catalog import build_catalog, describe, read_catalog
-
     if args.pattern.startswith(("timm:", "torchvision:")):
+        from kdbench.models.describe import describe
         from kdbench.models.names import list_models
 
         names = list_models(args.pattern)
@@ -115,7 +87,7 @@ def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
             return [{"name": name} for name in names]
         rows = [describe(name) for name in names]
     else:
-        rows = build_catalog() if _plugins(args, MODELS) else read_catalog()
+        rows = model_rows()
     shown = []
     for row in rows:
         size = f"{row['input']}" + ("+" if row["any_size"] else "")
@@ -128,11 +100,7 @@ def _models(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _datasets(args: argparse.Namespace) -> list[dict[str, Any]]:
-    if _plugins(args, DATASETS):
-        from kdbench.data.source import datasets
-
-        return [{"name": n, "about": (datasets.get(n).__doc__ or "").split("\n\n")[0]} for n in datasets.names()]
-    return [{"name": d.name, "about": d.summary} for d in read_index("data", "register_dataset").entries]
+    return list(dataset_rows())
 
 
 def _print(rows: Sequence[dict[str, Any]], *, wide: bool) -> None:

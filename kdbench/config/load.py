@@ -15,13 +15,13 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.catalogue import methods as known_methods
 from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, Tree, defaults
 from kdbench.config.effects import NO_TEACHER, idle_keys
 from kdbench.config.files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
 from kdbench.config.names import suggestion
 from kdbench.config.rules import broken_rules
 from kdbench.config.values import Text, as_tuple, convert, decode, finite, fresh
-from kdbench.distillers.registry import declarations
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import expanded
@@ -86,7 +86,7 @@ def build_config(
         idle: called with each own setting that acts on nothing, why, and whether that is worth no more than a note.
         taught: keys of a teacher that no method uses are among them even where no method was named.
     """
-    distillers = declarations()
+    distillers = known_methods()
     problems = _Problems()
     methods = _method_names(settings)
     tree = defaults()
@@ -138,7 +138,7 @@ def to_dict(node: Any) -> Any:
 
 
 def _method_names(settings: Sequence[Setting]) -> list[str]:
-    distillers = declarations()
+    distillers = known_methods()
     kind = str(next((s.value for s in reversed(settings) if s.key == "DISTILLER.TYPE"), "NONE"))
     names = [part.strip() for part in kind.split("+")]
     for name in names:
@@ -148,7 +148,7 @@ def _method_names(settings: Sequence[Setting]) -> list[str]:
 
 
 def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[Setting]) -> None:
-    distillers = declarations()
+    distillers = known_methods()
     preset = next((str(s.value) for s in reversed(settings) if s.key == "DISTILLER.PRESET"), "")
     if not preset:
         return

@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kdbench import registry
 from kdbench.errors import ConfigError, DataError
-from kdbench.plugins import DATASETS
 from kdbench.random import CounterRNG
 from kdbench.registry import Registry
 
@@ -167,9 +167,7 @@ class DataSource:
         return replace(self, train=few, left_out=(*self.left_out, *([told] if len(few) < len(self.train) else [])))
 
 
-datasets: Registry[Callable[..., DataSource]] = Registry(
-    "data set", "kdbench.data", DATASETS, "`kdbench list datasets` shows them all; an image folder is 'folder:<path>'."
-)
+datasets: Registry[Callable[..., DataSource]] = registry.datasets
 
 
 def register_dataset(name: str) -> Callable[[Callable[..., DataSource]], Callable[..., DataSource]]:

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from kdbench import registry
 from kdbench.distillers.batch import Batch, DataInfo
-from kdbench.distillers.registry import distillers
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
 from kdbench.models.spec import OUTPUT_KINDS, ModelOutput, ModelSpec
 from kdbench.random import forked_seed
+from kdbench.registry import Registry
 
 __all__ = ["Batch", "DataInfo", "Distiller", "Losses", "register_distiller"]
 log = logging.getLogger(__name__)
@@ -191,6 +192,9 @@ class Distiller(nn.Module):
 
 
 _HALF = (torch.float16, torch.bfloat16)
+
+
+distillers: Registry[type[Distiller]] = registry.distillers
 
 
 def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[type[Distiller]], type[Distiller]]:

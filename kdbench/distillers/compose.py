@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, distillers
 from kdbench.errors import ConfigError, IncompatibleError
 from kdbench.models.spec import ModelOutput, ModelSpec
 

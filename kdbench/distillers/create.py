@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from yacs.config import CfgNode
 
-from kdbench.distillers.base import DataInfo, Distiller
+from kdbench.distillers.base import DataInfo, Distiller, distillers
 from kdbench.distillers.compose import compose
-from kdbench.distillers.registry import distillers
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdbench import registry
 from kdbench.errors import ModelError
-from kdbench.plugins import MODELS
 from kdbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ class ModelEntry:
     revision: str = ""
 
 
-models: Registry[ModelEntry] = Registry(
-    "model", "kdbench.models", MODELS, "Any timm model is 'timm:<name>'; `kdbench list models` shows the others."
-)
+models: Registry[ModelEntry] = registry.models
 
 
 def register_model(

@@ -11,8 +11,7 @@ import pytest
 import kdbench
 from kdbench.cli.main import main
 from kdbench.config.defaults import DOMAINS, defaults
-from kdbench.distillers.base import Distiller, register_distiller
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Distiller, distillers, register_distiller
 from kdbench.domains import parse, violation
 from kdbench.errors import ConfigError
 

@@ -18,7 +18,7 @@ from kdbench.cli.main import main
 from kdbench.config.defaults import defaults
 from kdbench.config.effects import EFFECTIVE
 from kdbench.config.names import SYNONYMS
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import distillers
 from kdbench.errors import ConfigError, ModelError
 from kdbench.models.zoo import create_model
 

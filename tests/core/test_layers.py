@@ -1,8 +1,9 @@
-"""Imports point one way, and the cheap doors stay cheap."""
+"""The floor plan: imports point one way between rooms, on every floor; the cheap doors stay cheap."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,35 +11,158 @@ from child_python import run_python
 from synthetic_runs import write_run
 
 ROOT = Path(__file__).parents[2] / "kdbench"
-#: a layer may import itself, those before it, and the modules that lie in no layer, which import none
-ORDER = ["models", "data", "distillers", "engine", "bench", "cli"]
-FORBIDDEN = {"models": {"data", "distillers"}, "data": {"distillers"}, "distillers": {"data"}}
-#: `config` needs the methods' names and defaults, which `distillers.registry` tells without importing one; `functional`
-#: collects their losses
-ALLOWED = {("config.py", "distillers"), ("functional.py", "distillers")}
+#: Of each floor: its rooms, lowest first. A room may import itself and what stands before it; rooms of one entry, joined by a
+#: comma, not each other.
+FLOORS: dict[str, list[str]] = {
+    "": [
+        "errors, version, files, logs, random",
+        "paths, domains",
+        "plugins",
+        "registry",
+        "catalogue",
+        "config",
+        "models, data",
+        "distillers",
+        "functional",
+        "engine",
+        "bench",
+        "cli",
+        "__init__, __main__",
+    ],
+    "config": ["defaults, names", "values", "rules, effects, files", "load", "identity"],
+    "models": [
+        "spec",
+        "registry, backbone",
+        "feature_model, networks",
+        "names",
+        "weights",
+        "zoo",
+        "describe",
+    ],
+    "data": ["source, prefetch, malloc", "augmentation, build", "sets", "teacher_cache", "loader"],
+    "engine": [
+        "run_folder, runtime",
+        "result, evaluation, parts",
+        "identity",
+        "teacher",
+        "announce, training",
+        "run",
+        "train_teacher",
+    ],
+    "bench": [
+        "grids",
+        "results",
+        "comparison",
+        "paper",
+        "pictures",
+        "running",
+        "methods, speed",
+    ],
+}
+#: arrows between the rooms of a floor
+MOST_ARROWS = {"bench": 12, "models": 25, "data": 12}
+#: rooms of one folder; the folder of methods holds a file a method
+MOST_ROOMS, CROWDED = 12, {"", "distillers"}
+#: the package's front door, and what collects the methods' losses, look up names at run time
+GROUND = {"__init__", "__main__"}
 
 
-def imported(file: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in getattr(node, "names", [])]
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found |= {name.split(".")[1] for name in names if name and name.startswith("kdbench.")}
+def imports(file: Path) -> Iterator[tuple[str, ...]]:
+    """Modules of this package that a file imports, as paths below it; those for type checkers alone do not count."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "kdbench":
+            base = tuple(node.module.split("."))[1:]
+            for alias in node.names:
+                place = ROOT.joinpath(*base, alias.name)
+                is_module = place.is_dir() or place.with_suffix(".py").is_file()
+                yield (*base, alias.name) if is_module else base
+        elif isinstance(node, ast.Import):
+            yield from (tuple(a.name.split("."))[1:] for a in node.names if a.name.startswith("kdbench."))
+
+
+def rooms(floor: str) -> set[str]:
+    folder = ROOT / floor
+    files = {p.stem for p in folder.glob("*.py") if p.stem != "__init__" or not floor}
+    return files | {p.name for p in folder.iterdir() if (p / "__init__.py").is_file()}
+
+
+def arrows(floor: str) -> dict[tuple[str, str], str]:
+    """Pairs of rooms of which the first imports the second, with an example."""
+    base = tuple(filter(None, floor.split("/")))
+    found = {}
+    for file in sorted((ROOT / floor).rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        if len(parts) <= len(base) or (parts[-1] == "__init__" and len(parts) == len(base) + 1 and base):
+            continue
+        room = parts[len(base)]
+        for target in imports(file):
+            if target[: len(base)] == base and len(target) > len(base) and target[len(base)] != room:
+                found.setdefault(
+                    (room, target[len(base)]), f"{file.relative_to(ROOT)} imports kdbench.{'.'.join(target)}"
+                )
     return found
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_one_way(file):
-    relative = file.relative_to(ROOT)
-    layer = relative.parts[0] if len(relative.parts) > 1 else None
-    for name in imported(file):
-        if (str(relative), name) in ALLOWED or name not in ORDER or name == layer:
-            continue
-        if layer is None:
-            assert relative.stem in ("__init__", "__main__"), f"{relative} imports {name}"
-            continue
-        assert ORDER.index(name) < ORDER.index(layer), f"{relative} imports {name}"
-        assert name not in FORBIDDEN.get(layer, set()), f"{relative} imports {name}"
+FOLDERS = sorted({str(p.parent.relative_to(ROOT)).replace(".", "") for p in ROOT.rglob("__init__.py")} - {"distillers"})
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_every_room_has_its_place(floor):
+    planned = [room.strip() for entry in FLOORS[floor] for room in entry.split(",")]
+    assert sorted(planned) == sorted(rooms(floor))
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_point_one_way(floor):
+    level = {room.strip(): number for number, entry in enumerate(FLOORS[floor]) for room in entry.split(",")}
+    upward = [text for (room, target), text in arrows(floor).items() if level[target] >= level[room]]
+    assert upward == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_circle(folder):
+    """Between the rooms of any folder, also of those whose order is not written down here."""
+    left = {room: {b for a, b in arrows(folder) if a == room} for room in rooms(folder)}
+    while True:
+        ends = [room for room, targets in left.items() if not targets & left.keys()]
+        if not ends:
+            break
+        for room in ends:
+            del left[room]
+    assert not left
+
+
+@pytest.mark.parametrize(("floor", "most"), MOST_ARROWS.items())
+def test_few_arrows(floor, most):
+    assert len(arrows(floor)) <= most
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_folder_is_crowded(folder):
+    assert folder in CROWDED or len(rooms(folder)) <= MOST_ROOMS
+
+
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder])
+def test_each_folder_says_what_is_in_it(folder):
+    """``__init__.py`` is the floor plan: it names every room."""
+    text = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
+    missing = [room for room in sorted(rooms(folder)) if f"{room}" not in text]
+    assert missing == []
+
+
+def test_the_command_is_imported_by_nobody():
+    for file in ROOT.rglob("*.py"):
+        inside = file.relative_to(ROOT).parts[0] in ("cli", "__main__.py")
+        assert inside or not any(target[:1] == ("cli",) for target in imports(file)), file
 
 
 def test_no_branch_on_a_methods_name():
@@ -58,6 +182,16 @@ def test_import_and_list_do_not_load_torch():
         "assert not {'torch', 'timm', 'pandas'} & set(sys.modules), 'a heavy module was imported'\n"
     )
     assert "small_cnn" in run_python(code)
+
+
+def test_a_dry_run_does_not_load_torch():
+    code = (
+        "import sys\n"
+        "from kdbench.cli.main import main\n"
+        "assert main(['grid', 'table1', '--dry-run', '--no-probe']) == 0\n"
+        "assert not {'torch', 'timm', 'pandas'} & set(sys.modules), 'a heavy module was imported'\n"
+    )
+    assert "million training images" in run_python(code)
 
 
 def test_tables_do_not_load_torch(tmp_path):
@@ -86,43 +220,3 @@ def test_tables_do_not_load_torch(tmp_path):
     text = run_python(code)
     assert "Table 7" in text
     assert "70.00" in text
-
-
-def test_catalogue_finds_what_the_zoo_finds():
-    from kdbench.models.catalog import catalogued, read_catalog
-    from kdbench.models.names import find_entry
-    from kdbench.models.networks.paper_names import PAPER
-
-    aliases = [alias for paper in PAPER.values() for alias in paper.aliases]
-    assert len(aliases) == 4
-    for name in [*(row["name"] for row in read_catalog()), *aliases]:
-        for side in (0, 8, 32, 63, 64, 224):
-            for spelt in (name, name.lower(), name.upper()):
-                entry = find_entry(spelt, side)
-                assert catalogued(spelt, side) == (entry.name, entry.tag), (spelt, side)
-    assert catalogued("timm:resnet18") is None
-    assert catalogued("resnet57") is None
-
-
-def test_static_index_says_what_the_classes_say():
-    from kdbench.distillers.registry import distillers
-    from kdbench.static_index import read_index
-
-    index = read_index("distillers", "register_distiller")
-    assert index.whole
-    entries = {entry.name: entry for entry in index.entries}
-    assert set(entries) == {
-        name for name in distillers.names() if distillers.get(name).__module__.startswith("kdbench.")
-    }
-    for name, entry in entries.items():
-        cls = distillers.get(name)
-        assert entry.attributes["verified"] == cls.verified
-        assert set(entry.attributes["teacher_needs"]) == set(cls.teacher_needs)
-        assert entry.attributes["defaults"] == cls.defaults
-        assert entry.attributes["presets"] == cls.presets
-        assert entry.attributes["domains"] == cls.domains
-        assert (entry.attributes["min_batch"], entry.attributes["min_classes"]) == (cls.min_batch, cls.min_classes)
-        assert cls.reference, f"{name} cites nothing"
-        assert entry.summary == " ".join(cls.__doc__.split("\n\n")[0].split())
-        assert all(distillers.get(alias) is cls for alias in entry.aliases)
-    assert entries["Vanilla"].aliases == ("NONE",)

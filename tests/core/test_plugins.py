@@ -82,3 +82,19 @@ def test_two_files_of_one_name_are_two_modules(plugin, tmp_path):
         import_plugins([str(file)])
     assert sys.modules["kdbench_plugin_counted"].VALUE == 1
     assert sys.modules["kdbench_plugin_counted_2"].VALUE == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1 / 0\n", r"ZeroDivisionError: division by zero \(line 1\)"),
+        ("\nundefined\n", r"NameError: name 'undefined' is not defined \(line 2\)"),
+        ("raise SystemExit(0)\n", "SystemExit: 0"),
+        ("import sys\nsys.exit('bye')\n", "SystemExit: bye"),
+        ("import no_such_module_anywhere\n", "No module named 'no_such_module_anywhere'"),
+    ],
+)
+def test_a_file_that_fails_is_named_with_its_line(plugin, text, told):
+    plugin.write_text(text)
+    with pytest.raises(KdbenchError, match=f"--import .*counted\\.py: .*{told}"):
+        import_plugins([str(plugin)])

@@ -11,14 +11,13 @@ import pytest
 import yaml
 
 import kdbench
+from kdbench import catalogue
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.config.defaults import defaults
 from kdbench.config.load import build_config, flatten, merge_trees, to_dict
 from kdbench.data.build import build_data
-from kdbench.distillers.base import Distiller
-from kdbench.distillers.registry import declarations, distillers
+from kdbench.distillers.base import Distiller, distillers
 from kdbench.engine.parts import build_network
-from kdbench.static_index import read_index
 
 STUDENT = 6418  # parameters of small_cnn at its default widths, ten classes
 
@@ -62,14 +61,14 @@ def test_methods_have_nothing_in_common():
     trees = {f"{name}.{kind}": getattr(cls, kind) for name, cls in classes.items() for kind in kinds}
     trees |= {f"Distiller.{kind}": getattr(Distiller, kind) for kind in kinds}
     assert shared(trees) == []
-    entries = read_index("distillers", "register_distiller").entries
-    assert shared({entry.name: entry.attributes for entry in entries}) == []
+    stored = catalogue._stored_methods()
+    assert shared({name: vars(stored.get(name)) for name in stored.names()}) == []
 
 
 def test_configurations_have_nothing_in_common_with_a_method_or_each_other():
     settings = {"DISTILLER.TYPE": "CRD+TEKAP_F+HCD", "STUDENT.OPTIONS": {"a": {"b": [1]}}}
     cfgs = {name: kdbench.load_config(overrides=settings) for name in ("first", "second")}
-    known = declarations()
+    known = catalogue.methods()
     nodes = {name: (known.get(name).defaults, known.get(name).presets) for name in known.names()}
     assert shared({**cfgs, **nodes}) == []
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from kdbench.distillers.base import Batch, DataInfo, Distiller
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Batch, DataInfo, Distiller, distillers
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
 
 CLASSES, SAMPLES = 10, 40

@@ -24,10 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdbench.distillers.at import at_loss
-from kdbench.distillers.base import Batch, DataInfo, Distiller
+from kdbench.distillers.base import Batch, DataInfo, Distiller, distillers
 from kdbench.distillers.catkd import cat_kd_loss
 from kdbench.distillers.lskd import lskd_loss
-from kdbench.distillers.registry import distillers
 from kdbench.distillers.rkd import rkd_loss
 from kdbench.distillers.rld import rld_loss
 from kdbench.distillers.sdd import sdd_kd_loss

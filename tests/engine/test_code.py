@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import kdbench
+from kdbench import plugins
 from kdbench.bench.grids.tasks import run_task
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.data.source import datasets
-from kdbench.distillers.base import Distiller
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Distiller, distillers
 from kdbench.engine import run as run_module
 from kdbench.engine.identity.code import Code, code_of
 from kdbench.errors import KdbenchError
@@ -76,7 +76,7 @@ def _forget():
     for registry, names in ((distillers, ["mine", "typed"]), (models, ["my_cnn"]), (datasets, ["my_data"])):
         for name in names:
             registry._entries.pop(name, None)
-    for name in [name for name in sys.modules if name.startswith("kdbench_plugin_")]:
+    for name in [name for name in sys.modules if name.startswith(("kdbench_plugin_", "my_constants", "my_package"))]:
         del sys.modules[name]
 
 
@@ -118,6 +118,34 @@ def test_a_file_beside_the_method_that_it_uses_counts(tmp_path, monkeypatch):
     (tmp_path / "my_losses_beside.py").write_text("SCALE = 1.0\n")
     write(tmp_path / "mine.py", 1.0, "import my_losses_beside")
     assert set(code_of(mine(tmp_path)).brought) == {"mine.py", "my_losses_beside"}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from my_constants import SCALE",
+        "import my_constants as c",
+        "def late():\n    from my_constants import SCALE\n",
+        "def late():\n    import my_package.inner\n",
+        "from my_constants import *",
+    ],
+)
+def test_whatever_of_the_users_it_imports_counts_wherever_it_lies(tmp_path, monkeypatch, use):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "my_package").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(elsewhere))
+    (elsewhere / "my_constants.py").write_text("SCALE = 1.0\n")
+    (elsewhere / "my_package" / "__init__.py").write_text("")
+    (elsewhere / "my_package" / "inner.py").write_text("import my_constants\n")
+    write(tmp_path / "mine.py", 1.0, use)
+    before = code_of(mine(tmp_path)).brought
+    assert "my_constants" in before
+    assert "torch" not in before
+    sys.modules.pop("my_constants", None)
+    plugins._LOADED.pop("my_constants", None)
+    (elsewhere / "my_constants.py").write_text("SCALE = 50.0\n")
+    after = code_of(mine(tmp_path)).brought
+    assert {name for name in after if after[name] != before[name]} == {"my_constants"}
 
 
 def test_own_networks_and_data_count(tmp_path):

@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import kdbench
 from kdbench.data.source import DataSource, MemorySplit, datasets, register_dataset
-from kdbench.distillers.base import Distiller
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Distiller, distillers
 from kdbench.engine.evaluation import Score
 from kdbench.engine.training.finite import FiniteWatch, check_score, not_finite
 from kdbench.engine.training.trainer import Trainer

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 
 import kdbench
 from kdbench.data.build import build_data
-from kdbench.distillers.base import Distiller, register_distiller
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Distiller, distillers, register_distiller
 from kdbench.engine.parts import build_network
 from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime

@@ -11,9 +11,8 @@ import torch
 
 import kdbench
 from kdbench.data.build import build_data
-from kdbench.distillers.base import Batch, DataInfo
+from kdbench.distillers.base import Batch, DataInfo, distillers
 from kdbench.distillers.create import create_distiller
-from kdbench.distillers.registry import distillers
 from kdbench.engine.parts import build_network
 from kdbench.errors import ConfigError, IncompatibleError
 

@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import save
 
 from kdbench.bench.grids.grid_file import load_grid
+from kdbench.config.identity import decisive
 from kdbench.config.load import load_config
 from kdbench.data.build import build_data
-from kdbench.distillers.registry import distillers
-from kdbench.engine.identity.name import decisive, run_name
+from kdbench.distillers.base import distillers
+from kdbench.engine.identity.name import run_name
 from kdbench.engine.run import locate
 
 STORED = Path(__file__).with_name("stored_ids.json")

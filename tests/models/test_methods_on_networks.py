@@ -8,8 +8,7 @@ from torch import Tensor
 from wrapped_networks import CLASSES, network
 from yacs.config import CfgNode
 
-from kdbench.distillers.base import Batch, DataInfo
-from kdbench.distillers.registry import distillers
+from kdbench.distillers.base import Batch, DataInfo, distillers
 from kdbench.errors import IncompatibleError
 
 #: method: pairs (student, teacher) on which it is defined

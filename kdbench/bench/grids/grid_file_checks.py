@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdbench.catalogue import known_model
 from kdbench.errors import ConfigError, UnknownNameError, did_you_mean
-from kdbench.models.catalog import catalogued
 
 
 def check_keys(path: Path, where: str, node: Any, known: set[str], required: Sequence[str] = ()) -> None:
@@ -81,7 +81,7 @@ def check_baseline(path: Path, tree: Mapping[str, Any], labels: Sequence[str]) -
 
 @functools.lru_cache(maxsize=1024)
 def _look_up(name: str) -> None:
-    if catalogued(name) is None:
+    if known_model(name) is None:
         from kdbench.models.names import find_entry
 
         find_entry(name)

@@ -20,9 +20,9 @@ from kdbench.bench.grids.grid_file import Cell, Grid, Teacher
 from kdbench.bench.grids.lock import BusyError, LockLostError, claimed
 from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.running.torchrun import train_in_processes
+from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict
-from kdbench.engine.identity.code import code_of
-from kdbench.engine.identity.name import beyond, decisive
+from kdbench.engine.identity.brought import brought_code
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
 from kdbench.engine.run_folder import RunFolder
@@ -58,7 +58,7 @@ def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:
     for name, teacher in grid.teachers.items():
         if name not in used:
             continue
-        code = {} if teacher.cfg is None else code_of(teacher.cfg).brought
+        code = {} if teacher.cfg is None else brought_code(teacher.cfg)
         keys[name] = _teacher_key(teacher, code, processes)
         if teacher.cfg is not None:
             cfg = placed(teacher.cfg, prefix, grid.name)
@@ -66,7 +66,7 @@ def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:
     by_key: dict[str, Task] = {}
     for cell in grid.cells:
         teacher_of = grid.teachers.get(cell.teacher)
-        code = code_of(cell.cfg, "" if teacher_of is None else teacher_of.model).brought
+        code = brought_code(cell.cfg, "" if teacher_of is None else teacher_of.model)
         key = _key([*_identity(cell.cfg, code, processes), keys.get(cell.teacher, "")])
         if key not in by_key:
             by_key[key] = Task(cell.label, placed(cell.cfg, prefix, grid.name), key, teacher=teacher_of, code=code)
@@ -140,7 +140,7 @@ def run_task(
         from kdbench.plugins import import_plugins
 
         import_plugins(imports)
-    if code is not None and (changed := changed_code(code, code_of(cfg).brought)):
+    if code is not None and (changed := changed_code(code, brought_code(cfg))):
         raise KdbenchError(
             f"{changed} changed while the grid was under way; run the grid again, which begins with the new code"
         )

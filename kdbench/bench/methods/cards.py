@@ -17,9 +17,8 @@ from tabulate import tabulate
 
 from kdbench.bench.methods.conformance import FAMILIES
 from kdbench.config.load import load_config
-from kdbench.distillers.base import Distiller
+from kdbench.distillers.base import Distiller, distillers
 from kdbench.distillers.create import create_distiller
-from kdbench.distillers.registry import distillers
 from kdbench.domains import show
 from kdbench.errors import IncompatibleError
 from kdbench.models.spec import ModelSpec

@@ -11,12 +11,10 @@ from typing import Any
 
 import yaml
 
-from kdbench.bench.known_data import image_side
+from kdbench.catalogue import image_side, known_model, methods
 from kdbench.config.defaults import NOT_IDENTITY, defaults
 from kdbench.config.load import merge_trees, to_dict
-from kdbench.distillers.registry import declarations
 from kdbench.errors import KdbenchError
-from kdbench.models.catalog import catalogued
 from kdbench.models.feature_model.stage_names import plain_choice
 
 Recipe = Mapping[str, Any]
@@ -113,7 +111,7 @@ def _without_sections(text: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _defaults(kind: str) -> dict[str, Any]:
-    distillers = declarations()
+    distillers = methods()
     tree = defaults()
     for name in filter(distillers.__contains__, (part.strip() for part in kind.split("+"))):
         method = distillers.get(name)
@@ -135,7 +133,7 @@ def _behind(name: str, side: int, *, tagged: bool) -> str:
     project, colon, rest = name.partition(":")
     if colon and (project == "torchvision" or (project == "timm" and ("." in rest or not tagged))):
         return f"{project} {rest}"
-    found = catalogued(name, side)
+    found = known_model(name, side)
     if found is not None:
         # a network of another start is another one, where it is not loaded
         return found[0] if not tagged and found[0].startswith("mdistiller:") else found[1] or found[0]

@@ -15,9 +15,9 @@ from yacs.config import CfgNode
 from kdbench.bench.grids.grid_file import Grid
 from kdbench.bench.grids.state import read_states
 from kdbench.bench.grids.tasks import Task, finished_run, make_tasks
-from kdbench.bench.known_data import DATASETS
 from kdbench.bench.results.frames import timing_of
 from kdbench.bench.running.smoke import small_config, trained_small
+from kdbench.catalogue import SIZES
 from kdbench.data.teacher_cache.cache import META, CacheLayout
 from kdbench.engine.training.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
@@ -105,7 +105,7 @@ def cache_bytes(found: list[Estimate], budget: float) -> int:
 
 def _training_images(cfg: CfgNode) -> int:
     node = cfg.DATASET
-    classes, _, count = DATASETS.get(node.TYPE.casefold(), (0, 0, 0))
+    classes, _, count = SIZES.get(node.TYPE.casefold(), (0, 0, 0))
     if node.TYPE.casefold() == "fake":
         count = node.OPTIONS.get("train", 256)
     if node.PER_CLASS:

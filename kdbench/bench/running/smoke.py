@@ -14,8 +14,8 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.bench.grids.grid_file import Grid, load_grid
-from kdbench.bench.known_data import DATASETS
 from kdbench.bench.running.local_pool import LocalPool, Outcome, default_jobs
+from kdbench.catalogue import SIZES
 from kdbench.engine.run import train
 from kdbench.errors import ConfigError
 from kdbench.logs import at_level
@@ -61,7 +61,7 @@ def small_config(cfg: CfgNode, *, batch: int, steps: int, epochs: int = 1) -> Cf
     if kind == "fake":
         classes, side = (cfg.DATASET.OPTIONS.get(key, default) for key, default in (("num_classes", 10), ("size", 32)))
     else:
-        classes, side, _ = DATASETS.get(kind, (100, cfg.DATASET.IMAGE_SIZE or 224, 0))
+        classes, side, _ = SIZES.get(kind, (100, cfg.DATASET.IMAGE_SIZE or 224, 0))
     cfg.DATASET.TYPE, cfg.DATASET.NUM_WORKERS = "fake", 0
     cfg.DATASET.OPTIONS = CfgNode({"num_classes": classes, "size": side, "train": batch * steps, "test": 2})
     cfg.DATASET.REPEAT, cfg.DATASET.PER_CLASS, cfg.DATASET.VAL_FRACTION, cfg.DATASET.TEST.BATCH_SIZE = 1, 0, 0.0, 2

@@ -9,9 +9,8 @@ import torch
 
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
 from kdbench.config.load import load_config
-from kdbench.distillers.base import Batch, DataInfo
+from kdbench.distillers.base import Batch, DataInfo, distillers
 from kdbench.distillers.create import create_distiller
-from kdbench.distillers.registry import distillers
 from kdbench.errors import IncompatibleError
 from kdbench.models.zoo import create_model
 

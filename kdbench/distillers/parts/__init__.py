@@ -1,1 +1,16 @@
-"""parts."""
+"""What several methods are built of.
+
+Rooms:
+
+- branches: The branches that lead from a student's stage to a vector (Hao et al., NeurIPS 2023, Fig. 3; OFAKD@f7bb896).
+- contrast: Noise contrastive estimation against a memory bank, with its gradient in closed form.
+- decoupled: DKD's loss of each row, which the methods built on top of DKD weight in their own ways.
+- grafts: Paths through two networks: bridges between their feature spaces, and what runs behind a bridge.
+- hcd_networks: HCD's networks: from a student's stage to a vector, and from both vectors to sub-logits (Xu et al., AAAI
+  2026).
+- numerics: Arithmetic that several losses share. Everything here works on the last dimension, in log space.
+- pat_networks: Modules of perspective-aware teaching: blending of the student's stages, alignment, prompts of the teacher.
+- stage_pairs: What the methods on stage features share.
+
+They may import models; methods import them, and they import no method.
+"""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
+import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator
+import sysconfig
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType, ModuleType
 from typing import Any
@@ -17,12 +20,13 @@ from yacs.config import CfgNode
 from kdbench.data.build import builder_of
 from kdbench.distillers.create import method_classes
 from kdbench.models.names import find_entry
-from kdbench.plugins import module_label, source_digest
+from kdbench.plugins import module_label, source_digest, source_digest_of
 
 #: packages whose releases are recorded by version
 _RELEASED = ("kdbench", "torch", "torchvision", "timm")
 _BASE = "kdbench.distillers.base"
 _INSTALLED = ("site-packages", "dist-packages")
+_PYTHON = tuple({os.path.abspath(sysconfig.get_path(key)) for key in ("stdlib", "platstdlib")})
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Code:
 
     Attributes:
         brought: of modules that define the run's methods, networks and data set and are not kdbench's, torch's, torchvision's or
-            timm's, by name, with those of their own folder or package that they use. Part of a run's identity.
+            timm's, by name, with the user's modules that they import. Part of a run's identity.
         own: of kdbench's modules that define its methods. Part of a run's record.
     """
 
@@ -64,11 +68,12 @@ def code_of(cfg: CfgNode, teacher: str | None = None) -> Code:
         if module is None or not digest:  # typed into an interpreter
             brought[f"{part.__module__}.{part.__qualname__}"] = _without_file(part)
             continue
-        for found in (module, *_used(module, _beside(module))):
-            _add(brought, module_label(found), source_digest(found))
+        _add(brought, module_label(module), source_digest(module))
+        for name, used in _used(module, _of_the_user(module)).items():
+            _add(brought, module_label(sys.modules.get(name, name)), used)
     for cls in method_classes(cfg.DISTILLER.TYPE):
         for module in _kdbench_modules(cls):
-            own |= {m.__name__: source_digest(m) for m in (module, *_used(module, _is_method_code))}
+            own |= {module.__name__: source_digest(module), **_used(module, _is_method_code)}
     return Code(brought, own)
 
 
@@ -119,39 +124,99 @@ def _kdbench_modules(cls: type) -> list[ModuleType]:
     return [sys.modules[name] for name in dict.fromkeys(names) if name != _BASE]
 
 
-def _is_method_code(module: ModuleType) -> bool:
-    return module.__name__.startswith("kdbench.distillers.") and module.__name__ != _BASE
+def _is_method_code(name: str, file: str) -> bool:
+    return name.startswith("kdbench.distillers.") and name != _BASE
 
 
-def _beside(module: ModuleType) -> Any:
-    """Whether another module belongs to the same code: of the same package, or a file in the same folder or below it."""
+def _of_the_user(module: ModuleType) -> Callable[[str, str], bool]:
+    """Whether another module belongs to the same code: of an installed package, what lies in that package; otherwise every module
+    that is neither installed nor part of Python."""
     top = module.__name__.partition(".")[0]
-    folder = os.path.dirname(os.path.abspath(module.__file__ or ""))
-    shared = os.path.basename(folder) in _INSTALLED  # by packages that have nothing to do with each other
+    installed = _is_installed(os.path.abspath(module.__file__ or ""))
 
-    def belongs(other: ModuleType) -> bool:
-        if other.__name__.partition(".")[0] in _RELEASED or not source_digest(other):
+    def belongs(name: str, file: str) -> bool:
+        other = name.partition(".")[0]
+        if other in _RELEASED or other in sys.stdlib_module_names:
             return False
-        if other.__name__.partition(".")[0] == top:
-            return True
-        place = os.path.abspath(other.__file__ or "")
-        return not shared and place.startswith(folder + os.sep) and not set(_INSTALLED) & set(place.split(os.sep))
+        return other == top if installed else not _is_installed(file)
 
     return belongs
 
 
-def _used(module: ModuleType, belongs: Any) -> Iterable[ModuleType]:
-    """Modules that ``module`` names something of, and those that they do, as far as they belong to it."""
-    seen = {module.__name__: module}
-    todo = [module]
+def _is_installed(file: str) -> bool:
+    places = set(file.split(os.sep))
+    return bool(places & set(_INSTALLED)) or any(file.startswith(path + os.sep) for path in _PYTHON)
+
+
+def _used(module: ModuleType, belongs: Callable[[str, str], bool]) -> dict[str, str]:
+    """Digests of the modules that ``module`` imports, anywhere in its source, or holds something of, and of those that they do, by
+    name, as far as they belong to it."""
+    found: dict[str, str] = {}
+    seen, todo = {module.__name__}, [(module.__name__, os.path.abspath(module.__file__ or ""))]
     while todo:
-        for value in list(vars(todo.pop()).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            other = sys.modules.get(name) if isinstance(name, str) else None
-            if other is not None and other.__name__ not in seen and belongs(other):
-                seen[other.__name__] = other
-                todo.append(other)
-    return list(seen.values())[1:]
+        name, file = todo.pop()
+        loaded = sys.modules.get(name)
+        for other in {*_named_in(file, source_digest_of(file), _package(name, file)), *_held_by(loaded)} - seen:
+            seen.add(other)
+            place = _file_of(other)
+            if place and belongs(other, place):
+                known = sys.modules.get(other)
+                found[other] = source_digest(known) if known is not None else source_digest_of(place)
+                todo.append((other, place))
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _named_in(file: str, digest: str, package: str) -> frozenset[str]:
+    """Modules that the import statements of a file may mean."""
+    try:
+        with open(file, "rb") as stream:
+            tree = ast.parse(stream.read())
+    except (OSError, SyntaxError, ValueError):
+        return frozenset()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return frozenset(part for name in names for part in _and_above(name))
+
+
+def _and_above(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1) if parts[0]]
+
+
+def _held_by(module: ModuleType | None) -> set[str]:
+    values = list(vars(module).values()) if module is not None else []
+    names = (v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) for v in values)
+    return {name for name in names if isinstance(name, str)}
+
+
+def _package(name: str, file: str) -> str:
+    return name if os.path.basename(file) == "__init__.py" else name.rpartition(".")[0]
+
+
+def _file_of(name: str) -> str:
+    """The source file of a module, loaded or not; empty where there is none. Nothing is imported to find it."""
+    known = sys.modules.get(name)
+    if known is not None:
+        file = getattr(known, "__file__", None)
+    elif "." in name:
+        above, _, last = name.rpartition(".")
+        folder = os.path.dirname(_file_of(above)) if os.path.basename(_file_of(above)) == "__init__.py" else ""
+        places = (os.path.join(folder, f"{last}.py"), os.path.join(folder, last, "__init__.py"))
+        file = next((place for place in places if folder and os.path.isfile(place)), None)
+    else:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        file = spec.origin if spec is not None else None
+    return os.path.abspath(file) if file and file.endswith(".py") and os.path.isfile(file) else ""
 
 
 def _without_file(part: Any) -> str:

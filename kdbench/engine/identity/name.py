@@ -10,10 +10,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.config.defaults import NOT_IDENTITY
-from kdbench.config.load import to_dict
+from kdbench.config.identity import beyond, decisive
 from kdbench.data.source import DataSource
-from kdbench.distillers.create import method_classes
 from kdbench.engine.identity.canonical import respell
 from kdbench.engine.parts import image_size
 from kdbench.models.weights.published import published_release
@@ -32,24 +30,6 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     if weights == "pretrained":
         return published_release(cfg.DISTILLER[role], cfg[role].INPUT_SIZE or image_size(cfg, data))
     return file_sha256(weights) if weights else ""
-
-
-def decisive(cfg: CfgNode) -> dict[str, Any]:
-    """The configuration without paths, logging and hardware, and without hyperparameters that a method was given later and that
-    stand at their default."""
-    tree = to_dict(cfg)
-    for key in NOT_IDENTITY:
-        *path, last = key.split(".")
-        node: Any = tree
-        for part in path:
-            node = node.get(part, {})
-        node.pop(last, None)
-    for cls in method_classes(cfg.DISTILLER.TYPE):
-        node = tree.get(cls.name.upper(), {})
-        for key in cls.added:
-            if node.get(key) == to_dict(cls.defaults[key]):
-                node.pop(key)
-    return tree
 
 
 def identity(
@@ -78,19 +58,6 @@ def identity(
     parts: list[Any] = [tree, weights["teacher_sha256"], weights["student_sha256"], data.fingerprint()]
     parts += beyond(cfg, code or {}, world)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def beyond(cfg: CfgNode, code: Mapping[str, str], world: int) -> list[Any]:
-    """What decides over a result beside the configuration's values; each stands there only where it says something, so that a
-    plain run keeps its name."""
-    parts: list[Any] = []
-    if code:
-        parts.append({"code": dict(code)})
-    if world > 1:
-        parts.append({"processes": world})
-    if cfg.SOLVER.EMA > 0:
-        parts.append({"average": "warmed up"})  # one of constant decay is another run
-    return parts
 
 
 def run_name(cfg: CfgNode, digest: str) -> str:

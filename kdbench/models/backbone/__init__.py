@@ -1,1 +1,13 @@
-"""backbone."""
+"""What a bare network is and does, whoever wrote it.
+
+Rooms:
+
+- classifier: Which of a backbone's modules are its classifier.
+- intermediates: timm's ``forward_intermediates`` for every class, whether its tensors hold values or not.
+- pooling: Average pooling to a given size whose gradient is the same at every run, on GPUs too.
+- staged: Base of this project's own networks: timm's feature interface from a handful of hooks.
+- tensor_layout: Maps and token sequences: the same features laid out as (B, C, H, W), (B, H, W, C) or (B, P + H W, C).
+- transparent: A module in another module's clothes: same parameters under the same names, other methods.
+
+Of kdbench they import errors alone, and each other.
+"""

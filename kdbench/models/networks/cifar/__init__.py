@@ -1,6 +1,18 @@
-"""The small networks for 32x32 images that distillation papers share, by the names that mdistiller gave them.
+"""mdistiller's networks for 32x32 images, with the layout of its checkpoints.
 
-Their state dicts have the layout of the published checkpoints.
+Rooms:
+
+- blocks: What the 32x32 networks share: blocks that end in a ReLU, their stages, and the weight initialisation.
+- mobilenetv2: MobileNetV2 of half width for 32x32 images (Sandler et al., CVPR 2018).
+- resnet: The three-stage residual networks for 32x32 images (He et al., CVPR 2016, section 4.2), plain and four times as
+  wide.
+- resnetv2: ResNet-18 and ResNet-50 (He et al., CVPR 2016) with a 3x3 stem that keeps the grid, for 32x32 images.
+- shufflenetv1: ShuffleNet with three groups for 32x32 images (Zhang et al., CVPR 2018); initialisation: PyTorch's default.
+- shufflenetv2: ShuffleNetV2 1x for 32x32 images (Ma et al., ECCV 2018), with a 1x1 stem; initialisation: PyTorch's default.
+- vgg: VGG with batch normalisation for 32x32 images (Simonyan & Zisserman, ICLR 2015), and its one-layer-a-block form VGG8.
+- wrn: Wide residual networks for 32x32 images (Zagoruyko & Komodakis, BMVC 2016).
+
+They may import models/backbone.
 """
 
 from __future__ import annotations

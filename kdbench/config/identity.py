@@ -1,0 +1,44 @@
+"""What of a configuration decides over a run's result; without torch, so that grids can name their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdbench.catalogue import methods
+from kdbench.config.defaults import NOT_IDENTITY
+from kdbench.config.load import to_dict
+
+
+def decisive(cfg: CfgNode) -> dict[str, Any]:
+    """The configuration without paths, logging and hardware, and without hyperparameters that a method was given later and that
+    stand at their default."""
+    tree = to_dict(cfg)
+    for key in NOT_IDENTITY:
+        *path, last = key.split(".")
+        node: Any = tree
+        for part in path:
+            node = node.get(part, {})
+        node.pop(last, None)
+    known = methods()
+    for method in (known.get(part.strip()) for part in cfg.DISTILLER.TYPE.split("+")):
+        node = tree.get(method.name.upper(), {})
+        for key in method.added:
+            if node.get(key) == to_dict(method.defaults[key]):
+                node.pop(key)
+    return tree
+
+
+def beyond(cfg: CfgNode, code: Mapping[str, str], world: int) -> list[Any]:
+    """What decides over a result beside the configuration's values; each stands there only where it says something, so that a
+    plain run keeps its name."""
+    parts: list[Any] = []
+    if code:
+        parts.append({"code": dict(code)})
+    if world > 1:
+        parts.append({"processes": world})
+    if cfg.SOLVER.EMA > 0:
+        parts.append({"average": "warmed up"})  # one of constant decay is another run
+    return parts

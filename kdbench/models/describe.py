@@ -1,0 +1,35 @@
+"""Networks in figures, from their specs: what ``kdbench list models`` shows and the catalogue keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Family, parameters (100 classes), input, penultimate width and stages of a model, from its spec on the meta device."""
+    import torch
+
+    from kdbench.models.names import find_entry
+    from kdbench.models.zoo import create_model
+
+    entry = find_entry(name)
+    with torch.device("meta"):
+        spec = create_model(name, num_classes=100).spec
+    return {
+        "name": entry.name,
+        "family": spec.family,
+        "params": spec.params,
+        "input": spec.input_size[0],
+        "any_size": entry.any_size,
+        "penultimate": spec.penultimate,
+        "stages": [f"{s.channels}x{s.grid[0]}x{s.grid[1]}" for s in spec.stages],
+        "tag": entry.tag,
+        "about": entry.about,
+    }
+
+
+def describe_all() -> list[dict[str, Any]]:
+    """The description of every registered model."""
+    from kdbench.models.registry import models
+
+    return [describe(name) for name in models.names()]
