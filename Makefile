@@ -2,8 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TESTS ?= tests
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: help quickstart test test-slow slow coverage lint clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "make %-12s%s\n", $$1, $$2 }'
 
 $(STAMP): setup.py
 	$(PYTHON) -m venv .venv
@@ -15,17 +19,21 @@ quickstart: $(STAMP)  ## train two teachers and 39 students on the bundled digit
 	$(BIN)/kdbench grid configs/grids/quickstart.yaml
 	$(BIN)/kdbench table runs/quickstart --out runs/quickstart
 
-test: $(STAMP)  ## lint, types, tests
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+test: lint  ## check style and types, run the tests
 	$(BIN)/python -m pytest -n 2
 
-test-slow: $(STAMP)  ## the tests that take minutes
+test-slow: $(STAMP)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(STAMP)
+slow: $(STAMP)  ## list the tests that take minutes, by file
+	$(BIN)/python -m pytest -m slow --collect-only -q
+
+coverage: $(STAMP)  ## run the tests and report the lines that none of them reaches (TESTS=tests/data: of a folder)
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(TESTS)
+
+lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-clean:
+clean:  ## delete .venv, runs and builds
 	rm -rf .venv runs build *.egg-info

@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "dev": [
         "pytest>=7",
+        "pytest-cov>=4",
         "pytest-xdist>=3",
         "hypothesis>=6",
         "ruff>=0.4",

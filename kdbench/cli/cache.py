@@ -12,12 +12,12 @@ from kdbench.paths import expanded
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("action", choices=("ls", "rm"), help="list caches, or remove some")
+    parser.add_argument("action", choices=("ls", "rm"), help="ls: list caches; rm: remove caches")
     parser.add_argument(
         "opts",
         nargs="*",
         metavar="KEY | KEY=VALUE",
-        help="with rm: keys as ls prints them, or 'all'; overrides that say where the caches are (CACHE.DIR=..., LOG.PREFIX=...)",
+        help="with rm: keys as ls prints them, or 'all'; overrides say where the caches are (CACHE.DIR=..., LOG.PREFIX=...)",
     )
     parser.add_argument(
         "--cfg", default=None, type=expanded, metavar="FILE", help="configuration file that says where the caches are"
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dir",
         default="",
         type=expanded,
-        help="folder of the caches (default: CACHE.DIR, else LOG.PREFIX/.teacher-cache)",
+        help="folder that holds the caches (default: CACHE.DIR, else LOG.PREFIX/.teacher-cache)",
     )
 
 
@@ -39,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     folders = {folder.name: folder for folder in cache_folders(root)}
     if args.action == "ls":
         if keys:
-            raise KdbenchError(f"kdbench cache ls lists all caches of a folder and takes no {keys[0]!r}")
+            raise KdbenchError(f"cache ls lists every cache in a folder and does not take {keys[0]!r}")
         _list(root, folders)
         return 0
     if not keys:
-        raise KdbenchError("kdbench cache rm: name keys as `kdbench cache ls` prints them, or 'all'")
+        raise KdbenchError("cache rm: name keys as `kdbench cache ls` prints them, or 'all'")
     if keys == ["all"]:
         # what is remembered of teachers' accuracies and files belongs to what 'all' makes anew
         folders |= {name: root / name for name in (ACCURACY, WEIGHTS) if (root / name).is_dir()}

@@ -40,13 +40,13 @@ def _costs(grid: Any, prefix: str, processes: int) -> None:
         print(f"[{number}/{count}] measuring {label}", flush=True)
 
     print(
-        f"two short runs of each kind on random data, batches of {BATCHES[0]} and {BATCHES[1]} (--no-probe leaves them out):"
+        f"timing two short runs of each kind on random data, batches of {BATCHES[0]} and {BATCHES[1]} (--no-probe skips this):"
     )
     found = estimate(grid, prefix, announce=announce, processes=processes)
     seconds = size = 0.0
     for one in found:
         each = f"{one.seconds / 3600:.2f} h" if one.seconds is not None else f"unknown: {one.reason}"
-        source = f", as {one.finished} finished" if one.finished else ""
+        source = f" (from {one.finished} finished)" if one.finished else ""
         print(f"{one.runs:>4} x {one.label}: {each}{source}, {one.size / 1e6:.1f} MB")
         seconds += one.runs * (one.seconds or 0.0)
         size += one.runs * one.size
@@ -54,7 +54,7 @@ def _costs(grid: Any, prefix: str, processes: int) -> None:
     cache = cache_bytes(found, max(cell.cfg.CACHE.MAX_GB for cell in grid.cells))
     size += cache
     print(
-        f"in all {seconds / 3600:,.1f} hours of one worker of this machine without evaluation, {size / 1e9:.2f} GB of disk"
-        + (f" ({cache / 1e9:.2f} GB of them the teacher cache)" if cache else "")
-        + (f"; {unknown} runs are not in it" if unknown else "")
+        f"total: {seconds / 3600:,.1f} worker-hours on this machine (evaluation not counted) and {size / 1e9:.2f} GB of disk"
+        + (f", {cache / 1e9:.2f} GB of it for the teacher cache" if cache else "")
+        + (f"; {unknown} runs could not be measured and are not included" if unknown else "")
     )

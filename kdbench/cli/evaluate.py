@@ -13,10 +13,14 @@ from kdbench.paths import expanded
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "--run", default=None, type=expanded, metavar="FOLDER", help="a run folder: its configuration and its student"
+        "--run",
+        default=None,
+        type=expanded,
+        metavar="FOLDER",
+        help="evaluate the student of this run folder, under its configuration",
     )
     parser.add_argument(
-        "--weights", default="", type=expanded, metavar="FILE", help="weights instead of STUDENT.WEIGHTS"
+        "--weights", default="", type=expanded, metavar="FILE", help="evaluate these weights instead of STUDENT.WEIGHTS"
     )
     add_config_arguments(parser)
 
@@ -26,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.run is not None:
         folder = Path(args.run)
         if not (folder / "config.yaml").is_file():
-            raise ConfigError(f"--run {args.run}: no config.yaml there; a run folder holds one")
+            raise ConfigError(f"--run {args.run}: no config.yaml there; name the folder of a run")
         args.cfg = str(folder / "config.yaml")
         args.weights = args.weights or str(folder / "student.safetensors")
     from kdbench.engine.run import evaluate

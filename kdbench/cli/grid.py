@@ -14,14 +14,18 @@ from kdbench.paths import expanded
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("grid", type=expanded, metavar="GRID", help="grid file, or the name of one of configs/grids/")
+    parser.add_argument("grid", type=expanded, metavar="GRID", help="grid file, or the name of one in configs/grids/")
     parser.add_argument(
-        "--prefix", default="runs", type=expanded, help="folder above the grid's folder (default: runs)"
+        "--prefix", default="runs", type=expanded, help="folder in which the grid gets its own folder (default: runs)"
     )
-    parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: one per GPU, or per core)")
-    parser.add_argument("--threads", type=int, default=0, help="threads of each worker")
-    parser.add_argument("--dry-run", action="store_true", help="print the cells and what they cost, and stop")
-    parser.add_argument("--no-probe", action="store_true", help="of --dry-run: measure nothing")
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="number of runs at a time (default: one per GPU, or one per core)"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="number of threads in each worker")
+    parser.add_argument("--dry-run", action="store_true", help="print the cells and their estimated cost, then stop")
+    parser.add_argument(
+        "--no-probe", action="store_true", help="with --dry-run: list runs and images, but do not time anything"
+    )
     # what --dry-run does by itself; the word is still accepted
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -29,28 +33,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=expanded,
         default="",
         metavar="FOLDER",
-        help="of --dry-run: write each run's resolved configuration there",
+        help="with --dry-run: write the resolved configuration of each run to this folder",
     )
-    parser.add_argument("--smoke", action="store_true", help="two steps of every cell on random data; nothing is kept")
-    parser.add_argument("--batch", type=int, default=2, help="samples of a step of --smoke (default: 2)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="of --smoke: cells whose label holds this text")
-    parser.add_argument("--status", action="store_true", help="print where the grid stands and stop")
-    parser.add_argument("--watch", action="store_true", help="with --status: print it anew every two seconds")
-    parser.add_argument("--retry", action="store_true", help="try runs again that are recorded as failed")
-    parser.add_argument("--executor", default="local", help="local (default), ray or slurm")
-    parser.add_argument("--gpus", type=float, default=-1.0, help="of each run, for ray and slurm")
-    parser.add_argument("--cpus", type=int, default=0, help="of each run, for ray and slurm")
     parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="of each run, through torchrun: a GPU each (default: 1)"
+        "--smoke", action="store_true", help="train every cell for two steps on random data; keep nothing"
+    )
+    parser.add_argument("--batch", type=int, default=2, help="with --smoke: batch size (default: 2)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="with --smoke: only cells whose label contains this text"
+    )
+    parser.add_argument("--status", action="store_true", help="print the progress of the grid, then stop")
+    parser.add_argument("--watch", action="store_true", help="with --status: refresh every two seconds")
+    parser.add_argument("--retry", action="store_true", help="run again what is recorded as failed")
+    parser.add_argument("--executor", default="local", help="where runs are executed: local (default), ray or slurm")
+    parser.add_argument("--gpus", type=float, default=-1.0, help="GPUs for each run (with --executor ray or slurm)")
+    parser.add_argument("--cpus", type=int, default=0, help="CPU cores for each run (with --executor ray or slurm)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes for each run, started by torchrun, one GPU or core each (default: 1)",
     )
     parser.add_argument(
         "--engine",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="option of ray.init or of submitit's executor",
+        help="an option for ray.init, or for submitit's executor",
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides put over every cell")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides for every cell")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """
     for name, least in (("jobs", 0), ("threads", 0), ("batch", 1), ("processes", 1)):
         if getattr(args, name) < least:
-            raise ConfigError(f"--{name} expects a number from {least}, got {getattr(args, name)}")
+            raise ConfigError(f"--{name} expects a number of at least {least}, got {getattr(args, name)}")
     if args.status:
         return _status(args)
     from kdbench.bench.grids.find import find_grid
@@ -76,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(found.seconds)} runs passed, {len(found.failed)} failed, {seconds:.0f} s")
         return 0 if found.ok else 1
     if args.write_configs and not args.dry_run:
-        raise ConfigError("--write-configs belongs to --dry-run")
+        raise ConfigError("--write-configs needs --dry-run")
     return dry_run(file, args) if args.dry_run else _run(file, args)
 
 
@@ -107,7 +119,7 @@ def _run(file: str, args: argparse.Namespace) -> int:
         processes=args.processes,
     )
     if report.failed:
-        print(f"{len(report.failed)} runs failed; --retry tries them again", file=sys.stderr)
+        print(f"{len(report.failed)} runs failed; the same command with --retry runs them again", file=sys.stderr)
     print(f"results: {report.folder}   table: kdbench table {report.folder}")
     return 0 if report.ok else 1
 

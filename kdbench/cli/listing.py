@@ -22,24 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("kind", nargs="?", default="methods", help="methods (default), models or datasets")
     parser.add_argument("pattern", nargs="?", default="*", help="shell wildcard, for instance 'resnet*' or 'timm:vit*'")
-    parser.add_argument("--teacher", default="", help="with methods: which of them are defined for this teacher ...")
-    parser.add_argument("--student", default="", help="... and this student (default size of the networks)")
-    parser.add_argument("--detail", action="store_true", help="more columns")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--teacher", default="", help="show which methods work for this teacher (needs --student)")
+    parser.add_argument("--student", default="", help="show which methods work for this student (needs --teacher)")
+    parser.add_argument("--detail", action="store_true", help="show more columns")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a list; exit code 1 where nothing fits the pattern."""
+    """Print a list; exit code 1 where nothing matches the pattern."""
     if args.kind not in _KINDS:
-        raise KdbenchError(
-            f"kdbench list shows {', '.join(_KINDS)}, not {args.kind!r}{did_you_mean(args.kind, _KINDS)}"
-        )
+        raise KdbenchError(f"list shows {', '.join(_KINDS)}, not {args.kind!r}{did_you_mean(args.kind, _KINDS)}")
     rows = {"methods": _methods, "models": _models, "datasets": _datasets}[args.kind](args)
     rows = [row for row in rows if fnmatch.fnmatch(str(row["name"]).lower(), args.pattern.lower())]
     if args.json:
         print(json.dumps(rows, indent=1))
     elif not rows:
-        print(f"no {args.kind} fit {args.pattern!r}")
+        print(f"no {args.kind} match {args.pattern!r}")
     else:
         _print(rows, wide=args.detail)
     return 0 if rows else 1
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
     if bool(args.teacher) != bool(args.student):
-        raise KdbenchError("kdbench list methods: --teacher and --student go together")
+        raise KdbenchError("list methods: --teacher and --student need each other; name both")
     if args.student:
         return _verdicts(args.teacher, args.student)
     rows = []

@@ -17,12 +17,12 @@ from kdbench.plugins import import_plugins
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("kdbench.cli.train", "train one student, alone or under a teacher"),
-    "teacher": ("kdbench.cli.teacher", "train a teacher: fine-tune it, or its classifier alone"),
-    "eval": ("kdbench.cli.evaluate", "accuracy of trained weights"),
-    "grid": ("kdbench.cli.grid", "run a grid of methods x pairs x seeds"),
-    "table": ("kdbench.cli.table", "render results as Markdown, CSV and a picture"),
-    "cache": ("kdbench.cli.cache", "stored teacher outputs: list, remove"),
-    "list": ("kdbench.cli.listing", "methods, models, data sets"),
+    "teacher": ("kdbench.cli.teacher", "train a teacher: the whole network, or only its classifier"),
+    "eval": ("kdbench.cli.evaluate", "measure the accuracy of trained weights"),
+    "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
+    "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
+    "cache": ("kdbench.cli.cache", "list or remove stored teacher outputs"),
+    "list": ("kdbench.cli.listing", "list methods, models or data sets"),
 }
 
 
@@ -39,7 +39,7 @@ class _UsageError(KdbenchError):
 
 def build_parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
     """The parser, with the arguments of the given verbs filled in."""
-    parser = _Parser(prog="kdbench", description="Knowledge distillation methods, compared under equal conditions.")
+    parser = _Parser(prog="kdbench", description="Compare knowledge-distillation methods under equal conditions.")
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
     for verb, (module, text) in VERBS.items():
@@ -58,9 +58,9 @@ def common(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="import a module or a .py file that registers more",
+        help="import a module or .py file that registers your own methods, models or data sets",
     )
-    parser.add_argument("--quiet", action="store_true", help="warnings only")
+    parser.add_argument("--quiet", action="store_true", help="print warnings only")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("kdbench: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        print(
+            "kdbench: interrupted; run the same command again to continue from the last finished epoch", file=sys.stderr
+        )
         return 130
 
 

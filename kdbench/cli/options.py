@@ -20,8 +20,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that make a configuration."""
     parser.add_argument("--cfg", default=None, type=expanded, metavar="FILE", help="configuration file (YAML)")
     for name, key in _SHORTHANDS.items():
-        parser.add_argument(f"--{name}", default=None, help=f"the same as {key}=...")
-    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides: KEY=VALUE or KEY VALUE")
+        parser.add_argument(f"--{name}", default=None, help=f"short for {key}=...")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides, written KEY=VALUE or KEY VALUE")
 
 
 def config_from(args: argparse.Namespace, purpose: str = "") -> Any:

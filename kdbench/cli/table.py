@@ -15,16 +15,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", nargs="?", default="", type=expanded, help="a grid's folder, or any folder above finished runs"
     )
     parser.add_argument(
-        "--select", action="append", help="last (default), best, or selected (by validation accuracy); one for a table"
+        "--select", action="append", help="epoch to report: last (default), best, or selected (by validation accuracy)"
     )
-    parser.add_argument("--baseline", default="", help="method to which gains refer (default: the grid's, or KD)")
-    parser.add_argument("--paper", default="", metavar="1..7|all", help="a table of the HCD paper")
-    parser.add_argument("--source", default="both", help="of --paper: reported, ours, delta, or both (default)")
+    parser.add_argument(
+        "--baseline", default="", help="method that gains are measured against (default: the grid's, or KD)"
+    )
+    parser.add_argument("--paper", default="", metavar="1..7|all", help="print a table of the HCD paper")
+    parser.add_argument("--source", default="both", help="with --paper: reported, ours, delta, or both (default)")
     parser.add_argument("--format", default="md", help="md (default), csv or latex")
     parser.add_argument(
-        "--grid", default="", type=expanded, metavar="GRID.yaml", help="of --paper: declares the cells' recipes"
+        "--grid",
+        default="",
+        type=expanded,
+        metavar="GRID.yaml",
+        help="with --paper: grid file whose recipes your runs are checked against",
     )
-    parser.add_argument("--stats", action="store_true", help="intervals, paired differences, ranks, tests")
+    parser.add_argument("--stats", action="store_true", help="print intervals, paired differences, ranks and tests")
     parser.add_argument("--plots", default="", type=expanded, metavar="FOLDER", help="write pictures there")
     parser.add_argument(
         "--out", default="", type=expanded, metavar="FOLDER", help="also write the table there, in every format"
@@ -39,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     """
     rules = list(dict.fromkeys(args.select or ["last"]))
     if len(rules) > 1:
-        raise ConfigError(f"--select {' and '.join(rules)}: two selection rules are never mixed in one table")
+        raise ConfigError(
+            f"--select {' and '.join(rules)}: two selection rules are never mixed in one table; render one for each"
+        )
     args.select = rules[0]
     if args.paper:
         return _paper(args)
@@ -62,7 +70,7 @@ def _paper(args: argparse.Namespace) -> int:
     check_format(args.format)
     numbers = range(1, 8) if args.paper == "all" else [_number(args.paper)]
     if args.stats:
-        raise ConfigError("--stats is of a results folder, without --paper")
+        raise ConfigError("--stats works on a folder of results: leave out --paper")
     grid = find_grid(args.grid) if args.grid else ""
     runs = PaperRuns(args.folder, args.select) if args.folder and args.source != "reported" else None
     tables = []
@@ -83,7 +91,11 @@ def _paper(args: argparse.Namespace) -> int:
         from kdbench.bench.pictures.published_and_own import plot_reported
 
         file = _folder(args.plots) / "reported_and_ours.png"
-        print(f"written: {file}" if plot_reported(tables, file) else "no cell has a published figure and an own one")
+        print(
+            f"written: {file}"
+            if plot_reported(tables, file)
+            else "nothing to draw: no cell has both a published figure and one of yours"
+        )
     return 0
 
 
@@ -93,7 +105,7 @@ def _comparison(args: argparse.Namespace) -> int:
 
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
     if args.format not in ("md", "csv"):
-        raise ConfigError(f"--format {args.format!r}: a grid's table is md or csv; latex is for --paper")
+        raise ConfigError(f"--format {args.format!r}: the table of a folder is md or csv; latex needs --paper")
     text, frame = table.to_markdown(), table.to_frame().to_csv(index=False)
     print(text if args.format == "md" else frame)
     if args.out:
@@ -136,7 +148,7 @@ def _stats(args: argparse.Namespace) -> int:
 
 def _number(word: str) -> int:
     if not word.isdigit():
-        raise ConfigError(f"--paper {word!r}: expects 1 to 7, or all")
+        raise ConfigError(f"--paper {word!r}: expected a number from 1 to 7, or all")
     return int(word)
 
 

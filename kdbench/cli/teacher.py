@@ -11,7 +11,7 @@ from kdbench.cli.progress import training_progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "--linear-probe", action="store_true", help="train the classifier alone, on a frozen pretrained backbone"
+        "--linear-probe", action="store_true", help="train only the classifier, on a frozen pretrained backbone"
     )
     add_config_arguments(parser)
 

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint, as every run does anyway; says so where there is none",
+        help="accepted for mdistiller's sake: every run resumes from its checkpoint; warns if there is none",
     )
     add_config_arguments(parser)
 

@@ -62,7 +62,7 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"LOG.PREFIX, EXPERIMENT.NAME: {str(self.path)[:80]}...: {error.strerror}") from None
         if not there.is_dir():
-            raise ConfigError(f"LOG.PREFIX: {there} is a file, so that no run folder can be made below it")
+            raise ConfigError(f"LOG.PREFIX: {there} is a file; name a folder for the runs")
         if not os.access(there, os.W_OK | os.X_OK):
             raise ConfigError(f"LOG.PREFIX: {there} cannot be written to; name another folder")
 

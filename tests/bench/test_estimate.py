@@ -51,8 +51,8 @@ def test_finished_runs_are_taken_as_they_were(tmp_path, capsys):
         timing.write_text(json.dumps(line) + "\n")
     assert main(["grid", str(file), "--dry-run", "--prefix", prefix]) == 0
     out = capsys.readouterr().out
-    assert "   2 x KD A -> small_cnn: 2.00 h, as 2 finished" in out
-    assert "in all 10.0 hours" in out
+    assert "   2 x KD A -> small_cnn: 2.00 h (from 2 finished)" in out
+    assert "total: 10.0 worker-hours" in out
 
 
 def test_a_dry_run_measures_each_kind_once_and_says_so(tmp_path, capsys, caplog):

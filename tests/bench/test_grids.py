@@ -106,7 +106,7 @@ def test_probe_scales_to_images_and_epochs(tmp_path, capsys):
     assert main(["grid", str(file), "--dry-run", "--probe", "--prefix", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "   2 x Vanilla T -> small_cnn: 0.0" in out
-    assert "hours of one worker" in out
+    assert "worker-hours on this machine" in out
 
 
 @pytest.mark.slow

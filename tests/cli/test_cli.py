@@ -48,9 +48,9 @@ STUDENT = ["train", "--cfg", "configs/digits/student.yaml"]
         ([*STUDENT, "STUDENT.STAGES=[-1,1]"], "-1, the final map, is the last"),
         ([*STUDENT, "SOLVER.SCHEDULE_PER=epoch", "SOLVER.WARMUP_EPOCHS=0.5"], "0.5 is no whole number"),
         ([*STUDENT, "SOLVER.BATCH_SIZE=-2"], "lies outside"),
-        (["cache", "rm"], "name keys as `kdbench cache ls` prints them"),
+        (["cache", "rm"], "kdbench: cache rm: name keys as `kdbench cache ls` prints them"),
         (["cache", "ls", "LOG.PREFX=a"], "did you mean 'PREFIX'"),
-        (["cache", "ls", "abc"], "takes no 'abc'"),
+        (["cache", "ls", "abc"], "does not take 'abc'"),
         ([*STUDENT, "--sede", "3"], "unknown argument '--sede'"),
         (["eval", "--run", "nowhere"], "no config.yaml there"),
         (["table", "nowhere"], "no results folder 'nowhere'"),
@@ -146,9 +146,7 @@ def test_a_file_in_the_place_of_the_runs_folder(capsys, tmp_path):
     for prefix in (tmp_path / "file", tmp_path / "file" / "below"):
         assert main([*STUDENT, f"LOG.PREFIX={prefix}"]) == 2
         error = capsys.readouterr().err.strip()
-        assert (
-            error == f"kdbench: LOG.PREFIX: {tmp_path / 'file'} is a file, so that no run folder can be made below it"
-        )
+        assert error == f"kdbench: LOG.PREFIX: {tmp_path / 'file'} is a file; name a folder for the runs"
 
 
 def test_padding_that_nobody_named(capsys, tmp_path):

@@ -83,8 +83,10 @@ class EpochViews:
             if self.cache.make_room(self.layout.view_bytes):
                 self._writer = self._guard(make)
             else:
-                budget = self.cache.max_bytes / 1e9
-                log.info("teacher cache: the budget of CACHE.MAX_GB %g is used up; going on live", budget)
+                log.info(
+                    "CACHE.MAX_GB (%g) is used up; this run computes the teacher's outputs instead of storing them",
+                    self.cache.max_bytes / 1e9,
+                )
                 self.cache.writable = False
         self._agree()
         if self.cache.writable and not self.runtime.is_main:  # the main process made the file, the others open it
