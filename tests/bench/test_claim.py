@@ -16,7 +16,7 @@ import pytest
 
 from kdbench.bench.grids.lock import STATE_DIR, BusyError, LockLostError, _myself, claimed, start_time
 from kdbench.bench.grids.state import read_states
-from kdbench.bench.grids.tasks import BUSY, run_task
+from kdbench.bench.running.run_task import BUSY, run_task
 from kdbench.config.load import load_config
 
 
@@ -166,7 +166,7 @@ def test_a_stopped_process_that_goes_on_does_not_go_on_with_the_run(tmp_path):
 
 def test_a_run_that_was_taken_over_is_no_failure_and_writes_no_more(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("kdbench.bench.grids.lock.BEAT", 0.0)
-    monkeypatch.setattr("kdbench.bench.grids.tasks.claimed", lambda folder, key: claimed(folder, key, beat=0.0001))
+    monkeypatch.setattr("kdbench.bench.running.run_task.claimed", lambda folder, key: claimed(folder, key, beat=0.0001))
     options = {
         "DATASET.TYPE": "fake",
         "DATASET.OPTIONS": {"size": 8, "train": 32, "test": 16},
@@ -193,7 +193,7 @@ def test_a_run_that_was_taken_over_is_no_failure_and_writes_no_more(tmp_path, mo
 
         return really(cfg, progress=after)
 
-    monkeypatch.setattr("kdbench.bench.grids.tasks.train", train)
+    monkeypatch.setattr("kdbench.bench.running.run_task.train", train)
     assert run_task(cfg, (), str(tmp_path), "k") == BUSY
     assert "taken over" in caplog.text
     assert not (tmp_path / STATE_DIR / "k.json").exists()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import kdbench
-from kdbench.bench.grids.tasks import run_task
 from kdbench.bench.running.run_grid import run_grid
+from kdbench.bench.running.run_task import run_task
 from kdbench.cli.main import main
 from kdbench.data.source import datasets
 from kdbench.distillers.base import Distiller

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.bench.grids.grid_file import Grid, load_grid
-from kdbench.bench.grids.state import GRID_FILE, clear_failures, read_states, write_state
-from kdbench.bench.grids.tasks import BUSY, Task, finished_run, make_tasks, placed, run_task
+from kdbench.bench.grids.state import GRID_FILE, clear_failures, finished_run, read_states, write_state
+from kdbench.bench.grids.tasks import Task, make_tasks, placed
 from kdbench.bench.running.local_pool import LocalPool, Outcome, Pool, default_jobs
+from kdbench.bench.running.run_task import BUSY, run_task
 from kdbench.engine.result import RunResult
 from kdbench.files import write_atomically
 from kdbench.paths import expanded
