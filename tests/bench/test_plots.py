@@ -10,7 +10,7 @@ from kdbench.bench.comparison.table import build_table
 from kdbench.bench.paper.table import build_paper_table
 from kdbench.bench.pictures.canvas import plot_table
 from kdbench.bench.pictures.cost import costs, frontier, plot_cost
-from kdbench.bench.pictures.curves import curve, mean_curve
+from kdbench.bench.pictures.curves import curves_of, mean_curve
 from kdbench.bench.pictures.published_and_own import plot_reported
 from kdbench.cli.main import main
 
@@ -58,8 +58,10 @@ def test_curves(folder, tmp_path, caplog):
     assert mean_curve([{1: 10.0, 2: 20.0}, {1: 20.0}]) == ([1], [15.0])
     assert mean_curve([]) == ([], [])
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "metrics.jsonl").write_text("{")
-    assert curve(tmp_path / "bad") == {}
+    (tmp_path / "bad" / "metrics.jsonl").write_text("{\n")
+    found = curves_of(tmp_path)
+    assert set(found) == {str(file.parent) for file in tmp_path.rglob("result.json")}
+    assert {tuple(curve) for curve in found.values()} == {tuple(range(1, 9))}
     assert "metrics.jsonl is unreadable" in caplog.text
 
 

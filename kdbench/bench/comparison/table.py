@@ -11,8 +11,8 @@ from tabulate import tabulate
 
 from kdbench.bench.comparison.cell import Cell, Gain, gain_over
 from kdbench.bench.results.environments import environment_of, mixed_environments
-from kdbench.bench.results.frames import SELECT, check_select
 from kdbench.bench.results.labels import load_blocks, load_grid_results
+from kdbench.bench.results.select import SELECT, check_select, rule_text
 from kdbench.errors import KdbenchError, did_you_mean
 
 
@@ -91,13 +91,9 @@ class Table:
 
     def caption(self) -> str:
         """What the numbers are."""
-        which = {
-            "last": "at the last epoch",
-            "best": "at the best epoch by test accuracy (optimistic)",
-            "selected": "at the best epoch by validation accuracy",
-        }[self.select]
+        rule = rule_text(self.select)
         return (
-            f"Top-1 accuracy in percent {which}: mean ± standard deviation over seeds (number of seeds). Best in bold, second "
+            f"Top-1 accuracy in percent {rule}: mean ± standard deviation over seeds (number of seeds). Best in bold, second "
             f"underlined. Gains are means of differences paired by seed. 'teacher' is the teacher's own accuracy."
         )
 

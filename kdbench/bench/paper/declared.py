@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.paper.layouts import layout
-from kdbench.bench.paper.published import Key, paper_dataset, paper_method, paper_network
+from kdbench.bench.paper.published import Key
+from kdbench.bench.results.display_names import paper_dataset, paper_method, paper_network
 from kdbench.bench.results.recipe import Recipe, RunRecipe, differences, recipe
 from kdbench.config.load import to_dict
 

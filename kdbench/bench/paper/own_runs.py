@@ -11,10 +11,13 @@ import pandas as pd
 from kdbench.bench.comparison.cell import Cell
 from kdbench.bench.grids.state import GRID_FILE, read_grid_record
 from kdbench.bench.paper.declared import Declared
-from kdbench.bench.paper.published import Key, paper_dataset, paper_method, paper_network
+from kdbench.bench.paper.published import Key
+from kdbench.bench.results.display_names import paper_dataset, paper_method, paper_network
 from kdbench.bench.results.environments import environment_of
-from kdbench.bench.results.frames import check_select, load_results, read_lines, timing_of
+from kdbench.bench.results.frames import load_results
 from kdbench.bench.results.recipe import recipe_of_run
+from kdbench.bench.results.run_files import read_lines, timing_of
+from kdbench.bench.results.select import check_select
 from kdbench.errors import KdbenchError
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from kdbench.bench.paper.layouts import Gain, Layout, Panel, Slot, WithGain, lay
 from kdbench.bench.paper.own_runs import MISSING, PaperRuns
 from kdbench.bench.paper.published import SOURCE, Key, published
 from kdbench.bench.results.environments import mixed_environments
+from kdbench.bench.results.select import check_select, rule_text
 from kdbench.errors import KdbenchError, did_you_mean
 
 NOT_DECLARED = "no recipe is declared for this cell: the own run was compared with none"
@@ -46,11 +47,7 @@ class PaperTable:
 
     def caption(self) -> str:
         """What the numbers are."""
-        rule = {
-            "last": "at the last epoch",
-            "best": "at the best epoch by test accuracy (optimistic)",
-            "selected": "at the best epoch by validation accuracy",
-        }[self.select]
+        rule = rule_text(self.select)
         what = {
             "reported": "Figures as published.",
             "ours": f"Own figures {rule}: mean ± standard deviation over seeds (number of seeds).",
@@ -84,6 +81,7 @@ def build_paper_table(
     """
     if source not in SOURCES:
         raise KdbenchError(f"--source {source!r} is none of {', '.join(SOURCES)}{did_you_mean(source, SOURCES)}")
+    check_select(select)
     shape = layout(number)
     if source == "reported":
         runs, declared = None, None

@@ -9,8 +9,8 @@ import pandas as pd
 
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
-from kdbench.bench.results.frames import timing_of
 from kdbench.bench.results.labels import load_grid_results
+from kdbench.bench.results.run_files import timing_of
 
 
 def costs(folder: str | Path) -> pd.DataFrame:

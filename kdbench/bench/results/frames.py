@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -11,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.bench.results.run_files import read_lines, timing_of
 from kdbench.engine.result import FIELDS, read_record
-from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.errors import KdbenchError
 from kdbench.paths import user_path
 
 log = logging.getLogger(__name__)
@@ -27,21 +27,6 @@ ENVIRONMENT = (
     *("device", "gpu", "threads", "world_size", "deterministic", "compile"),
     *("torch", "torchvision", "timm", "kdbench", "code", "commit", "platform"),
 )
-SELECT = {"last": "top1_last", "best": "top1_best", "selected": "top1_selected"}
-
-
-def check_select(select: str) -> None:
-    """Refuse a selection rule that does not exist.
-
-    Raises:
-        KdbenchError: it does not, or several are named.
-    """
-    if "," in select or "+" in select:
-        raise KdbenchError(
-            f"--select {select!r}: two selection rules are never mixed in one table; render one for each"
-        )
-    if select not in SELECT:
-        raise KdbenchError(f"--select {select!r} is none of {', '.join(SELECT)}{did_you_mean(select, SELECT)}")
 
 
 def load_results(folder: str | Path, *, detail: bool = False, environment: bool = False) -> pd.DataFrame:
@@ -85,25 +70,6 @@ def load_results(folder: str | Path, *, detail: bool = False, environment: bool 
     return frame
 
 
-def timing_of(folder: str | Path) -> dict[str, float]:
-    """Means over a run's epochs from ``timing.jsonl``; the first epoch is left out where there are more. Empty without it."""
-    try:
-        lines = [json.loads(line) for line in (Path(folder) / "timing.jsonl").read_text("utf-8").splitlines() if line]
-        used = lines[1:] or lines
-        seconds = [float(line["seconds"]) for line in used]
-        means = {
-            "seconds_per_epoch": sum(seconds) / len(seconds),
-            "images_per_second": sum(float(line["images_per_second"]) for line in used) / len(used),
-            "data_share": sum(float(line["data_seconds"]) for line in used) / max(sum(seconds), 1e-12),
-        }
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return {}
-    for key in ("peak_gpu_bytes", "peak_rss_bytes"):
-        peaks = [line[key] for line in lines if isinstance(line.get(key), (int, float))]
-        means |= {key: float(max(peaks))} if peaks else {}
-    return means
-
-
 def load_curves(folder: str | Path) -> pd.DataFrame:
     """One row per evaluated epoch of every run below ``folder``, finished or not.
 
@@ -134,19 +100,6 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
     frame[numbers] = frame[numbers].astype("float64")
     frame.attrs["skipped"] = skipped
     return frame
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a ``.jsonl`` file; a last one that is being written is left out, and a file that is not there has none.
-
-    Raises:
-        ValueError: a line is no JSON.
-    """
-    if not file.is_file():
-        return []
-    text = file.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines() if line]
 
 
 def _curve_row(line: dict[str, Any], timing: dict[int, dict[str, Any]]) -> dict[str, Any]:
