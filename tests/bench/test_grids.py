@@ -9,7 +9,8 @@ import pytest
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.paper.declared import Declared
 from kdbench.bench.paper.layouts import layout
-from kdbench.bench.running.smoke import small_config, smoke
+from kdbench.bench.running.small_run import small_config
+from kdbench.bench.running.smoke import smoke
 from kdbench.cli.main import main
 from kdbench.config.load import load_config
 

@@ -8,7 +8,7 @@ from synthetic_runs import write_run
 
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.paper.table import build_paper_table
-from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.pictures.cost import costs, frontier, plot_cost
 from kdbench.bench.pictures.curves import curves_of, mean_curve
 from kdbench.bench.pictures.published_and_own import plot_reported
@@ -92,7 +92,7 @@ def test_published_against_own(tmp_path):
 def drawn(monkeypatch):
     """The figures that are saved, as they were drawn."""
     figures = []
-    for module in ("canvas", "published_and_own"):
+    for module in ("accuracy", "published_and_own"):
         monkeypatch.setattr(f"kdbench.bench.pictures.{module}.save", lambda figure, path: figures.append(figure))
     return figures
 

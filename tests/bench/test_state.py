@@ -14,8 +14,9 @@ from rich.console import Console
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.grids.lock import STATE_DIR
 from kdbench.bench.grids.state import clear_failures, read_states, write_state
-from kdbench.bench.grids.status import grid_status, status_table
+from kdbench.bench.grids.status import grid_status
 from kdbench.bench.running.run_grid import run_grid
+from kdbench.cli.grid import status_table
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
 

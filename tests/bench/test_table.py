@@ -11,7 +11,7 @@ from synthetic_runs import write_run
 
 from kdbench.bench.comparison.cell import Gain
 from kdbench.bench.comparison.table import build_table
-from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.results.frames import COLUMNS, load_results
 from kdbench.errors import KdbenchError
 

@@ -1,5 +1,5 @@
-"""The state of a grid, in its folder: ``grid.json`` (what it consists of) and ``.state/`` (a file a run, a lock a claimed run, the
-whole traceback of a failed one).
+"""The state of a grid, in its folder: ``grid.json`` (what it consists of) and ``.state/`` (a file a run, a lock a run that is
+under way, the whole traceback of a failed one).
 
 Nothing here imports torch, so that ``kdbench grid --status`` answers at once.
 """

@@ -26,7 +26,7 @@ MISSING, FAILED, NOT_RECORDED = "missing", "failed", "not recorded"
 _Place = tuple[str, str, str, str]
 
 
-class PaperRuns:
+class OwnRuns:
     """Finished runs below a folder, looked up by a table's keys.
 
     A run's method is its grid's label (``HCD(n=2)``), or its own method's name; ``HCD`` stands for ``HCD(n=4)``, its default.

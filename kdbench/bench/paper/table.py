@@ -12,7 +12,7 @@ from kdbench.bench.comparison.cell import Gain as CellGain
 from kdbench.bench.paper.cell import NOT_PRINTED, SOURCES, PaperCell
 from kdbench.bench.paper.declared import Declarations
 from kdbench.bench.paper.layouts import Gain, Layout, Panel, Slot, WithGain, layout
-from kdbench.bench.paper.own_runs import MISSING, PaperRuns
+from kdbench.bench.paper.own_runs import MISSING, OwnRuns
 from kdbench.bench.paper.published import SOURCE, Key, published
 from kdbench.bench.results.environments import mixed_environments
 from kdbench.bench.results.select import check_select, rule_text
@@ -64,7 +64,7 @@ def build_paper_table(
     source: str = "both",
     select: str = "last",
     grid: str | Path = "",
-    runs: PaperRuns | None = None,
+    runs: OwnRuns | None = None,
 ) -> PaperTable:
     """Fill one of Tables 1-7.
 
@@ -88,7 +88,7 @@ def build_paper_table(
     else:
         if runs is None and not folder:
             raise KdbenchError(f"--source {source} needs a results folder: kdbench table FOLDER --paper {number}")
-        runs = runs or PaperRuns(folder, select)
+        runs = runs or OwnRuns(folder, select)
         if runs.select != select:
             raise KdbenchError(
                 f"results were read for --select {runs.select}: two selection rules are never mixed in one table"
@@ -107,7 +107,7 @@ def build_paper_table(
 class _Filler:
     """Turns slots into cells and numbers the footnotes in order of appearance."""
 
-    def __init__(self, runs: PaperRuns | None, declared: Declarations | None, source: str) -> None:
+    def __init__(self, runs: OwnRuns | None, declared: Declarations | None, source: str) -> None:
         self.runs, self.declared, self.source = runs, declared, source
         self.notes: list[str] = []
         self._figures = published()
@@ -197,7 +197,7 @@ def _deviation(told: tuple[str, ...]) -> str:
     return f"own run under another recipe than declared: {', '.join(told[:_MAX_TOLD])}{rest}"
 
 
-def _remarks(runs: PaperRuns, declared: Declarations | None, table: PaperTable) -> list[str]:
+def _remarks(runs: OwnRuns, declared: Declarations | None, table: PaperTable) -> list[str]:
     lines = (
         ["The paper does not say whether its figures are of the last or of the best epoch."]
         if table.source != "ours"

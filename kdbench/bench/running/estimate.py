@@ -16,7 +16,7 @@ from kdbench.bench.grids.grid_file import Grid
 from kdbench.bench.grids.state import finished_run, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
 from kdbench.bench.results.run_files import timing_of
-from kdbench.bench.running.smoke import small_config, trained_small
+from kdbench.bench.running.small_run import small_config, trained_small
 from kdbench.data.teacher_cache.cache import META, CacheLayout
 from kdbench.engine.training.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError

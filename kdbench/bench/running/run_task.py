@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.lock import BusyError, LockLostError, claimed
+from kdbench.bench.grids.lock import BusyError, LockLostError, held
 from kdbench.bench.grids.state import write_state
 from kdbench.bench.running.torchrun import train_in_processes
 from kdbench.engine.identity.code import code_of
@@ -31,7 +31,7 @@ def run_task(
     processes: int = 1,
     code: Mapping[str, str] | None = None,
 ) -> tuple[RunResult, float] | str:
-    """One run, in a worker: claim it, train, record what became of it.
+    """One run, in a worker: take its lock, train, record what became of it.
 
     Args:
         cfg: its configuration.
@@ -61,11 +61,11 @@ def run_task(
         )
     started = time.perf_counter()
     try:
-        with claimed(folder, key) as claim:
+        with held(folder, key) as lock:
             if processes > 1:
-                result = train_in_processes(cfg, processes, folder, key, claim, imports)
+                result = train_in_processes(cfg, processes, folder, key, lock, imports)
             else:
-                result = train(cfg, progress=claim.check)
+                result = train(cfg, progress=lambda *_: lock.check())
             write_state(folder, key, {"status": "done", "run": result.run_id, "seconds": time.perf_counter() - started})
     except BusyError:
         return BUSY
