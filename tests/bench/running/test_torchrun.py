@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_state import grid_file
+from small_grids import grid_file
 
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.grids.lock import STATE_DIR, LockLostError
