@@ -93,7 +93,7 @@ def summarise(values: Sequence[float], *, level: float = 0.95) -> Summary:
     from scipy import stats  # here and below: it takes longer to import than a table to make
 
     if not len(values):
-        raise KdbenchError("statistics of no values")
+        raise KdbenchError("no values to summarise")
     numbers = np.asarray(values, dtype=np.float64)
     n, mean = len(numbers), float(numbers.mean())
     if n < 2:
@@ -119,7 +119,8 @@ def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
     blocks, methods = complete.shape
     if methods < 3 or blocks < 2:
         raise KdbenchError(
-            f"Friedman's test needs 3 methods and 2 pairs with all of them, there are {methods} and {blocks} (of {len(scores)})"
+            f"Friedman's test needs at least 3 methods and 2 pairs with results for all of them; here are {methods} "
+            f"method{'' if methods == 1 else 's'} and {blocks} such pair{'' if blocks == 1 else 's'} (of {len(scores)})"
         )
     ranks = complete.rank(axis=1, ascending=False).mean()
     if (complete.nunique(axis=1) == 1).all():

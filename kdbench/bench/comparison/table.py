@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from kdbench.bench.comparison.cell import Cell, Gain, gain_over
 from kdbench.bench.results.environments import environment_of, mixed_environments
+from kdbench.bench.results.frames import left_out
 from kdbench.bench.results.labels import load_blocks, load_grid_results
 from kdbench.bench.results.select import SELECT, check_select, rule_text
 from kdbench.errors import KdbenchError, did_you_mean
@@ -67,9 +68,8 @@ class Table:
             rows.append([pair, "" if teacher is None else f"{teacher:.2f}", *cells])
             rows.append([f"  gain over {self.baseline}", "", *gains])
         body = tabulate(rows, ["teacher -> student", "teacher", *self.methods], tablefmt="pipe", disable_numparse=True)
-        left_out = [f"{self.skipped} unreadable or foreign result files were skipped."] if self.skipped else []
-        left_out += [f"{self.unfinished} runs have not finished."] if self.unfinished else []
-        return f"{body}\n\n{' '.join([self.caption(), *self.notes(), *left_out])}\n"
+        rest = left_out(self.skipped, self.unfinished)
+        return f"{body}\n\n{' '.join([self.caption(), *self.notes(), *rest])}\n"
 
     def to_frame(self) -> pd.DataFrame:
         """Tidy: one line a cell."""
@@ -101,8 +101,10 @@ class Table:
         """Remarks on cells whose runs learned from several teachers, and on runs of several environments."""
         cells = [f"{p} / {m}" for (p, m), cell in self.cells.items() if cell.teacher_count > 1]
         told = ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
-        teachers = [f"Under several teachers' weights: {told}; gains pair runs of one teacher."] if cells else []
-        return [*teachers, *self.remarks]
+        if not cells:
+            return list(self.remarks)
+        remark = f"Runs in these cells had teachers with different weights: {told}; gains compare only runs with the same teacher."
+        return [remark, *self.remarks]
 
     def _ranks(self, pair: str) -> dict[str, int]:
         means = {m: round(self.cells[pair, m].mean, 2) for m in self.methods if (pair, m) in self.cells}

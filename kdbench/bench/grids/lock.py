@@ -67,7 +67,7 @@ class RunLock:
         """
         if self._lost or (time.monotonic() - self._looked >= self.beat and not self.is_held):
             raise LockLostError(
-                f"{self.path.name} was taken over by another process while this one was silent: this one stops here"
+                f"another process has taken over this run ({self.path.name}) because this one gave no sign of life; stopping"
             )
 
 

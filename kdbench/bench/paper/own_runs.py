@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class OwnRuns:
         self._cells: dict[_Place, list[Any]] = {}
         self._teachers: dict[tuple[str, str], dict[str, Any]] = {}  # a row that learned from them, by weights
         labels, self._failed = _grids(Path(folder))
-        network, dataset = _cached(paper_network), _cached(paper_dataset)
+        network, dataset = functools.cache(paper_network), functools.cache(paper_dataset)
         rows: Any = list(frame.itertuples(index=False))
         self._runs = {str(row.run_id): row for row in rows}
         for row in rows:
@@ -168,16 +169,5 @@ def _grids(folder: Path) -> tuple[dict[str, set[str]], dict[_Place, str]]:
                     place = (paper_dataset(cell["dataset"]), teacher, paper_network(cell["student"]))
                     failed[(*place, paper_method(cell["method"]))] = str(cell["error"])
         except (OSError, ValueError, KeyError, TypeError):
-            log.warning("%s is no grid's record and is skipped", file)
+            log.warning("skipping %s: not a grid's record", file)
     return labels, failed
-
-
-def _cached(fn: Any) -> Any:
-    seen: dict[str, str] = {}
-
-    def call(name: str) -> str:
-        if name not in seen:
-            seen[name] = fn(name)
-        return seen[name]
-
-    return call

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdbench.bench.comparison.cell import Cell, gain_over
-from kdbench.bench.comparison.cell import Gain as CellGain
+from kdbench.bench.comparison.cell import Cell, Gain, gain_over
 from kdbench.bench.paper.cell import NOT_PRINTED, SOURCES, PaperCell
 from kdbench.bench.paper.declared import Declarations
-from kdbench.bench.paper.layouts import Gain, Layout, Panel, Slot, WithGain, layout
+from kdbench.bench.paper.layouts import Layout, OnlyGain, Panel, Slot, WithGain, layout
 from kdbench.bench.paper.own_runs import MISSING, OwnRuns
 from kdbench.bench.paper.published import SOURCE, Key, published
 from kdbench.bench.results.environments import mixed_environments
+from kdbench.bench.results.frames import left_out
 from kdbench.bench.results.select import check_select, rule_text
 from kdbench.errors import KdbenchError, did_you_mean
 
@@ -116,7 +116,7 @@ class _Filler:
     def cell(self, slot: Slot) -> PaperCell:
         if isinstance(slot, str):
             return PaperCell(text=slot)
-        if isinstance(slot, Gain):
+        if isinstance(slot, OnlyGain):
             reported, own = self._gains(slot.key, slot.over)
             note = self._figures[slot.key].note if self._prints else ""
             marks = self._marks(note if "gain of" in note else "", own.note, _deviation(own.deviations))
@@ -132,7 +132,7 @@ class _Filler:
         key = slot.key if isinstance(slot, WithGain) else slot
         ours = self._ours(key)
         figure = self._figures[key]
-        reported, own = self._gains(key, slot.over) if isinstance(slot, WithGain) else (None, CellGain())
+        reported, own = self._gains(key, slot.over) if isinstance(slot, WithGain) else (None, Gain())
         marks = self._marks(figure.note if self._prints else "", *self._remarks(ours, key), own.note)
         return PaperCell(
             key,
@@ -168,7 +168,7 @@ class _Filler:
             notes.append(NOT_DECLARED)
         return notes
 
-    def _gains(self, key: Key, over: str) -> tuple[float | None, CellGain]:
+    def _gains(self, key: Key, over: str) -> tuple[float | None, Gain]:
         base = key.of(over)
         reported = (self._figures[key].value, self._figures[base].value)
         gain = reported[0] - reported[1] if reported[0] is not None and reported[1] is not None else None
@@ -205,8 +205,4 @@ def _remarks(runs: OwnRuns, declared: Declarations | None, table: PaperTable) ->
     )
     if declared is None or declared.own is None:
         lines.append("No declared recipes were at hand (--grid): own runs were not compared with them.")
-    if runs.skipped:
-        lines.append(f"{len(runs.skipped)} unreadable or foreign result files were skipped.")
-    if runs.unfinished:
-        lines.append(f"{runs.unfinished} runs have not finished.")
-    return lines
+    return lines + left_out(len(runs.skipped), runs.unfinished)

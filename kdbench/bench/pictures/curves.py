@@ -16,7 +16,11 @@ Curve = dict[int, float]  # top-1 by epoch
 
 
 def curves_of(folder: str | Path) -> dict[str, Curve]:
-    """Top-1 by epoch of every run below a folder, by the run's own folder; an unreadable one is skipped with a warning."""
+    """Top-1 in percent by epoch of every run below a folder, by the run's own folder; an unreadable one is skipped with a warning.
+
+    Raises:
+        KdbenchError: there is no such folder.
+    """
     frame = load_curves(folder).dropna(subset=["top1"])
     return {
         str(place): {int(epoch): float(top1) for epoch, top1 in zip(part.epoch, part.top1)}

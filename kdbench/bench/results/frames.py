@@ -24,8 +24,19 @@ DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_byte
 CURVE = ("top1", "top5", "test_loss", "val_top1", "val_top5", "lr")
 TIMING = ("seconds", "data_seconds", "images_per_second", "peak_gpu_bytes", "peak_rss_bytes")
 ENVIRONMENT = (
-    *("device", "gpu", "threads", "world_size", "deterministic", "compile"),
-    *("torch", "torchvision", "timm", "kdbench", "code", "commit", "platform"),
+    "device",
+    "gpu",
+    "threads",
+    "world_size",
+    "deterministic",
+    "compile",
+    "torch",
+    "torchvision",
+    "timm",
+    "kdbench",
+    "code",
+    "commit",
+    "platform",
 )
 
 
@@ -70,6 +81,17 @@ def load_results(folder: str | Path, *, detail: bool = False, environment: bool 
     return frame
 
 
+def left_out(skipped: int, unfinished: int) -> list[str]:
+    """What a caption says of the files that :func:`load_results` skipped, and of the runs without a result."""
+    lines = []
+    if skipped:
+        files, are, were = ("files", "are", "were") if skipped > 1 else ("file", "is", "was")
+        lines.append(f"Skipped {skipped} result {files} that {are} unreadable or {were} not written by kdbench.")
+    if unfinished:
+        lines.append(f"{unfinished} run{'s have' if unfinished > 1 else ' has'} not finished.")
+    return lines
+
+
 def load_curves(folder: str | Path) -> pd.DataFrame:
     """One row per evaluated epoch of every run below ``folder``, finished or not.
 
@@ -90,7 +112,7 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
             timing = {int(line["epoch"]): line for line in read_lines(Path(place) / "timing.jsonl")}
             own = [_curve_row(line, timing) for line in read_lines(Path(place) / "metrics.jsonl")]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            log.warning("%s is unreadable and is skipped", Path(place) / "metrics.jsonl")
+            log.warning("skipping %s: it cannot be read", Path(place) / "metrics.jsonl")
             skipped.append(os.path.join(place, "metrics.jsonl"))
             continue
         rows += [{"run_id": Path(place).name, "folder": place, **row} for row in own]

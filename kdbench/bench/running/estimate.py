@@ -74,6 +74,9 @@ def estimate(
         prefix: folder above the grid's own.
         announce: called with label, number and count before each kind.
         processes: of each run: finished ones of another number are other runs.
+
+    Raises:
+        UnknownNameError: a method, network or data set is not registered.
     """
     kinds: dict[str, list[Task]] = {}
     for task in make_tasks(grid, prefix, processes):

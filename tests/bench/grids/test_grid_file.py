@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from small_grids import two_teachers
 
+from kdbench.bench.grids.find import find_grid, folder_of, shipped_grid
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.cli.main import main
 from kdbench.errors import ConfigError
@@ -72,6 +75,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys):
     for words in ([str(file), "--dry-run"], [str(file), "--smoke"], [str(file)]):
         assert main(["grid", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_grid_is_found_by_its_name_and_the_known_ones_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"no grid 'tabel1' \(did you mean 'table1'\?\); name a \.yaml file, or one of .*quickst"
+    ):
+        find_grid("tabel1")
+    own = tmp_path / "configs" / "grids" / "table1.yaml"  # those of the working directory go first
+    own.parent.mkdir(parents=True)
+    own.write_text("NAME: mine\n")
+    assert find_grid("table1") == str(own)
+    assert shipped_grid("table1") == own
+    assert shipped_grid("tabel1") is None
+    assert folder_of("table1", "runs") == Path("runs/mine")
 
 
 def test_gains_refer_to_a_method_that_is_there(tmp_path):

@@ -127,7 +127,7 @@ def test_an_owner_that_lost_its_lock_is_told_and_leaves_no_sign_of_life(tmp_path
         lock = lock_of(tmp_path, host="elsewhere", pid=1, token="new")
         os.utime(lock, (0, 0))
         time.sleep(0.3)
-        with pytest.raises(LockLostError, match="taken over by another process"):
+        with pytest.raises(LockLostError, match=r"another process has taken over this run \(k\.lock\)"):
             owner.check()
     assert lock.stat().st_mtime == 0
     assert json.loads(lock.read_text())["token"] == "new"
@@ -195,7 +195,7 @@ def test_a_run_that_was_taken_over_is_no_failure_and_writes_no_more(tmp_path, mo
 
     monkeypatch.setattr("kdbench.bench.running.run_task.train", train)
     assert run_task(cfg, (), str(tmp_path), "k") == BUSY
-    assert "taken over" in caplog.text
+    assert "another process has taken over this run" in caplog.text
     assert not (tmp_path / STATE_DIR / "k.json").exists()
     [metrics] = (tmp_path / "r").rglob("metrics.jsonl")
     assert len(metrics.read_text().splitlines()) == 1

@@ -221,10 +221,10 @@ def test_damaged_files_are_counted(folder, caplog):
     (folder / "half" / "config.yaml").write_text("DISTILLER: {}")
     (folder / "grid.json").write_text("{")
     text = render(build_paper_table(1, folder))
-    assert "3 unreadable or foreign result files were skipped" in text
-    assert "1 runs have not finished" in text
+    assert "Skipped 3 result files that are unreadable or were not written by kdbench." in text
+    assert "1 run has not finished." in text
     assert "x/result.json: not JSON" in caplog.text
-    assert "grid.json is no grid's record" in caplog.text
+    assert "grid.json: not a grid's record" in caplog.text
 
 
 def test_all_tables_from_the_command_line(tmp_path, capsys):

@@ -62,7 +62,7 @@ def test_curves(folder, tmp_path, caplog):
     found = curves_of(tmp_path)
     assert set(found) == {str(file.parent) for file in tmp_path.rglob("result.json")}
     assert {tuple(curve) for curve in found.values()} == {tuple(range(1, 9))}
-    assert "metrics.jsonl is unreadable" in caplog.text
+    assert "metrics.jsonl: it cannot be read" in caplog.text
 
 
 def test_runs_without_timing_and_metrics(tmp_path):

@@ -44,7 +44,7 @@ def test_foreign_values_are_skipped_by_name_and_counted(tmp_path, caplog, capsys
     assert load_results(tmp_path).method.tolist() == ["KD"]
     assert f"bad/result.json: its {key} is " in caplog.text
     assert main(["table", str(tmp_path)]) == 0
-    assert "1 unreadable or foreign result files were skipped" in capsys.readouterr().out
+    assert "Skipped 1 result file that is unreadable" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"x"', '{"a": 1}', "\x00"])
@@ -107,7 +107,7 @@ def test_curves_of_foreign_files_are_skipped_by_name(tmp_path, caplog, text):
     frame = kdbench.load_curves(tmp_path)
     assert len(frame) == 8
     assert frame.attrs["skipped"] == [str(tmp_path / "bad" / "metrics.jsonl")]
-    assert "bad/metrics.jsonl is unreadable" in caplog.text
+    assert "bad/metrics.jsonl: it cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
