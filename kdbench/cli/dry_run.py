@@ -14,14 +14,13 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
     """
     from kdbench.bench.grids.grid_file import load_grid
     from kdbench.bench.grids.tasks import make_tasks, write_configs
-    from kdbench.bench.running.estimate import images_of
 
     grid = load_grid(file, args.opts)
     for cell in grid.cells:
         print(cell.label)
     tasks = make_tasks(grid, args.prefix, args.processes)
     own = sum(bool(task.trains) for task in tasks)
-    images = sum(images_of(task) for task in tasks)
+    images = sum(task.images for task in tasks)
     print(f"{len(grid.cells)} cells, {len(grid.teachers)} teachers: {len(tasks)} runs ({own} of teachers)")
     print(f"{images / 1e6:,.1f} million training images", flush=True)
     if args.write_configs:

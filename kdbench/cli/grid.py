@@ -6,10 +6,14 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kdbench.cli.dry_run import dry_run
 from kdbench.errors import ConfigError
 from kdbench.paths import expanded
+
+if TYPE_CHECKING:
+    from kdbench.bench.grids.status import Status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,7 +133,7 @@ def _status(args: argparse.Namespace) -> int:
     from rich.live import Live
 
     from kdbench.bench.grids.find import folder_of
-    from kdbench.bench.grids.status import grid_status, status_table
+    from kdbench.bench.grids.status import grid_status
 
     folder = folder_of(args.grid, args.prefix)
     console = Console()
@@ -140,6 +144,26 @@ def _status(args: argparse.Namespace) -> int:
         while True:
             time.sleep(2)
             live.update(status_table(grid_status(folder)))
+
+
+def status_table(status: Status) -> Any:
+    """A rich renderable: a line a pair, then teachers, running runs and the reasons of failures."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from kdbench.bench.grids.status import STATES, grouped
+
+    table = Table("pair", *STATES, title=status.name)
+    for pair, counts in status.pairs.items():
+        table.add_row(pair, *(str(counts[state] or "") for state in STATES))
+    total = status.total
+    table.add_section()
+    table.add_row("all", *(str(total[state]) for state in STATES))
+    lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state != "done"]
+    lines += [f"running: {label} ({host})" for label, host in status.running.items()]
+    lines += grouped(status.failed)
+    return Group(table, *(Text(line) for line in lines))
 
 
 def _say(line: str) -> None:

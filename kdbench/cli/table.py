@@ -63,7 +63,7 @@ def _paper(args: argparse.Namespace) -> int:
 
     from kdbench.bench.grids.find import find_grid
     from kdbench.bench.paper.declared import declared_of
-    from kdbench.bench.paper.own_runs import PaperRuns
+    from kdbench.bench.paper.own_runs import OwnRuns
     from kdbench.bench.paper.render import FORMATS, check_format, render, to_frame
     from kdbench.bench.paper.table import build_paper_table
 
@@ -72,7 +72,7 @@ def _paper(args: argparse.Namespace) -> int:
     if args.stats:
         raise ConfigError("--stats works on a folder of results: leave out --paper")
     grid = find_grid(args.grid) if args.grid else ""
-    runs = PaperRuns(args.folder, args.select) if args.folder and args.source != "reported" else None
+    runs = OwnRuns(args.folder, args.select) if args.folder and args.source != "reported" else None
     tables = []
     for number in numbers:
         # of several tables, a grid speaks for those that it declares
@@ -101,7 +101,7 @@ def _paper(args: argparse.Namespace) -> int:
 
 def _comparison(args: argparse.Namespace) -> int:
     from kdbench.bench.comparison.table import build_table
-    from kdbench.bench.pictures.canvas import plot_table
+    from kdbench.bench.pictures.accuracy import plot_table
 
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
     if args.format not in ("md", "csv"):

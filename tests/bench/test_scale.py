@@ -118,12 +118,12 @@ def test_status(folder):
 
 @pytest.mark.slow
 def test_handing_out_a_run(tmp_path):
-    from kdbench.bench.grids.lock import claimed
+    from kdbench.bench.grids.lock import held
     from kdbench.bench.grids.state import write_state
 
     started = time.perf_counter()
     for number in range(200):
-        with claimed(tmp_path, str(number)):
+        with held(tmp_path, str(number)):
             write_state(tmp_path, str(number), {"status": "done"})
     with LocalPool(1, 1) as pool:
         pool.start(0, int, 0)  # the worker's own start is paid once
@@ -133,6 +133,6 @@ def test_handing_out_a_run(tmp_path):
             pool.start(number, int, number)
             list(pool.finished())
         handing = (time.perf_counter() - middle) / 200
-    claiming = (middle - started) / 200
-    print(f"claim {claiming * 1e3:.1f} ms, hand out {handing * 1e3:.1f} ms")
-    assert claiming + handing < 0.01 * 120
+    locking = (middle - started) / 200
+    print(f"lock {locking * 1e3:.1f} ms, hand out {handing * 1e3:.1f} ms")
+    assert locking + handing < 0.01 * 120

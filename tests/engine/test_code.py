@@ -12,8 +12,8 @@ import pytest
 
 import kdbench
 from kdbench import plugins
-from kdbench.bench.grids.tasks import run_task
 from kdbench.bench.running.run_grid import run_grid
+from kdbench.bench.running.run_task import run_task
 from kdbench.cli.main import main
 from kdbench.data.source import datasets
 from kdbench.distillers.base import Distiller, distillers

@@ -20,13 +20,17 @@ from kdbench.errors import KdbenchError
 
 
 def scores(table: Table) -> pd.DataFrame:
-    """Pairs x methods: means over the seeds of each cell; NaN where a cell is missing."""
+    """A row a pair, a column a method: means over the seeds of each cell, in percent; NaN where a cell is missing."""
     rows = {p: {m: _mean(table, p, m) for m in table.methods} for p in table.pairs}
     return pd.DataFrame.from_dict(rows, orient="index", columns=table.methods)
 
 
 def ranks(table: Table) -> Friedman:
-    """Friedman's test over the pairs of a table; see :func:`kdbench.bench.comparison.statistics.friedman`."""
+    """Friedman's test over the pairs of a table; see :func:`kdbench.bench.comparison.statistics.friedman`.
+
+    Raises:
+        KdbenchError: fewer than three methods have results, or fewer than two pairs have all of these.
+    """
     frame = scores(table)
     return friedman(frame[[m for m in frame if frame[m].notna().any()]])
 

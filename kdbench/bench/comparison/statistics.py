@@ -14,7 +14,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from kdbench.errors import KdbenchError
 
@@ -91,8 +90,10 @@ def summarise(values: Sequence[float], *, level: float = 0.95) -> Summary:
     Raises:
         KdbenchError: no values.
     """
+    from scipy import stats  # here and below: it takes longer to import than a table to make
+
     if not len(values):
-        raise KdbenchError("statistics of no values")
+        raise KdbenchError("no values to summarise")
     numbers = np.asarray(values, dtype=np.float64)
     n, mean = len(numbers), float(numbers.mean())
     if n < 2:
@@ -112,11 +113,14 @@ def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
     Raises:
         KdbenchError: fewer than three methods or two complete blocks.
     """
+    from scipy import stats
+
     complete = scores.dropna()
     blocks, methods = complete.shape
     if methods < 3 or blocks < 2:
         raise KdbenchError(
-            f"Friedman's test needs 3 methods and 2 pairs with all of them, there are {methods} and {blocks} (of {len(scores)})"
+            f"Friedman's test needs at least 3 methods and 2 pairs with results for all of them; here are {methods} "
+            f"method{'' if methods == 1 else 's'} and {blocks} such pair{'' if blocks == 1 else 's'} (of {len(scores)})"
         )
     ranks = complete.rank(axis=1, ascending=False).mean()
     if (complete.nunique(axis=1) == 1).all():
@@ -135,6 +139,8 @@ def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
 
 def critical_difference(methods: int, blocks: int, alpha: float = 0.05) -> float:
     """Nemenyi's ``q sqrt(k (k + 1) / (6 N))``, q from the studentised range with infinitely many degrees of freedom."""
+    from scipy import stats
+
     q = float(stats.studentized_range.ppf(1 - alpha, methods, np.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * blocks))
 
@@ -150,6 +156,8 @@ def pair_tests(scores: pd.DataFrame, *, baseline: str = "", decimals: int = 2) -
     Raises:
         KdbenchError: the baseline is none of the methods.
     """
+    from scipy import stats
+
     methods = [str(m) for m in scores.columns]
     if baseline and baseline not in methods:
         raise KdbenchError(f"baseline {baseline!r} is none of {', '.join(methods)}")

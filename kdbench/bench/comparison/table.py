@@ -11,8 +11,9 @@ from tabulate import tabulate
 
 from kdbench.bench.comparison.cell import Cell, Gain, gain_over
 from kdbench.bench.results.environments import environment_of, mixed_environments
-from kdbench.bench.results.frames import SELECT, check_select
+from kdbench.bench.results.frames import left_out
 from kdbench.bench.results.labels import load_blocks, load_grid_results
+from kdbench.bench.results.select import SELECT, check_select, rule_text
 from kdbench.errors import KdbenchError, did_you_mean
 
 
@@ -67,9 +68,8 @@ class Table:
             rows.append([pair, "" if teacher is None else f"{teacher:.2f}", *cells])
             rows.append([f"  gain over {self.baseline}", "", *gains])
         body = tabulate(rows, ["teacher -> student", "teacher", *self.methods], tablefmt="pipe", disable_numparse=True)
-        left_out = [f"{self.skipped} unreadable or foreign result files were skipped."] if self.skipped else []
-        left_out += [f"{self.unfinished} runs have not finished."] if self.unfinished else []
-        return f"{body}\n\n{' '.join([self.caption(), *self.notes(), *left_out])}\n"
+        rest = left_out(self.skipped, self.unfinished)
+        return f"{body}\n\n{' '.join([self.caption(), *self.notes(), *rest])}\n"
 
     def to_frame(self) -> pd.DataFrame:
         """Tidy: one line a cell."""
@@ -91,13 +91,9 @@ class Table:
 
     def caption(self) -> str:
         """What the numbers are."""
-        which = {
-            "last": "at the last epoch",
-            "best": "at the best epoch by test accuracy (optimistic)",
-            "selected": "at the best epoch by validation accuracy",
-        }[self.select]
+        rule = rule_text(self.select)
         return (
-            f"Top-1 accuracy in percent {which}: mean ± standard deviation over seeds (number of seeds). Best in bold, second "
+            f"Top-1 accuracy in percent {rule}: mean ± standard deviation over seeds (number of seeds). Best in bold, second "
             f"underlined. Gains are means of differences paired by seed. 'teacher' is the teacher's own accuracy."
         )
 
@@ -105,8 +101,10 @@ class Table:
         """Remarks on cells whose runs learned from several teachers, and on runs of several environments."""
         cells = [f"{p} / {m}" for (p, m), cell in self.cells.items() if cell.teacher_count > 1]
         told = ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
-        teachers = [f"Under several teachers' weights: {told}; gains pair runs of one teacher."] if cells else []
-        return [*teachers, *self.remarks]
+        if not cells:
+            return list(self.remarks)
+        remark = f"Runs in these cells had teachers with different weights: {told}; gains compare only runs with the same teacher."
+        return [remark, *self.remarks]
 
     def _ranks(self, pair: str) -> dict[str, int]:
         means = {m: round(self.cells[pair, m].mean, 2) for m in self.methods if (pair, m) in self.cells}

@@ -1,1 +1,13 @@
-"""grids."""
+"""What a grid file asks for, and the state of its runs on disk. Imports no other room of bench.
+
+==========================  ==========================================================================================
+``find.py``                 where a grid's file and folder are
+``grid_file.py``            reads a grid file and resolves every cell to a configuration
+``grid_file_checks.py``     refuses what a grid file may not hold, one line a mistake
+``idle_keys.py``            names the keys of a grid file that act on none of its runs
+``tasks.py``                the runs that a grid needs, each with the key that names it
+``lock.py``                 the lock of a run, so that one process does it
+``state.py``                what became of each run: ``grid.json`` and ``.state/``
+``status.py``               where a grid stands, counted from its folder
+==========================  ==========================================================================================
+"""

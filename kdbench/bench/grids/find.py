@@ -16,12 +16,18 @@ def find_grid(name: str) -> str:
     """
     if name.endswith((".yaml", ".yml")) or Path(name).is_file():
         return name
-    folders = [root / "configs" / "grids" for root in (Path.cwd(), Path(__file__).resolve().parents[3])]
-    for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
-            return str(folder / f"{name}.yaml")
-    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    raise ConfigError(f"no grid {name!r}{did_you_mean(name, known)}; name a .yaml file")
+    file = shipped_grid(name)
+    if file is not None:
+        return str(file)
+    known = sorted({file.stem for folder in _folders() for file in folder.glob("*.yaml")})
+    listed = f", or one of {', '.join(known)}" if known else ""
+    raise ConfigError(f"no grid {name!r}{did_you_mean(name, known)}; name a .yaml file{listed}")
+
+
+def shipped_grid(name: str) -> Path | None:
+    """``configs/grids/<name>.yaml`` below the working directory, or else of this source checkout; None where there is none."""
+    files = (folder / f"{name}.yaml" for folder in _folders())
+    return next((file for file in files if file.is_file()), None)
 
 
 def folder_of(name: str, prefix: str) -> Path:
@@ -37,3 +43,7 @@ def folder_of(name: str, prefix: str) -> Path:
     if "NAME" not in tree:
         raise ConfigError(f"{file}: NAME is missing")
     return Path(prefix) / str(tree["NAME"])
+
+
+def _folders() -> list[Path]:
+    return [root / "configs" / "grids" for root in (Path.cwd(), Path(__file__).resolve().parents[3])]

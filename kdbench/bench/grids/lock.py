@@ -1,4 +1,4 @@
-"""Claiming a run: a lock file with a sign of life, so that of all processes on all machines one does it.
+"""The lock of a run: a file with a sign of life, so that of all processes on all machines one does the run.
 
 Nothing here imports torch, so that ``kdbench grid --status`` answers at once.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 STATE_DIR = ".state"
-#: seconds between signs of life of a claimed run, and without one until another process takes it over
+#: seconds between signs of life of a held lock, and without one until another process takes it over
 BEAT, STALE = 5.0, 60.0
 
 
@@ -32,7 +32,7 @@ class LockLostError(Exception):
     """Another process has taken this run over; whoever held it must write no more. No failure of the run."""
 
 
-class Claim:
+class RunLock:
     """A held lock. A process that was stopped, or whose file system hung, may have lost it meanwhile without a word.
 
     Args:
@@ -59,21 +59,20 @@ class Claim:
         self._looked = time.monotonic()
         return not self._lost
 
-    def check(self, *_: Any) -> None:
-        """Raise where the lock is known to be lost; looks at the file when the last look is older than a beat. Takes, and ignores,
-        the arguments of a training run's progress.
+    def check(self) -> None:
+        """Raise where the lock is known to be lost; looks at the file when the last look is older than a beat.
 
         Raises:
             LockLostError: it is lost.
         """
         if self._lost or (time.monotonic() - self._looked >= self.beat and not self.is_held):
             raise LockLostError(
-                f"{self.path.name} was taken over by another process while this one was silent: this one stops here"
+                f"another process has taken over this run ({self.path.name}) because this one gave no sign of life; stopping"
             )
 
 
 @contextlib.contextmanager
-def claimed(folder: str | Path, key: str, *, beat: float = BEAT, stale: float = STALE) -> Iterator[Claim]:
+def held(folder: str | Path, key: str, *, beat: float = BEAT, stale: float = STALE) -> Iterator[RunLock]:
     """Hold a run's lock, with a sign of life every ``beat`` seconds.
 
     An owner on this machine (same boot, same process namespace) holds it as long as its process lives, and no longer. Of any
@@ -86,16 +85,16 @@ def claimed(folder: str | Path, key: str, *, beat: float = BEAT, stale: float = 
     path.parent.mkdir(parents=True, exist_ok=True)
     owner = {**_myself(), "token": uuid.uuid4().hex, "since": time.time()}
     _take(path, owner, stale)
-    claim = Claim(path, owner["token"], beat)
+    lock = RunLock(path, owner["token"], beat)
     stop = threading.Event()
-    thread = threading.Thread(target=_keep_alive, args=(claim, stop, beat), daemon=True)
+    thread = threading.Thread(target=_keep_alive, args=(lock, stop, beat), daemon=True)
     thread.start()
     try:
-        yield claim
+        yield lock
     finally:
         stop.set()
         thread.join()
-        if claim.is_held:
+        if lock.is_held:
             path.unlink(missing_ok=True)
 
 
@@ -200,7 +199,7 @@ def _guard(folder: Path) -> Iterator[None]:
 
 @functools.cache
 def _warn_of_no_locks(folder: str, reason: str) -> None:
-    log.warning("%s is on a file system without locks (%s): runs are claimed by creating files alone", folder, reason)
+    log.warning("%s is on a file system without locks (%s): runs are locked by creating files alone", folder, reason)
 
 
 def _myself() -> dict[str, Any]:
@@ -232,9 +231,9 @@ def _is_alive(pid: int) -> bool:
         return True
 
 
-def _keep_alive(claim: Claim, stop: threading.Event, beat: float) -> None:
+def _keep_alive(lock: RunLock, stop: threading.Event, beat: float) -> None:
     while not stop.wait(beat):
-        if not claim.is_held:
+        if not lock.is_held:
             return  # its sign of life would be the new owner's
         with contextlib.suppress(OSError):
-            os.utime(claim.path)
+            os.utime(lock.path)

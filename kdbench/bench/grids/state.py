@@ -1,5 +1,5 @@
-"""The state of a grid, in its folder: ``grid.json`` (what it consists of) and ``.state/`` (a file a run, a lock a claimed run, the
-whole traceback of a failed one).
+"""The state of a grid, in its folder: ``grid.json`` (what it consists of) and ``.state/`` (a file a run, a lock a run that is
+under way, the whole traceback of a failed one).
 
 Nothing here imports torch, so that ``kdbench grid --status`` answers at once.
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.bench.grids.lock import STATE_DIR, is_stale, read_record
+from kdbench.engine.result import RunResult
+from kdbench.engine.run_folder import RunFolder
 from kdbench.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -82,3 +84,15 @@ def read_grid_record(folder: str | Path) -> dict[str, Any] | None:
     except (KeyError, TypeError, AttributeError, OSError) as error:
         raise ValueError(str(error)) from None
     return record
+
+
+def finished_run(folder: str | Path, key: str, states: dict[str, dict[str, Any]] | None = None) -> RunResult | None:
+    """The result of a run that is recorded as done, if its folder is still there."""
+    record = (read_states(folder) if states is None else states).get(key, {})
+    if record.get("status") != "done":
+        return None
+    run = RunFolder(Path(folder) / str(record["run"]))
+    try:
+        return RunResult.read(run) if run.done else None
+    except (ValueError, OSError):
+        return None

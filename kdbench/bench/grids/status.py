@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kdbench.bench.grids.state import read_grid_record, read_states
 from kdbench.errors import KdbenchError
@@ -62,24 +61,6 @@ def grid_status(folder: str | Path) -> Status:
         f"teacher {n}": str(states[record["teachers"][n]].get("error")) for n, s in teachers.items() if s == "failed"
     }
     return Status(record["name"], {p: {s: c[s] for s in STATES} for p, c in pairs.items()}, teachers, failed, running)
-
-
-def status_table(status: Status) -> Any:
-    """A rich renderable: a line a pair, then teachers, running runs and the reasons of failures."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("pair", *STATES, title=status.name)
-    for pair, counts in status.pairs.items():
-        table.add_row(pair, *(str(counts[state] or "") for state in STATES))
-    total = status.total
-    table.add_section()
-    table.add_row("all", *(str(total[state]) for state in STATES))
-    lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state != "done"]
-    lines += [f"running: {label} ({host})" for label, host in status.running.items()]
-    lines += grouped(status.failed)
-    return Group(table, *(Text(line) for line in lines))
 
 
 def grouped(failed: dict[str, str]) -> list[str]:

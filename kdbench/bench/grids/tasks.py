@@ -1,13 +1,13 @@
-"""A run that a grid needs, as something that an executor can carry out anywhere."""
+"""The runs that a grid needs, each with the key that names it; :mod:`kdbench.bench.running.run_task` carries one out.
+
+Nothing here imports torch by itself: :func:`make_tasks` does, for the code and the keys of its runs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,20 +17,11 @@ import yaml
 from yacs.config import CfgNode
 
 from kdbench.bench.grids.grid_file import Cell, Grid, Teacher
-from kdbench.bench.grids.lock import BusyError, LockLostError, claimed
-from kdbench.bench.grids.state import read_states, write_state
-from kdbench.bench.running.torchrun import train_in_processes
+from kdbench.catalogue import SIZES
 from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict
 from kdbench.engine.identity.brought import brought_code
-from kdbench.engine.result import RunResult
-from kdbench.engine.run import train
-from kdbench.engine.run_folder import RunFolder
-from kdbench.errors import KdbenchError
 from kdbench.files import write_atomically
-
-log = logging.getLogger(__name__)
-BUSY = "busy"
 
 
 @dataclass
@@ -49,9 +40,35 @@ class Task:
     trains: str = ""  # name of the teacher that this task makes
     code: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def samples(self) -> int:
+        """Images that the run trains on, without those held out; 0 where the data set's size is not known."""
+        node = self.cfg.DATASET
+        classes, _, count = SIZES.get(node.TYPE.casefold(), (0, 0, 0))
+        if node.TYPE.casefold() == "fake":
+            count = node.OPTIONS.get("train", 256)
+        if node.PER_CLASS:
+            count = min(count, node.PER_CLASS * classes)
+        return int(count * (1 - node.VAL_FRACTION))
+
+    @property
+    def images(self) -> int:
+        """Training images that the run sees, all epochs together; 0 where the data set's size is not known."""
+        return self.samples * self.cfg.DATASET.REPEAT * self.cfg.SOLVER.EPOCHS
+
 
 def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:
-    """Teachers' runs, then cells; cells of equal configuration (a student alone, under two teachers' rows) share one."""
+    """Teachers' runs, then cells; cells of equal configuration (a student alone, under two teachers' rows) share one.
+
+    Args:
+        grid: resolved.
+        prefix: folder above the grid's own.
+        processes: of each run; more than one are part of what a run is.
+
+    Raises:
+        UnknownNameError: a method, network or data set is not registered.
+        ModelError: the weights file of a teacher cannot be read.
+    """
     used = {cell.teacher for cell in grid.cells if cell.teacher}
     keys: dict[str, str] = {}
     tasks: list[Task] = []
@@ -105,76 +122,6 @@ def write_configs(tasks: list[Task], folder: str | Path) -> list[Path]:
         write_atomically(file, f"{remark}\n{yaml.safe_dump(to_dict(cfg), sort_keys=False)}")
         files.append(file)
     return files
-
-
-def run_task(
-    cfg: CfgNode,
-    imports: tuple[str, ...],
-    folder: str,
-    key: str,
-    cwd: str = "",
-    processes: int = 1,
-    code: Mapping[str, str] | None = None,
-) -> tuple[RunResult, float] | str:
-    """One run, in a worker: claim it, train, record what became of it.
-
-    Args:
-        cfg: its configuration.
-        imports: modules to import first.
-        folder: the grid's.
-        key: the run's name in the grid's state.
-        cwd: folder to work in; empty = the present one.
-        processes: of the run; several are started through torchrun.
-        code: digests of what the user brought, as the grid found them; None does without the comparison.
-
-    Raises:
-        KdbenchError: of the run, or the user's code was changed while the grid was under way.
-
-    Returns:
-        The result and the seconds that it took here (little, when it was done already), or :data:`BUSY` while another
-        process is at it, or has taken it over.
-    """
-    if cwd:
-        os.chdir(cwd)  # a worker of a cluster starts elsewhere
-    if imports:
-        from kdbench.plugins import import_plugins
-
-        import_plugins(imports)
-    if code is not None and (changed := changed_code(code, brought_code(cfg))):
-        raise KdbenchError(
-            f"{changed} changed while the grid was under way; run the grid again, which begins with the new code"
-        )
-    started = time.perf_counter()
-    try:
-        with claimed(folder, key) as claim:
-            if processes > 1:
-                result = train_in_processes(cfg, processes, folder, key, claim, imports)
-            else:
-                result = train(cfg, progress=claim.check)
-            write_state(folder, key, {"status": "done", "run": result.run_id, "seconds": time.perf_counter() - started})
-    except BusyError:
-        return BUSY
-    except LockLostError as error:
-        log.warning("%s", error)
-        return BUSY
-    return result, time.perf_counter() - started
-
-
-def finished_run(folder: str | Path, key: str, states: dict[str, dict[str, Any]] | None = None) -> RunResult | None:
-    """The result of a run that is recorded as done, if its folder is still there."""
-    record = (read_states(folder) if states is None else states).get(key, {})
-    if record.get("status") != "done":
-        return None
-    run = RunFolder(Path(folder) / str(record["run"]))
-    try:
-        return RunResult.read(run) if run.done else None
-    except (ValueError, OSError):
-        return None
-
-
-def changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Names of the modules whose digests differ."""
-    return ", ".join(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
 
 
 def _teacher_key(teacher: Teacher, code: Mapping[str, str], processes: int) -> str:

@@ -6,9 +6,11 @@ import functools
 import re
 from pathlib import Path
 
+from kdbench.bench.grids.find import shipped_grid
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.paper.layouts import layout
-from kdbench.bench.paper.published import Key, paper_dataset, paper_method, paper_network
+from kdbench.bench.paper.published import Key
+from kdbench.bench.results.display_names import paper_dataset, paper_method, paper_network
 from kdbench.bench.results.recipe import Recipe, RunRecipe, differences, recipe
 from kdbench.config.load import to_dict
 
@@ -22,6 +24,9 @@ class Declared:
     Args:
         grid: the file.
         networks: refuse networks that do not exist, which imports torch and timm; this project's own grids need no check.
+
+    Raises:
+        ConfigError, UnknownNameError: the file cannot be read, or something in it is wrong.
     """
 
     def __init__(self, grid: str | Path, *, networks: bool = True) -> None:
@@ -112,11 +117,8 @@ class Declarations:
 
 def shipped(table: int) -> Declared | None:
     """This project's ``configs/grids/table<n>.yaml``, where that is at hand (a source checkout)."""
-    for root in (Path.cwd(), Path(__file__).resolve().parents[3]):
-        file = root / "configs" / "grids" / f"table{table}.yaml"
-        if file.is_file():
-            return declared_of(file, networks=False)
-    return None
+    file = shipped_grid(f"table{table}")
+    return None if file is None else declared_of(file, networks=False)
 
 
 def declared_of(grid: str | Path, *, networks: bool = True) -> Declared:

@@ -10,10 +10,12 @@ from kdbench.errors import KdbenchError
 
 _CIFAR, _IMAGENET, _CUB, _AIRCRAFT = "CIFAR-100", "ImageNet-1K", "CUB-200-2011", "FGVC-Aircraft"
 _LOGIT = ("KD", "DKD", "DIST", "OFA", "TeKAP", "LDRLD", "HCD")
+#: of Table 3, after those in which its two halves differ
+_THIRD = ("LSKD", "SDD", "WTTM", "TeKAP", "RLD", "LDRLD", "HCD")
 
 
 @dataclass(frozen=True)
-class Gain:
+class OnlyGain:
     """A cell that holds ``key``'s figure less that of method ``over`` in the same place."""
 
     key: Key
@@ -28,7 +30,7 @@ class WithGain:
     over: str = "KD"
 
 
-Slot = str | Key | Gain | WithGain
+Slot = str | Key | OnlyGain | WithGain
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _pairs_by_methods(
     rows: list[tuple[Slot, ...]] = []
     for teacher, student in pairs:
         cells = [Key(number, dataset, teacher, student, m) for m in ("Teacher", "Scratch", *methods)]
-        rows.append((teacher, student, *cells, Gain(cells[-1])))
+        rows.append((teacher, student, *cells, OnlyGain(cells[-1])))
     return Layout(number, caption, (Panel(columns, tuple(rows)),), notes)
 
 
@@ -133,13 +135,10 @@ def _table3() -> Layout:
         rows: list[tuple[Slot, ...]] = []
         for metric, text in (("top1", "Top-1"), ("top5", "Top-5")):
             cells = [Key(3, _IMAGENET, teacher, student, m, metric) for m in ("Teacher", "Scratch", *feature, *logit)]
-            rows.append((text, *cells, Gain(cells[-1])))
+            rows.append((text, *cells, OnlyGain(cells[-1])))
         panels.append(Panel(columns, tuple(rows), f"{teacher} (teacher), {student} (student)"))
     caption = "Top-1 and top-5 accuracy (%) of the student on ImageNet-1K, homogeneous pairs."
     return Layout(3, caption, tuple(panels))
-
-
-_THIRD = ("LSKD", "SDD", "WTTM", "TeKAP", "RLD", "LDRLD", "HCD")
 
 
 def _fine_grained(number: int, teachers: tuple[str, ...]) -> Layout:

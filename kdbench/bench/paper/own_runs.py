@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pandas as pd
 from kdbench.bench.comparison.cell import Cell
 from kdbench.bench.grids.state import GRID_FILE, read_grid_record
 from kdbench.bench.paper.declared import Declared
-from kdbench.bench.paper.published import Key, paper_dataset, paper_method, paper_network
+from kdbench.bench.paper.published import Key
+from kdbench.bench.results.display_names import paper_dataset, paper_method, paper_network
 from kdbench.bench.results.environments import environment_of
-from kdbench.bench.results.frames import check_select, load_results, read_lines, timing_of
+from kdbench.bench.results.frames import load_results
 from kdbench.bench.results.recipe import recipe_of_run
+from kdbench.bench.results.run_files import read_lines, timing_of
+from kdbench.bench.results.select import check_select
 from kdbench.errors import KdbenchError
 
 log = logging.getLogger(__name__)
@@ -23,7 +27,7 @@ MISSING, FAILED, NOT_RECORDED = "missing", "failed", "not recorded"
 _Place = tuple[str, str, str, str]
 
 
-class PaperRuns:
+class OwnRuns:
     """Finished runs below a folder, looked up by a table's keys.
 
     A run's method is its grid's label (``HCD(n=2)``), or its own method's name; ``HCD`` stands for ``HCD(n=4)``, its default.
@@ -46,7 +50,7 @@ class PaperRuns:
         self._cells: dict[_Place, list[Any]] = {}
         self._teachers: dict[tuple[str, str], dict[str, Any]] = {}  # a row that learned from them, by weights
         labels, self._failed = _grids(Path(folder))
-        network, dataset = _cached(paper_network), _cached(paper_dataset)
+        network, dataset = functools.cache(paper_network), functools.cache(paper_dataset)
         rows: Any = list(frame.itertuples(index=False))
         self._runs = {str(row.run_id): row for row in rows}
         for row in rows:
@@ -165,16 +169,5 @@ def _grids(folder: Path) -> tuple[dict[str, set[str]], dict[_Place, str]]:
                     place = (paper_dataset(cell["dataset"]), teacher, paper_network(cell["student"]))
                     failed[(*place, paper_method(cell["method"]))] = str(cell["error"])
         except (OSError, ValueError, KeyError, TypeError):
-            log.warning("%s is no grid's record and is skipped", file)
+            log.warning("skipping %s: not a grid's record", file)
     return labels, failed
-
-
-def _cached(fn: Any) -> Any:
-    seen: dict[str, str] = {}
-
-    def call(name: str) -> str:
-        if name not in seen:
-            seen[name] = fn(name)
-        return seen[name]
-
-    return call

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdbench.bench.comparison.cell import Cell, gain_over
-from kdbench.bench.comparison.cell import Gain as CellGain
+from kdbench.bench.comparison.cell import Cell, Gain, gain_over
 from kdbench.bench.paper.cell import NOT_PRINTED, SOURCES, PaperCell
 from kdbench.bench.paper.declared import Declarations
-from kdbench.bench.paper.layouts import Gain, Layout, Panel, Slot, WithGain, layout
-from kdbench.bench.paper.own_runs import MISSING, PaperRuns
+from kdbench.bench.paper.layouts import Layout, OnlyGain, Panel, Slot, WithGain, layout
+from kdbench.bench.paper.own_runs import MISSING, OwnRuns
 from kdbench.bench.paper.published import SOURCE, Key, published
 from kdbench.bench.results.environments import mixed_environments
+from kdbench.bench.results.frames import left_out
+from kdbench.bench.results.select import check_select, rule_text
 from kdbench.errors import KdbenchError, did_you_mean
 
 NOT_DECLARED = "no recipe is declared for this cell: the own run was compared with none"
@@ -46,11 +47,7 @@ class PaperTable:
 
     def caption(self) -> str:
         """What the numbers are."""
-        rule = {
-            "last": "at the last epoch",
-            "best": "at the best epoch by test accuracy (optimistic)",
-            "selected": "at the best epoch by validation accuracy",
-        }[self.select]
+        rule = rule_text(self.select)
         what = {
             "reported": "Figures as published.",
             "ours": f"Own figures {rule}: mean ± standard deviation over seeds (number of seeds).",
@@ -67,7 +64,7 @@ def build_paper_table(
     source: str = "both",
     select: str = "last",
     grid: str | Path = "",
-    runs: PaperRuns | None = None,
+    runs: OwnRuns | None = None,
 ) -> PaperTable:
     """Fill one of Tables 1-7.
 
@@ -84,13 +81,14 @@ def build_paper_table(
     """
     if source not in SOURCES:
         raise KdbenchError(f"--source {source!r} is none of {', '.join(SOURCES)}{did_you_mean(source, SOURCES)}")
+    check_select(select)
     shape = layout(number)
     if source == "reported":
         runs, declared = None, None
     else:
         if runs is None and not folder:
             raise KdbenchError(f"--source {source} needs a results folder: kdbench table FOLDER --paper {number}")
-        runs = runs or PaperRuns(folder, select)
+        runs = runs or OwnRuns(folder, select)
         if runs.select != select:
             raise KdbenchError(
                 f"results were read for --select {runs.select}: two selection rules are never mixed in one table"
@@ -109,7 +107,7 @@ def build_paper_table(
 class _Filler:
     """Turns slots into cells and numbers the footnotes in order of appearance."""
 
-    def __init__(self, runs: PaperRuns | None, declared: Declarations | None, source: str) -> None:
+    def __init__(self, runs: OwnRuns | None, declared: Declarations | None, source: str) -> None:
         self.runs, self.declared, self.source = runs, declared, source
         self.notes: list[str] = []
         self._figures = published()
@@ -118,7 +116,7 @@ class _Filler:
     def cell(self, slot: Slot) -> PaperCell:
         if isinstance(slot, str):
             return PaperCell(text=slot)
-        if isinstance(slot, Gain):
+        if isinstance(slot, OnlyGain):
             reported, own = self._gains(slot.key, slot.over)
             note = self._figures[slot.key].note if self._prints else ""
             marks = self._marks(note if "gain of" in note else "", own.note, _deviation(own.deviations))
@@ -134,7 +132,7 @@ class _Filler:
         key = slot.key if isinstance(slot, WithGain) else slot
         ours = self._ours(key)
         figure = self._figures[key]
-        reported, own = self._gains(key, slot.over) if isinstance(slot, WithGain) else (None, CellGain())
+        reported, own = self._gains(key, slot.over) if isinstance(slot, WithGain) else (None, Gain())
         marks = self._marks(figure.note if self._prints else "", *self._remarks(ours, key), own.note)
         return PaperCell(
             key,
@@ -170,7 +168,7 @@ class _Filler:
             notes.append(NOT_DECLARED)
         return notes
 
-    def _gains(self, key: Key, over: str) -> tuple[float | None, CellGain]:
+    def _gains(self, key: Key, over: str) -> tuple[float | None, Gain]:
         base = key.of(over)
         reported = (self._figures[key].value, self._figures[base].value)
         gain = reported[0] - reported[1] if reported[0] is not None and reported[1] is not None else None
@@ -199,7 +197,7 @@ def _deviation(told: tuple[str, ...]) -> str:
     return f"own run under another recipe than declared: {', '.join(told[:_MAX_TOLD])}{rest}"
 
 
-def _remarks(runs: PaperRuns, declared: Declarations | None, table: PaperTable) -> list[str]:
+def _remarks(runs: OwnRuns, declared: Declarations | None, table: PaperTable) -> list[str]:
     lines = (
         ["The paper does not say whether its figures are of the last or of the best epoch."]
         if table.source != "ours"
@@ -207,8 +205,4 @@ def _remarks(runs: PaperRuns, declared: Declarations | None, table: PaperTable) 
     )
     if declared is None or declared.own is None:
         lines.append("No declared recipes were at hand (--grid): own runs were not compared with them.")
-    if runs.skipped:
-        lines.append(f"{len(runs.skipped)} unreadable or foreign result files were skipped.")
-    if runs.unfinished:
-        lines.append(f"{runs.unfinished} runs have not finished.")
-    return lines
+    return lines + left_out(len(runs.skipped), runs.unfinished)

@@ -1,1 +1,12 @@
-"""pictures."""
+"""Comparisons and published tables, drawn; readable in grey. May import paper, comparison and results.
+
+==========================  ==========================================================================================
+``canvas.py``               panels, legends, marks, and writing a picture
+``accuracy.py``             accuracies of each pair with their intervals
+``cost.py``                 accuracy against seconds per epoch
+``curves.py``               accuracy by epoch
+``ranks.py``                the critical difference diagram
+``published_and_own.py``    published figures against own ones
+``every.py``                all pictures of one results folder
+==========================  ==========================================================================================
+"""

@@ -9,13 +9,17 @@ import pandas as pd
 
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
-from kdbench.bench.results.frames import timing_of
 from kdbench.bench.results.labels import load_grid_results
+from kdbench.bench.results.run_files import timing_of
 
 
 def costs(folder: str | Path) -> pd.DataFrame:
     """Mean seconds per epoch by pair and label (columns ``pair``, ``label``, ``seconds``), from ``timing.jsonl``; where that is
-    missing, the run's seconds divided by its epochs, which hold evaluation and export too."""
+    missing, the run's seconds divided by its epochs, which hold evaluation and export too.
+
+    Raises:
+        KdbenchError: see :func:`kdbench.bench.results.labels.load_grid_results`.
+    """
     frame, _ = load_grid_results(folder)
     frame = frame.dropna(subset=["folder"]).copy()
     fallback = frame["seconds"] / frame["epochs"]

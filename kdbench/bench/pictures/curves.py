@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +9,23 @@ import numpy as np
 
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import LINES, MARKS, legend_below, panels, save
+from kdbench.bench.results.frames import load_curves
 from kdbench.bench.results.labels import load_grid_results
 
-log = logging.getLogger(__name__)
 Curve = dict[int, float]  # top-1 by epoch
 
 
-def curve(folder: str | Path) -> Curve:
-    """Top-1 by epoch of a run from ``metrics.jsonl``; empty, with a warning, where that cannot be read."""
-    file = Path(folder) / "metrics.jsonl"
-    try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
-        return {int(line["epoch"]): float(line["top1"]) for line in lines}
-    except (OSError, ValueError, KeyError, TypeError):
-        log.warning("%s is unreadable and is skipped", file)
-        return {}
+def curves_of(folder: str | Path) -> dict[str, Curve]:
+    """Top-1 in percent by epoch of every run below a folder, by the run's own folder; an unreadable one is skipped with a warning.
+
+    Raises:
+        KdbenchError: there is no such folder.
+    """
+    frame = load_curves(folder).dropna(subset=["top1"])
+    return {
+        str(place): {int(epoch): float(top1) for epoch, top1 in zip(part.epoch, part.top1)}
+        for place, part in frame.groupby("folder", sort=False)
+    }
 
 
 def mean_curve(curves: list[Curve]) -> tuple[list[int], list[float]]:
@@ -37,6 +37,7 @@ def mean_curve(curves: list[Curve]) -> tuple[list[int], list[float]]:
 def plot_curves(folder: str | Path, table: Table, path: str | Path) -> None:
     """A panel a pair: top-1 on the test split by epoch, the mean over seeds, a line a method."""
     frame, _ = load_grid_results(folder)
+    found = curves_of(folder)
     places: dict[tuple[str, str], list[str]] = {}
     for row in frame.dropna(subset=["folder"]).itertuples(index=False):
         places.setdefault((str(row.pair), str(row.label)), []).append(str(row.folder))
@@ -46,7 +47,7 @@ def plot_curves(folder: str | Path, table: Table, path: str | Path) -> None:
     for axis, pair in zip(axes, table.pairs):
         lowest = []
         for method in table.methods:
-            epochs, values = mean_curve([c for c in map(curve, places.get((pair, method), [])) if c])
+            epochs, values = mean_curve([found[place] for place in places.get((pair, method), []) if place in found])
             if not epochs:
                 continue
             style, shade, marker, face = styles[method]

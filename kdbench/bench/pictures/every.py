@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdbench.bench.comparison.report import ranks
 from kdbench.bench.comparison.table import Table
-from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.pictures.cost import plot_cost
 from kdbench.bench.pictures.curves import plot_curves
 from kdbench.bench.pictures.ranks import plot_ranks

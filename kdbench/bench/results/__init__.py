@@ -1,1 +1,12 @@
-"""results."""
+"""Finished runs as tables of data. May import grids.
+
+======================  ==============================================================================================
+``run_files.py``        lines of ``metrics.jsonl`` and ``timing.jsonl``; the means of a run's timings
+``frames.py``           run folders as DataFrames: a row a run, or a row an epoch
+``select.py``           which of a run's accuracies a table shows, and the words for it
+``labels.py``           which row and column of a comparison a run belongs to
+``recipe.py``           how a run was trained, key by key, so that two runs can be compared
+``environments.py``     what is said of runs that were not made in one environment
+``display_names.py``    the names that published tables give to methods, data sets and networks
+======================  ==============================================================================================
+"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -11,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.bench.results.run_files import read_lines, timing_of
 from kdbench.engine.result import FIELDS, read_record
-from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.errors import KdbenchError
 from kdbench.paths import user_path
 
 log = logging.getLogger(__name__)
@@ -24,24 +24,20 @@ DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_byte
 CURVE = ("top1", "top5", "test_loss", "val_top1", "val_top5", "lr")
 TIMING = ("seconds", "data_seconds", "images_per_second", "peak_gpu_bytes", "peak_rss_bytes")
 ENVIRONMENT = (
-    *("device", "gpu", "threads", "world_size", "deterministic", "compile"),
-    *("torch", "torchvision", "timm", "kdbench", "code", "commit", "platform"),
+    "device",
+    "gpu",
+    "threads",
+    "world_size",
+    "deterministic",
+    "compile",
+    "torch",
+    "torchvision",
+    "timm",
+    "kdbench",
+    "code",
+    "commit",
+    "platform",
 )
-SELECT = {"last": "top1_last", "best": "top1_best", "selected": "top1_selected"}
-
-
-def check_select(select: str) -> None:
-    """Refuse a selection rule that does not exist.
-
-    Raises:
-        KdbenchError: it does not, or several are named.
-    """
-    if "," in select or "+" in select:
-        raise KdbenchError(
-            f"--select {select!r}: two selection rules are never mixed in one table; render one for each"
-        )
-    if select not in SELECT:
-        raise KdbenchError(f"--select {select!r} is none of {', '.join(SELECT)}{did_you_mean(select, SELECT)}")
 
 
 def load_results(folder: str | Path, *, detail: bool = False, environment: bool = False) -> pd.DataFrame:
@@ -85,23 +81,15 @@ def load_results(folder: str | Path, *, detail: bool = False, environment: bool 
     return frame
 
 
-def timing_of(folder: str | Path) -> dict[str, float]:
-    """Means over a run's epochs from ``timing.jsonl``; the first epoch is left out where there are more. Empty without it."""
-    try:
-        lines = [json.loads(line) for line in (Path(folder) / "timing.jsonl").read_text("utf-8").splitlines() if line]
-        used = lines[1:] or lines
-        seconds = [float(line["seconds"]) for line in used]
-        means = {
-            "seconds_per_epoch": sum(seconds) / len(seconds),
-            "images_per_second": sum(float(line["images_per_second"]) for line in used) / len(used),
-            "data_share": sum(float(line["data_seconds"]) for line in used) / max(sum(seconds), 1e-12),
-        }
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return {}
-    for key in ("peak_gpu_bytes", "peak_rss_bytes"):
-        peaks = [line[key] for line in lines if isinstance(line.get(key), (int, float))]
-        means |= {key: float(max(peaks))} if peaks else {}
-    return means
+def left_out(skipped: int, unfinished: int) -> list[str]:
+    """What a caption says of the files that :func:`load_results` skipped, and of the runs without a result."""
+    lines = []
+    if skipped:
+        files, are, were = ("files", "are", "were") if skipped > 1 else ("file", "is", "was")
+        lines.append(f"Skipped {skipped} result {files} that {are} unreadable or {were} not written by kdbench.")
+    if unfinished:
+        lines.append(f"{unfinished} run{'s have' if unfinished > 1 else ' has'} not finished.")
+    return lines
 
 
 def load_curves(folder: str | Path) -> pd.DataFrame:
@@ -124,7 +112,7 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
             timing = {int(line["epoch"]): line for line in read_lines(Path(place) / "timing.jsonl")}
             own = [_curve_row(line, timing) for line in read_lines(Path(place) / "metrics.jsonl")]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            log.warning("%s is unreadable and is skipped", Path(place) / "metrics.jsonl")
+            log.warning("skipping %s: it cannot be read", Path(place) / "metrics.jsonl")
             skipped.append(os.path.join(place, "metrics.jsonl"))
             continue
         rows += [{"run_id": Path(place).name, "folder": place, **row} for row in own]
@@ -134,19 +122,6 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
     frame[numbers] = frame[numbers].astype("float64")
     frame.attrs["skipped"] = skipped
     return frame
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a ``.jsonl`` file; a last one that is being written is left out, and a file that is not there has none.
-
-    Raises:
-        ValueError: a line is no JSON.
-    """
-    if not file.is_file():
-        return []
-    text = file.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines() if line]
 
 
 def _curve_row(line: dict[str, Any], timing: dict[int, dict[str, Any]]) -> dict[str, Any]:

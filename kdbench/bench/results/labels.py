@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.bench.grids.state import GRID_FILE, read_grid_record
-from kdbench.bench.paper.published import known_network, paper_dataset, paper_method
+from kdbench.bench.results.display_names import known_network, paper_dataset, paper_method
 from kdbench.bench.results.frames import load_results
 from kdbench.bench.results.recipe import Recipe, disagreement, recipe_of_run
 from kdbench.errors import KdbenchError

@@ -13,11 +13,10 @@ import numpy as np
 from yacs.config import CfgNode
 
 from kdbench.bench.grids.grid_file import Grid
-from kdbench.bench.grids.state import read_states
-from kdbench.bench.grids.tasks import Task, finished_run, make_tasks
-from kdbench.bench.results.frames import timing_of
-from kdbench.bench.running.smoke import small_config, trained_small
-from kdbench.catalogue import SIZES
+from kdbench.bench.grids.state import finished_run, read_states
+from kdbench.bench.grids.tasks import Task, make_tasks
+from kdbench.bench.results.run_files import timing_of
+from kdbench.bench.running.small_run import small_config, trained_small
 from kdbench.data.teacher_cache.cache import META, CacheLayout
 from kdbench.engine.training.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
@@ -75,6 +74,9 @@ def estimate(
         prefix: folder above the grid's own.
         announce: called with label, number and count before each kind.
         processes: of each run: finished ones of another number are other runs.
+
+    Raises:
+        UnknownNameError: a method, network or data set is not registered.
     """
     kinds: dict[str, list[Task]] = {}
     for task in make_tasks(grid, prefix, processes):
@@ -90,27 +92,12 @@ def estimate(
     return found
 
 
-def images_of(task: Task) -> int:
-    """Training images that a run sees, all epochs together; 0 where the data set's size is not known."""
-    return _training_images(task.cfg) * task.cfg.DATASET.REPEAT * task.cfg.SOLVER.EPOCHS
-
-
 def cache_bytes(found: list[Estimate], budget: float) -> int:
     """Stored teacher outputs of a grid: what equal runs share counts once; never above the budget (in GB)."""
     shared: dict[str, int] = {}
     for one in found:
         shared |= one.caches
     return min(sum(shared.values()), int(budget * 1e9))
-
-
-def _training_images(cfg: CfgNode) -> int:
-    node = cfg.DATASET
-    classes, _, count = SIZES.get(node.TYPE.casefold(), (0, 0, 0))
-    if node.TYPE.casefold() == "fake":
-        count = node.OPTIONS.get("train", 256)
-    if node.PER_CLASS:
-        count = min(count, node.PER_CLASS * classes)
-    return int(count * (1 - node.VAL_FRACTION))
 
 
 def _from_finished(label: str, tasks: list[Task], folder: Path, states: dict[str, dict[str, Any]]) -> Estimate | None:
@@ -124,19 +111,19 @@ def _from_finished(label: str, tasks: list[Task], folder: Path, states: dict[str
     if not seconds:
         return None
     means = float(np.mean(seconds)), int(np.mean(sizes))
-    return Estimate(label, len(tasks), images_of(tasks[0]), *means, finished=len(seconds))
+    return Estimate(label, len(tasks), tasks[0].images, *means, finished=len(seconds))
 
 
 def _from_probes(label: str, tasks: list[Task]) -> Estimate:
     task = tasks[0]
-    images = images_of(task)
+    images = task.images
     cfg = task.cells[0].with_teacher(task.teacher, "") if task.cells else task.cfg
     real = cfg.SOLVER.BATCH_SIZE
     try:
         probes = [_measure(cfg, batch) for batch in dict.fromkeys(min(b, real) for b in BATCHES)]
     except KdbenchError as error:
         return Estimate(label, len(tasks), images, reason=str(error))
-    size = _size_at(probes, real, _training_images(cfg))
+    size = _size_at(probes, real, task.samples)
     caches = _caches(tasks, probes[-1].layout)
     if not images:
         return Estimate(label, len(tasks), images, size=size, reason="the data set's size is not known", caches=caches)
@@ -188,7 +175,7 @@ def _caches(tasks: list[Task], layout: CacheLayout | None) -> dict[str, int]:
         cfg = task.cfg
         if layout is None or task.teacher is None:
             continue
-        rows = _training_images(cfg) * cfg.DATASET.REPEAT
+        rows = task.samples * cfg.DATASET.REPEAT
         view = CacheLayout(rows, layout.classes, layout.width, layout.dtype).view_bytes
         seed = cfg.DATASET.AUG_SEED if cfg.DATASET.AUG_SEED >= 0 else cfg.EXPERIMENT.SEED
         shared = json.dumps([task.teacher.name, seed, str(cfg.DATASET), str(cfg.AUGMENT), cfg.SOLVER.BATCH_SIZE])

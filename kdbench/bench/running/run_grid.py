@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.bench.grids.grid_file import Grid, load_grid
-from kdbench.bench.grids.state import GRID_FILE, clear_failures, read_states, write_state
-from kdbench.bench.grids.tasks import BUSY, Task, finished_run, make_tasks, placed, run_task
-from kdbench.bench.running.local_pool import LocalPool, Outcome, Pool, default_jobs
+from kdbench.bench.grids.state import GRID_FILE, clear_failures, finished_run, read_states, write_state
+from kdbench.bench.grids.tasks import Task, make_tasks, placed
+from kdbench.bench.running.local_pool import LocalPool, default_jobs
+from kdbench.bench.running.pool import Outcome, Pool
+from kdbench.bench.running.run_task import BUSY, run_task
 from kdbench.engine.result import RunResult
 from kdbench.files import write_atomically
 from kdbench.paths import expanded
@@ -50,7 +52,7 @@ def run_grid(
     pool: Pool | None = None,
     processes: int = 1,
 ) -> GridReport:
-    """Run every cell of a grid that is not done. Several processes may do so on one folder: each run is claimed by one.
+    """Run every cell of a grid that is not done. Several processes may do so on one folder: each run is done by one.
 
     Args:
         grid: a resolved grid, or its file.

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.lock import STATE_DIR, Claim
+from kdbench.bench.grids.lock import STATE_DIR, RunLock
 from kdbench.config.load import to_dict
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import read_finished
@@ -28,7 +28,7 @@ class LaunchError(KdbenchError):
 
 
 def train_in_processes(
-    cfg: CfgNode, processes: int, folder: str | Path, key: str, claim: Claim, imports: tuple[str, ...] = ()
+    cfg: CfgNode, processes: int, folder: str | Path, key: str, lock: RunLock, imports: tuple[str, ...] = ()
 ) -> RunResult:
     """Train as :func:`kdbench.train` does, in ``processes`` processes of this machine (a GPU each, where there are some).
 
@@ -48,7 +48,7 @@ def train_in_processes(
             words, stdout=stream, stderr=subprocess.STDOUT, preexec_fn=die_with_parent, start_new_session=True
         )
         try:
-            code = _wait(started, claim)
+            code = _wait(started, lock)
         finally:
             _end(started)
     if code:
@@ -69,12 +69,12 @@ def die_with_parent() -> None:
         _LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def _wait(process: subprocess.Popen[bytes], claim: Claim) -> int:
+def _wait(process: subprocess.Popen[bytes], lock: RunLock) -> int:
     while True:
         try:
             return process.wait(timeout=_POLL)
         except subprocess.TimeoutExpired:
-            claim.check()
+            lock.check()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

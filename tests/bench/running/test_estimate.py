@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from test_state import FAKE, grid_file
+from small_grids import FAKE, grid_file
 
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.running.estimate import cache_bytes, estimate, line_through
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_step_is_a_line_in_its_batch():
@@ -69,3 +72,25 @@ def test_a_dry_run_measures_each_kind_once_and_says_so(tmp_path, capsys, caplog)
     assert "top-1" not in caplog.text + out
     assert main(["grid", str(file), "--dry-run", "--no-probe"]) == 0
     assert "measuring" not in capsys.readouterr().out
+
+
+def test_dry_run(tmp_path, capsys):
+    file = ROOT / "configs" / "grids" / "quickstart.yaml"
+    assert main(["grid", str(file), "--dry-run", "--no-probe"]) == 0
+    assert "42 cells, 2 teachers: 41 runs (2 of teachers)" in capsys.readouterr().out
+    local = tmp_path / "one.yaml"
+    local.write_text("NAME: one\nTEACHERS: {}\n".replace("TEACHERS: {}\n", ""))
+    assert main(["grid", str(local), "--dry-run"]) == 2
+    assert "PAIRS is missing" in capsys.readouterr().err
+
+
+def test_probe_scales_to_images_and_epochs(tmp_path, capsys):
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "NAME: one\nTEACHERS: {T: {MODEL: small_mixer, WEIGHTS: pretrained}}\nPAIRS: [{TEACHER: T, STUDENT: small_cnn}]\n"
+        "METHODS: [Vanilla]\nSEEDS: [1, 2]\nSET: {DATASET.TYPE: digits, SOLVER.EPOCHS: 10}\n"
+    )
+    assert main(["grid", str(file), "--dry-run", "--probe", "--prefix", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "   2 x Vanilla T -> small_cnn: 0.0" in out
+    assert "worker-hours on this machine" in out

@@ -11,7 +11,7 @@ from synthetic_runs import write_run
 
 from kdbench.bench.comparison.cell import Gain
 from kdbench.bench.comparison.table import build_table
-from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.results.frames import COLUMNS, load_results
 from kdbench.errors import KdbenchError
 
@@ -135,6 +135,6 @@ def test_what_was_left_out_is_counted(folder):
     (folder / "y").mkdir()
     (folder / "y" / "config.yaml").write_text("")
     assert (
-        "1 unreadable or foreign result files were skipped. 1 runs have not finished."
+        "Skipped 1 result file that is unreadable or was not written by kdbench. 1 run has not finished."
         in build_table(folder).to_markdown()
     )

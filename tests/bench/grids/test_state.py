@@ -8,38 +8,17 @@ import multiprocessing
 import time
 
 import pytest
-import yaml
 from rich.console import Console
+from small_grids import grid_file
 
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.grids.lock import STATE_DIR
 from kdbench.bench.grids.state import clear_failures, read_states, write_state
-from kdbench.bench.grids.status import grid_status, status_table
+from kdbench.bench.grids.status import grid_status
 from kdbench.bench.running.run_grid import run_grid
+from kdbench.cli.grid import status_table
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
-
-FAKE = {
-    "DATASET": {"TYPE": "fake", "OPTIONS": {"size": 8, "train": 32, "test": 16}, "NUM_WORKERS": 0},
-    "SOLVER": {"EPOCHS": 1, "BATCH_SIZE": 16, "LR": 0.01},
-    "AUGMENT": {"CROP": "none", "FLIP": 0},
-}
-
-
-def grid_file(folder, **changes):
-    teacher = {**FAKE, "DISTILLER": {"TYPE": "NONE", "STUDENT": "small_mixer"}}
-    (folder / "teacher.yaml").write_text(yaml.safe_dump(teacher))
-    tree = {
-        "NAME": "g",
-        "SET": FAKE,
-        "TEACHERS": {"A": {"CFG": "teacher.yaml"}},
-        "METHODS": ["Vanilla", "KD"],
-        "SEEDS": [1],
-    }
-    tree |= {"PAIRS": [{"TEACHER": "A", "STUDENT": "small_cnn"}], **changes}
-    file = folder / "grid.yaml"
-    file.write_text(yaml.safe_dump(tree))
-    return file
 
 
 def test_failures_are_recorded_and_tried_again_only_when_told(tmp_path, capsys):

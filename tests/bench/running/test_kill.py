@@ -11,36 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
+from small_grids import EPOCHS, twelve_cells
 
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.results.frames import load_results
-
-EPOCHS = 20
-
-
-def twelve_cells(folder):
-    fake = {
-        "DATASET": {"TYPE": "fake", "OPTIONS": {"size": 8, "train": 128, "test": 64}, "NUM_WORKERS": 0},
-        "SOLVER": {"EPOCHS": EPOCHS, "BATCH_SIZE": 16, "LR": 0.01},
-        "AUGMENT": {"CROP": "none", "FLIP": 0},
-    }
-    (folder / "teacher.yaml").write_text(
-        yaml.safe_dump({**fake, "DISTILLER": {"TYPE": "NONE", "STUDENT": "small_mixer"}})
-    )
-    tree = {
-        "NAME": "g",
-        "SET": fake,
-        "TEACHERS": {"A": {"CFG": "teacher.yaml"}, "B": {"CFG": "teacher.yaml", "SET": {"EXPERIMENT.SEED": 2}}},
-    }
-    tree |= {
-        "PAIRS": [{"TEACHER": t, "STUDENT": "small_cnn"} for t in "AB"],
-        "METHODS": ["KD", "DKD"],
-        "SEEDS": [1, 2, 3],
-    }
-    file = folder / "grid.yaml"
-    file.write_text(yaml.safe_dump(tree))
-    return file
 
 
 def command(file, prefix):

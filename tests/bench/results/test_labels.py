@@ -52,7 +52,10 @@ def test_gains_pair_runs_of_one_teacher(tmp_path):
     write_run(tmp_path, method="HCD", seed=2, top1=90.0, teacher_sha256="other")
     table = build_table(tmp_path)
     assert (table.gain("t -> s", "HCD").value, table.gain("t -> s", "HCD").n) == (1.0, 1)
-    assert "Under several teachers' weights: t -> s / HCD" in table.to_markdown()
+    assert (
+        "Runs in these cells had teachers with different weights: t -> s / HCD; gains compare only runs with the same teacher."
+        in table.to_markdown()
+    )
 
 
 def grid(root, name, dataset, student, gains, cfg=None):

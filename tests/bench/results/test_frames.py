@@ -10,7 +10,9 @@ from synthetic_runs import write_run
 
 import kdbench
 from kdbench.bench.comparison.table import build_table
+from kdbench.bench.pictures.curves import curves_of
 from kdbench.bench.results.frames import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, load_results
+from kdbench.bench.results.run_files import timing_of
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
 
@@ -42,7 +44,7 @@ def test_foreign_values_are_skipped_by_name_and_counted(tmp_path, caplog, capsys
     assert load_results(tmp_path).method.tolist() == ["KD"]
     assert f"bad/result.json: its {key} is " in caplog.text
     assert main(["table", str(tmp_path)]) == 0
-    assert "1 unreadable or foreign result files were skipped" in capsys.readouterr().out
+    assert "Skipped 1 result file that is unreadable" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"x"', '{"a": 1}', "\x00"])
@@ -105,7 +107,21 @@ def test_curves_of_foreign_files_are_skipped_by_name(tmp_path, caplog, text):
     frame = kdbench.load_curves(tmp_path)
     assert len(frame) == 8
     assert frame.attrs["skipped"] == [str(tmp_path / "bad" / "metrics.jsonl")]
-    assert "bad/metrics.jsonl is unreadable" in caplog.text
+    assert "bad/metrics.jsonl: it cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_last_line_that_was_not_finished_costs_that_line_alone(tmp_path, name):
+    """A run that was killed while it wrote keeps its figures, in every reader."""
+    run = tmp_path / write_run(tmp_path, method="KD", seed=1, top1=70.0, seconds=(9.0, 5.0, 7.0))
+    whole = (run / name).read_text()
+    (run / name).write_text(whole + '{"epoch": 9, "seco')
+    assert load_results(tmp_path, detail=True).iloc[0].seconds_per_epoch == 6.0
+    assert timing_of(run)["seconds_per_epoch"] == 6.0
+    frame = load_curves(tmp_path)
+    assert frame.attrs["skipped"] == []
+    assert list(frame.epoch) == list(range(1, 9))
+    assert len(curves_of(tmp_path)[str(run)]) == 8
 
 
 def test_no_folder_and_no_runs(tmp_path):

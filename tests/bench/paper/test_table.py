@@ -14,9 +14,10 @@ import pytest
 from synthetic_runs import write_run
 
 from kdbench.bench.paper.layouts import layout
-from kdbench.bench.paper.published import Key, paper_method, paper_network, published
+from kdbench.bench.paper.published import Key, published
 from kdbench.bench.paper.render import render, to_frame
 from kdbench.bench.paper.table import build_paper_table
+from kdbench.bench.results.display_names import paper_method, paper_network
 from kdbench.cli.main import main
 from kdbench.config.load import load_config
 from kdbench.errors import KdbenchError
@@ -136,6 +137,9 @@ def test_two_selection_rules(folder, capsys):
     assert "never mixed" in capsys.readouterr().err
     assert main(["table", str(folder), "--select", "last,best"]) == 2
     assert "never mixed" in capsys.readouterr().err
+    for source in ("reported", "ours"):
+        assert main(["table", str(folder), "--paper", "1", "--source", source, "--select", "bset"]) == 2
+        assert "'bset' is none of last, best, selected (did you mean 'best'?)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["reported", "ours", "both", "delta"])
@@ -217,10 +221,10 @@ def test_damaged_files_are_counted(folder, caplog):
     (folder / "half" / "config.yaml").write_text("DISTILLER: {}")
     (folder / "grid.json").write_text("{")
     text = render(build_paper_table(1, folder))
-    assert "3 unreadable or foreign result files were skipped" in text
-    assert "1 runs have not finished" in text
+    assert "Skipped 3 result files that are unreadable or were not written by kdbench." in text
+    assert "1 run has not finished." in text
     assert "x/result.json: not JSON" in caplog.text
-    assert "grid.json is no grid's record" in caplog.text
+    assert "grid.json: not a grid's record" in caplog.text
 
 
 def test_all_tables_from_the_command_line(tmp_path, capsys):

@@ -8,9 +8,9 @@ from synthetic_runs import write_run
 
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.paper.table import build_paper_table
-from kdbench.bench.pictures.canvas import plot_table
+from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.pictures.cost import costs, frontier, plot_cost
-from kdbench.bench.pictures.curves import curve, mean_curve
+from kdbench.bench.pictures.curves import curves_of, mean_curve
 from kdbench.bench.pictures.published_and_own import plot_reported
 from kdbench.cli.main import main
 
@@ -58,9 +58,11 @@ def test_curves(folder, tmp_path, caplog):
     assert mean_curve([{1: 10.0, 2: 20.0}, {1: 20.0}]) == ([1], [15.0])
     assert mean_curve([]) == ([], [])
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "metrics.jsonl").write_text("{")
-    assert curve(tmp_path / "bad") == {}
-    assert "metrics.jsonl is unreadable" in caplog.text
+    (tmp_path / "bad" / "metrics.jsonl").write_text("{\n")
+    found = curves_of(tmp_path)
+    assert set(found) == {str(file.parent) for file in tmp_path.rglob("result.json")}
+    assert {tuple(curve) for curve in found.values()} == {tuple(range(1, 9))}
+    assert "metrics.jsonl: it cannot be read" in caplog.text
 
 
 def test_runs_without_timing_and_metrics(tmp_path):
@@ -90,7 +92,7 @@ def test_published_against_own(tmp_path):
 def drawn(monkeypatch):
     """The figures that are saved, as they were drawn."""
     figures = []
-    for module in ("canvas", "published_and_own"):
+    for module in ("accuracy", "published_and_own"):
         monkeypatch.setattr(f"kdbench.bench.pictures.{module}.save", lambda figure, path: figures.append(figure))
     return figures
 

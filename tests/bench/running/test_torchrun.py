@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_state import grid_file
+from small_grids import grid_file
 
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.grids.lock import STATE_DIR, LockLostError
@@ -29,12 +29,12 @@ def test_every_run_of_a_grid_over_two_processes(tmp_path, capsys):
 
 
 class Held:
-    """A claim that is held for a while."""
+    """A lock that is held for a while."""
 
     def __init__(self, looks=10**9):
         self.looks = looks
 
-    def check(self, *_):
+    def check(self):
         self.looks -= 1
         if self.looks < 0:
             raise LockLostError("gone")

@@ -12,7 +12,7 @@ import torch
 import kdbench.bench.speed as speed
 from kdbench.bench.speed import losses, step
 
-MATRIX = json.loads((Path(__file__).parents[1] / "conformance" / "matrix.json").read_text(encoding="utf-8"))
+MATRIX = json.loads((Path(__file__).parents[2] / "conformance" / "matrix.json").read_text(encoding="utf-8"))
 
 
 def test_every_measurement_has_rounds():

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_kill import twelve_cells
+from small_grids import twelve_cells
 
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.grids.state import read_states

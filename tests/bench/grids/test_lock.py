@@ -1,4 +1,4 @@
-"""Claims: what keeps two grids on one folder apart, and what a process does whose claim was taken over."""
+"""Locks: what keeps two grids on one folder apart, and what a process does whose lock was taken over."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import time
 
 import pytest
 
-from kdbench.bench.grids.lock import STATE_DIR, BusyError, LockLostError, _myself, claimed, start_time
+from kdbench.bench.grids.lock import STATE_DIR, BusyError, LockLostError, _myself, held, start_time
 from kdbench.bench.grids.state import read_states
-from kdbench.bench.grids.tasks import BUSY, run_task
+from kdbench.bench.running.run_task import BUSY, run_task
 from kdbench.config.load import load_config
 
 
-def test_a_claim_excludes_and_ends(tmp_path):
-    with claimed(tmp_path, "k"):
+def test_a_lock_excludes_and_ends(tmp_path):
+    with held(tmp_path, "k"):
         assert read_states(tmp_path)["k"]["status"] == "running"
-        with pytest.raises(BusyError), claimed(tmp_path, "k"):
+        with pytest.raises(BusyError), held(tmp_path, "k"):
             pass
-        with claimed(tmp_path, "other"):
+        with held(tmp_path, "other"):
             pass
     assert read_states(tmp_path) == {}
-    with claimed(tmp_path, "k"):
+    with held(tmp_path, "k"):
         pass
 
 
@@ -41,25 +41,25 @@ def lock_of(tmp_path, **record):
 
 def test_silent_and_dead_owners_are_taken_over_others_not(tmp_path):
     lock = lock_of(tmp_path, host="elsewhere", pid=1, token="t")
-    with pytest.raises(BusyError), claimed(tmp_path, "k"):
+    with pytest.raises(BusyError), held(tmp_path, "k"):
         pass
     old = time.time() - 1000
     os.utime(lock, (old, old))
-    with claimed(tmp_path, "k"):
+    with held(tmp_path, "k"):
         pass
     child = multiprocessing.get_context("spawn").Process(target=int)
     child.start()
     child.join()
     lock_of(tmp_path, **{**_myself(), "pid": child.pid}, token="t")
-    with claimed(tmp_path, "k"):
+    with held(tmp_path, "k"):
         pass
     lock = lock_of(tmp_path)  # half-written by a full disk: only silence tells
-    with pytest.raises(BusyError), claimed(tmp_path, "k"):
+    with pytest.raises(BusyError), held(tmp_path, "k"):
         pass
 
 
 def test_signs_of_life(tmp_path):
-    with claimed(tmp_path, "k", beat=0.05):
+    with held(tmp_path, "k", beat=0.05):
         lock = tmp_path / STATE_DIR / "k.lock"
         os.utime(lock, (0, 0))
         time.sleep(0.3)
@@ -67,14 +67,14 @@ def test_signs_of_life(tmp_path):
 
 
 def test_an_owner_that_lost_its_lock_leaves_the_new_one_alone(tmp_path):
-    with claimed(tmp_path, "k"):
+    with held(tmp_path, "k"):
         lock = lock_of(tmp_path, host="elsewhere", pid=1, token="new")
     assert lock.exists()
 
 
-def _claim_once(folder, results, everybody_has_tried):
+def _hold_once(folder, results, everybody_has_tried):
     try:
-        with claimed(folder, "k"):
+        with held(folder, "k"):
             results.put(1)
             everybody_has_tried.wait(60)
     except BusyError:
@@ -87,7 +87,7 @@ def test_of_many_processes_at_a_stale_lock_one_gets_it(tmp_path):
     results = context.Queue()
     # the one that gets it holds it until all have tried: a slow starter must not find it free again
     tried = context.Event()
-    workers = [context.Process(target=_claim_once, args=(tmp_path, results, tried)) for _ in range(8)]
+    workers = [context.Process(target=_hold_once, args=(tmp_path, results, tried)) for _ in range(8)]
     for worker in workers:
         worker.start()
     assert sum(results.get(timeout=60) for _ in workers) == 1
@@ -99,14 +99,14 @@ def test_of_many_processes_at_a_stale_lock_one_gets_it(tmp_path):
 def test_a_live_owner_on_this_machine_is_never_taken_over(tmp_path):
     lock = lock_of(tmp_path, **_myself(), token="t")
     os.utime(lock, (0, 0))  # silent since 1970, but alive
-    with pytest.raises(BusyError), claimed(tmp_path, "k"):
+    with pytest.raises(BusyError), held(tmp_path, "k"):
         pass
 
 
 def test_a_number_that_was_given_out_again_is_no_owner(tmp_path):
     assert start_time(os.getpid()) != ""
     lock_of(tmp_path, **{**_myself(), "start": "1"}, token="t")
-    with claimed(tmp_path, "k"):
+    with held(tmp_path, "k"):
         pass
 
 
@@ -114,33 +114,33 @@ def test_a_number_that_was_given_out_again_is_no_owner(tmp_path):
 def test_elsewhere_only_silence_tells(tmp_path, key):
     # a process number of another boot or container says nothing: this one is not even in use here
     lock = lock_of(tmp_path, **{**_myself(), key: "another", "pid": 2**22 + 1}, token="t")
-    with pytest.raises(BusyError), claimed(tmp_path, "k"):
+    with pytest.raises(BusyError), held(tmp_path, "k"):
         pass
     os.utime(lock, (0, 0))
-    with claimed(tmp_path, "k"):
+    with held(tmp_path, "k"):
         pass
 
 
 def test_an_owner_that_lost_its_lock_is_told_and_leaves_no_sign_of_life(tmp_path):
-    with claimed(tmp_path, "k", beat=0.05) as claim:
-        claim.check(1, 2, 3)
+    with held(tmp_path, "k", beat=0.05) as owner:
+        owner.check()
         lock = lock_of(tmp_path, host="elsewhere", pid=1, token="new")
         os.utime(lock, (0, 0))
         time.sleep(0.3)
-        with pytest.raises(LockLostError, match="taken over by another process"):
-            claim.check()
+        with pytest.raises(LockLostError, match=r"another process has taken over this run \(k\.lock\)"):
+            owner.check()
     assert lock.stat().st_mtime == 0
     assert json.loads(lock.read_text())["token"] == "new"
 
 
 STOPPED = """
 import sys
-from kdbench.bench.grids.lock import LockLostError, claimed
-with claimed(sys.argv[1], "k", beat=0.05) as claim:
-    print("claimed", flush=True)
+from kdbench.bench.grids.lock import LockLostError, held
+with held(sys.argv[1], "k", beat=0.05) as lock:
+    print("held", flush=True)
     try:
         while True:
-            claim.check()
+            lock.check()
     except LockLostError:
         print("stops", flush=True)
 """
@@ -149,13 +149,13 @@ with claimed(sys.argv[1], "k", beat=0.05) as claim:
 def test_a_stopped_process_that_goes_on_does_not_go_on_with_the_run(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
-        assert process.stdout.readline() == "claimed\n"
+        assert process.stdout.readline() == "held\n"
         process.send_signal(signal.SIGSTOP)
         lock = tmp_path / STATE_DIR / "k.lock"
         record = json.loads(lock.read_text())
         lock.write_text(json.dumps({**record, "host": "another machine's view of it"}))
         os.utime(lock, (0, 0))
-        with claimed(tmp_path, "k"):
+        with held(tmp_path, "k"):
             process.send_signal(signal.SIGCONT)
             assert process.communicate(timeout=30)[0] == "stops\n"
             assert lock.exists()
@@ -166,7 +166,7 @@ def test_a_stopped_process_that_goes_on_does_not_go_on_with_the_run(tmp_path):
 
 def test_a_run_that_was_taken_over_is_no_failure_and_writes_no_more(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("kdbench.bench.grids.lock.BEAT", 0.0)
-    monkeypatch.setattr("kdbench.bench.grids.tasks.claimed", lambda folder, key: claimed(folder, key, beat=0.0001))
+    monkeypatch.setattr("kdbench.bench.running.run_task.held", lambda folder, key: held(folder, key, beat=0.0001))
     options = {
         "DATASET.TYPE": "fake",
         "DATASET.OPTIONS": {"size": 8, "train": 32, "test": 16},
@@ -193,9 +193,9 @@ def test_a_run_that_was_taken_over_is_no_failure_and_writes_no_more(tmp_path, mo
 
         return really(cfg, progress=after)
 
-    monkeypatch.setattr("kdbench.bench.grids.tasks.train", train)
+    monkeypatch.setattr("kdbench.bench.running.run_task.train", train)
     assert run_task(cfg, (), str(tmp_path), "k") == BUSY
-    assert "taken over" in caplog.text
+    assert "another process has taken over this run" in caplog.text
     assert not (tmp_path / STATE_DIR / "k.json").exists()
     [metrics] = (tmp_path / "r").rglob("metrics.jsonl")
     assert len(metrics.read_text().splitlines()) == 1
@@ -207,11 +207,11 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     for _ in range(2):
-        with claimed(tmp_path, "k"), pytest.raises(BusyError), claimed(tmp_path, "k"):
+        with held(tmp_path, "k"), pytest.raises(BusyError), held(tmp_path, "k"):
             pass
     assert caplog.text.count("file system without locks") == 1
     os.utime(lock_of(tmp_path, host="elsewhere", pid=1, token="t"), (0, 0))
-    with claimed(tmp_path, "k"):
+    with held(tmp_path, "k"):
         pass
 
 
