@@ -94,6 +94,12 @@ def known_model(name: str, side: int = 0) -> tuple[str, str] | None:
     return None if row is None else (row["name"], row["tag"])
 
 
+def is_known_tag(name: str) -> bool:
+    """Whether ``timm:<name>.<tag>`` (or ``torchvision:...``) is what a registered network stands for, and so exists."""
+    project, colon, rest = name.partition(":")
+    return bool(colon) and _believed("models") and f"{project} {rest}" in {row["tag"] for row in _read()["models"]}
+
+
 def dataset_rows() -> list[dict[str, str]]:
     """Name and summary of every data set."""
     if _believed("datasets"):

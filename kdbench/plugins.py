@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -25,8 +26,14 @@ _LOADED: dict[str, str] = {}
 
 def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
     """The entry points of a group, under its present and its former names."""
+    return list(_entry_points(group, tuple(sys.path)))
+
+
+@functools.lru_cache(maxsize=16)
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """The same, looked up once for each search path: all installed packages are read for it."""
     names = (group, *_FORMER.get(group, ()))
-    return [entry for name in names for entry in importlib.metadata.entry_points(group=name)]
+    return tuple(entry for name in names for entry in importlib.metadata.entry_points(group=name))
 
 
 _IMPORTED = False

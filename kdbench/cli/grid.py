@@ -81,10 +81,11 @@ def run(args: argparse.Namespace) -> int:
     if args.status:
         return _status(args)
     from kdbench.bench.grids.find import find_grid
-    from kdbench.bench.running.smoke import smoke
 
     file = find_grid(args.grid)
     if args.smoke:
+        from kdbench.bench.running.smoke import smoke
+
         started = time.perf_counter()
         settings = {"batch": args.batch, "jobs": args.jobs, "overrides": args.opts, "only": args.only}
         found = smoke(file, imports=tuple(args.imports), announce=_say, **settings)

@@ -215,12 +215,23 @@ def _check_values(tree: Tree, domains: Mapping[str, Domain], settings: Sequence[
 
 
 def _freeze(tree: Tree) -> CfgNode:
-    cfg = CfgNode({key: _to_node(value) for key, value in tree.items()})
+    cfg = _to_node(tree)
     cfg.freeze()
     return cfg
 
 
-def _to_node(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return CfgNode({key: _to_node(v) for key, v in value.items()})
-    return as_tuple(value)
+def _to_node(tree: Mapping[str, Any], above: str = "") -> CfgNode:
+    """A node of nodes. Each is filled after it was made: yacs copies all that a new one is given, once for every level."""
+    node = CfgNode()
+    for key, value in tree.items():
+        full = f"{above}{key}"
+        node[key] = _to_node(value, f"{full}.") if isinstance(value, Mapping) else as_tuple(value)
+        if not isinstance(value, Mapping) and not _is_plain(node[key]):
+            raise ConfigError(f"{full}: {value!r} is no number, text, truth value or list of these")
+    return node
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, Mapping))

@@ -159,10 +159,11 @@ def load_grid(
                 cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle))
     seen: set[tuple[str, str, int]] = set()
     for cell in cells:
-        key = (cell.pair, cell.method, cell.seed)
+        key = (cell.pair, cell.method.casefold(), cell.seed)
         if key in seen:
             raise ConfigError(
-                f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give a LABEL"
+                f"{path}: the cell {cell.pair} / {cell.method} / seed {cell.seed} stands twice; give one another LABEL, "
+                "or other SEEDS"
             )
         seen.add(key)
     idle.report()

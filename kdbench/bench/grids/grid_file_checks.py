@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdbench.catalogue import known_model
+from kdbench.catalogue import is_known_tag, known_model
 from kdbench.errors import ConfigError, UnknownNameError, did_you_mean
 
 
@@ -125,7 +125,7 @@ def check_baseline(path: Path, tree: Mapping[str, Any], labels: Sequence[str]) -
 
 @functools.lru_cache(maxsize=1024)
 def _look_up(name: str) -> None:
-    if known_model(name) is None:
+    if known_model(name) is None and not is_known_tag(name):
         from kdbench.models.names import find_entry
 
         find_entry(name)

@@ -18,7 +18,8 @@ from kdbench.errors import ConfigError
     [
         ({"METODS": []}, "did you mean 'METHODS'"),
         ({"METHODS": []}, "expects a list that is not empty"),
-        ({"METHODS": ["KD", "KD"]}, "stands twice; give a LABEL"),
+        ({"METHODS": ["KD", "KD"]}, "stands twice; give one another LABEL"),
+        ({"METHODS": ["KD", "kd"]}, "stands twice; give one another LABEL"),
         ({"PAIRS": [{"TEACHER": "AA", "STUDENT": "x"}]}, "did you mean 'A'"),
         ({"PAIRS": [{"TEACHER": "A"}]}, "STUDENT is missing"),
         ({"TEACHERS": {"A": {"MODEL": "small_vit", "WEIGHTS": "no.pt"}}}, "there is no file 'no.pt'"),
