@@ -1,6 +1,22 @@
 """kdbench: knowledge distillation methods, compared under equal conditions.
 
 Everything public is an attribute of this package and is imported at first use, so that ``import kdbench`` costs nothing.
+
+Rooms, each of which may import those above it (``tests/core/test_layers.py`` holds it):
+
+- errors, version, files, logs, random, paths, domains: The ground: errors that a user can mend, files written whole,
+  randomness as a function, paths as a shell means them, what a value may be.
+- plugins, registry: Code that users bring, and the registries of methods, networks and data sets.
+- catalogue: What there is, without torch: methods, networks and data sets, as ``catalogue.json`` has them; what
+  ``kdbench list`` prints.
+- config: Configurations: files and overrides in, one checked and frozen tree out.
+- models: The zoo: networks of every kind behind one face, and their weights.
+- data: Data sets, their replayable augmentation, and what a teacher said of them. Does not know models, nor they it.
+- distillers: Methods, a file each.
+- functional: Every method's loss as a pure function.
+- engine: One run, from a configuration to a folder.
+- bench: Many runs: grids, results, comparisons, the papers' tables.
+- cli: The command.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ Rooms:
 - names: Names of networks: the built-in ones, timm's and torchvision's, and what each stands for.
 - weights: Weights: read from any file of the field, fitted to a network, published ones, and the file that a run leaves.
 - zoo: ``create_model``: a name, weights and statistics to a network.
-- describe: Networks in figures, from their specs: what ``kdbench list models`` shows and the catalogue keeps.
+- describe: Networks in figures, by building each on the meta device: rows for ``kdbench/catalogue.py``, which answers
+  without that.
 
 Each may import those above it, but feature_model and networks not each other, and weights not feature_model. Nothing here
 knows data or distillation.

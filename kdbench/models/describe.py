@@ -1,4 +1,4 @@
-"""Networks in figures, from their specs: what ``kdbench list models`` shows and the catalogue keeps."""
+"""Networks in figures, by building each on the meta device: rows for ``kdbench/catalogue.py``, which answers without that."""
 
 from __future__ import annotations
 

@@ -135,8 +135,7 @@ def _behind(name: str, side: int, *, tagged: bool) -> str:
         return f"{project} {rest}"
     found = known_model(name, side)
     if found is not None:
-        # a network of another start is another one, where it is not loaded
-        return found[0] if not tagged and found[0].startswith("mdistiller:") else found[1] or found[0]
+        return _told(*found, tagged=tagged)
     from kdbench.models.names import find_entry
 
     try:
@@ -145,7 +144,12 @@ def _behind(name: str, side: int, *, tagged: bool) -> str:
             entry = find_entry(entry.tag.replace(" ", ":", 1))
     except KdbenchError:
         return name.casefold()
-    return entry.tag or entry.name
+    return _told(entry.name, entry.tag, tagged=tagged)
+
+
+def _told(name: str, tag: str, *, tagged: bool) -> str:
+    # a network of another start is another one, where it is not loaded
+    return name if not tagged and name.startswith("mdistiller:") else tag or name
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str, out: dict[str, Any]) -> None:
