@@ -17,7 +17,7 @@ from kdbench.bench.grids.state import finished_run, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
 from kdbench.bench.results.run_files import timing_of
 from kdbench.bench.running.small_run import small_config, trained_small
-from kdbench.data.teacher_cache.cache import META, CacheLayout
+from kdbench.data.teacher_cache.cache import META, ViewShape
 from kdbench.engine.training.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
 
@@ -53,7 +53,7 @@ class _Probe:
     step: float
     size: int
     tensors: Mapping[str, tuple[tuple[int, ...], int]]
-    layout: CacheLayout | None
+    layout: ViewShape | None
 
 
 def estimate(
@@ -149,7 +149,7 @@ def _measure(cfg: CfgNode, batch: int) -> _Probe:
         state = load_checkpoint(folder / "checkpoint.pt") or {"distiller": {}}
         tensors = {k: (tuple(t.shape), t.element_size()) for k, t in state["distiller"].items()}
         metas = [json.loads(file.read_text("utf-8")) for file in folder.parents[1].rglob(META)]
-        layout = CacheLayout(**metas[0]["layout"]) if metas else None
+        layout = ViewShape(**metas[0]["layout"]) if metas else None
         return _Probe(batch, batch * _STEPS, batch / max(rate, 1e-9), _folder_size(folder), tensors, layout)
 
 
@@ -169,14 +169,14 @@ def _size_at(probes: list[_Probe], batch: int, images: int) -> int:
     return int(size)
 
 
-def _caches(tasks: list[Task], layout: CacheLayout | None) -> dict[str, int]:
+def _caches(tasks: list[Task], layout: ViewShape | None) -> dict[str, int]:
     found: dict[str, int] = {}
     for task in tasks:
         cfg = task.cfg
         if layout is None or task.teacher is None:
             continue
         rows = task.samples * cfg.DATASET.REPEAT
-        view = CacheLayout(rows, layout.classes, layout.width, layout.dtype).view_bytes
+        view = ViewShape(rows, layout.classes, layout.width, layout.dtype).view_bytes
         seed = cfg.DATASET.AUG_SEED if cfg.DATASET.AUG_SEED >= 0 else cfg.EXPERIMENT.SEED
         shared = json.dumps([task.teacher.name, seed, str(cfg.DATASET), str(cfg.AUGMENT), cfg.SOLVER.BATCH_SIZE])
         found[shared] = (cfg.CACHE.VIEWS or cfg.SOLVER.EPOCHS) * view

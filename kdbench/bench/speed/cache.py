@@ -11,7 +11,7 @@ import torch
 
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
 from kdbench.config.load import load_config
-from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, ViewWriter
+from kdbench.data.teacher_cache.cache import TeacherCache, ViewShape, ViewWriter
 from kdbench.distillers.base import Batch
 from kdbench.distillers.create import create_distiller
 from kdbench.models.spec import ModelOutput
@@ -46,7 +46,7 @@ def _measure(name: str, teacher: Any, method: str, batch: int, rounds: int) -> d
     images, target = torch.rand(batch, 3, 224, 224), torch.randint(0, _CLASSES, (batch,))
     width = teacher.spec.penultimate
     with tempfile.TemporaryDirectory() as folder:
-        layout = CacheLayout(_DRAWS, _CLASSES, width, "fp16")
+        layout = ViewShape(_DRAWS, _CLASSES, width, "fp16")
         cache = TeacherCache(Path(folder), "k", 10**12)
         cache.write_meta({})
         writer = ViewWriter(cache, 1, layout, "bench")

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from kdbench.data.teacher_cache.view import DTYPES, CacheLayout, ViewWriter, whole
+from kdbench.data.teacher_cache.view import DTYPES, ViewShape, ViewWriter, whole
 
-__all__ = ["CacheLayout", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "cache_root", "folder_bytes"]
+__all__ = ["ViewShape", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "cache_root", "folder_bytes"]
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -106,7 +106,7 @@ class TeacherCache:
         """File of a view."""
         return self.folder / f"view{view:05d}.bin"
 
-    def open(self, view: int, layout: CacheLayout) -> np.ndarray | None:
+    def open(self, view: int, layout: ViewShape) -> np.ndarray | None:
         """(rows, columns) memory map of a complete view, or None; a damaged file is deleted, in a warning. One that another
         run evicts in the meantime is one that is not there."""
         file = self.path(view)

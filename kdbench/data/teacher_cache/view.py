@@ -23,7 +23,7 @@ _CHUNK = 1 << 24
 
 
 @dataclass
-class CacheLayout:
+class ViewShape:
     """Shape of a view: ``rows`` draws, ``classes`` logits and ``width`` features each, stored as ``dtype``."""
 
     rows: int
@@ -51,7 +51,7 @@ class CacheLayout:
         return self.rows * self.columns * np.dtype(DTYPES[self.dtype]).itemsize + _TRAILER
 
 
-def whole(file: Path, layout: CacheLayout) -> bool:
+def whole(file: Path, layout: ViewShape) -> bool:
     """Whether a file has the size of a view and the checksum that it ends in.
 
     Raises:
@@ -77,7 +77,7 @@ class ViewWriter:
         create: make the file (one process of a run does; the others open it).
     """
 
-    def __init__(self, cache: TeacherCache, view: int, layout: CacheLayout, owner: str, *, create: bool = True) -> None:
+    def __init__(self, cache: TeacherCache, view: int, layout: ViewShape, owner: str, *, create: bool = True) -> None:
         self.target, self.layout = cache.path(view), layout
         self.file = cache.folder / f".view{view:05d}.{owner}.tmp"
         try:

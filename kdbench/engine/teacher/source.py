@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from kdbench.config.load import to_dict
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
-from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, cache_key, cache_root
+from kdbench.data.teacher_cache.cache import TeacherCache, ViewShape, cache_key, cache_root
 from kdbench.distillers.base import Distiller
 from kdbench.engine.identity.stored_options import outputs_order
 from kdbench.engine.identity.teacher_records import read_accuracy, write_accuracy, write_weights
@@ -165,7 +165,7 @@ class TeacherSource:
         """The views of this teacher's cache, prepared."""
         spec = self.spec
         rows = len(self.loader.split) * self.loader.repeat
-        layout = CacheLayout(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
+        layout = ViewShape(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
         made = EpochViews(self.cache, layout, owner, self.runtime)
         if self.meta is None:
             about = {"spec": spec.to_dict(), "stages": to_dict(self.cfg.TEACHER.STAGES)}

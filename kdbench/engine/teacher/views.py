@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdbench.data.teacher_cache.cache import CacheLayout, TeacherCache, ViewWriter
+from kdbench.data.teacher_cache.cache import TeacherCache, ViewShape, ViewWriter
 from kdbench.engine.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class EpochViews:
         runtime: the processes.
     """
 
-    def __init__(self, cache: TeacherCache, layout: CacheLayout, owner: str, runtime: Runtime) -> None:
+    def __init__(self, cache: TeacherCache, layout: ViewShape, owner: str, runtime: Runtime) -> None:
         self.cache, self.layout, self.owner, self.runtime = cache, layout, owner, runtime
         self._rows: np.ndarray | None = None
         self._writer: ViewWriter | None = None

@@ -1,6 +1,6 @@
 """Names of runs as they have been since their configurations were first accepted: what is on disk is found again.
 
-``python tests/engine/test_stored_ids.py`` writes ``stored_ids.json`` anew. That is right only where a run's meaning has
+``python tests/engine/identity/test_stored_ids.py`` writes ``stored_ids.json`` anew. That is right only where a run's meaning has
 changed, or after a line was added to ``CONFIGURATIONS``; a name that changes for another reason is the fault that this file finds.
 """
 

@@ -14,8 +14,8 @@ import torch
 
 import kdbench
 from kdbench.data.teacher_cache.cache import (
-    CacheLayout,
     TeacherCache,
+    ViewShape,
     ViewWriter,
     cache_folders,
     cache_key,
@@ -209,7 +209,7 @@ def test_unwritable_folder_goes_on_live(tmp_path, weights, caplog):
 
 
 def test_budget_evicts_the_oldest_and_then_goes_live(tmp_path):
-    layout = CacheLayout(rows=100, classes=10, width=6, dtype="fp16")
+    layout = ViewShape(rows=100, classes=10, width=6, dtype="fp16")
     budget = int(2.5 * layout.view_bytes)
 
     def fill(name, view):
@@ -261,7 +261,7 @@ def test_specs_survive_the_record():
     assert again == spec
 
 
-def make_view(cache: TeacherCache, layout: CacheLayout, view: int = 1) -> None:
+def make_view(cache: TeacherCache, layout: ViewShape, view: int = 1) -> None:
     cache.write_meta({})
     writer = ViewWriter(cache, view, layout, "run")
     writer.write(
@@ -270,7 +270,7 @@ def make_view(cache: TeacherCache, layout: CacheLayout, view: int = 1) -> None:
     writer.commit()
 
 
-LAYOUT = CacheLayout(rows=100, classes=10, width=6, dtype="fp16")
+LAYOUT = ViewShape(rows=100, classes=10, width=6, dtype="fp16")
 
 
 def test_another_run_evicts_while_this_one_looks(tmp_path, monkeypatch):

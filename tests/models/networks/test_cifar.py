@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kdbench.models.backbone.staged import StagedBackbone
 from kdbench.models.networks.cifar import CIFAR_MODELS
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "models"
+GOLDEN = Path(__file__).parents[2] / "golden" / "models"
 LAYOUTS: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "checkpoint_layouts.json").read_text())
 VECTORS = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 #: one network a file, the small ones
