@@ -41,7 +41,9 @@ class Registry(Generic[T]):
         """
         known = self._entries.get(name.lower())
         if known is not None and _origin(known[1]) != _origin(obj):
-            raise KdbenchError(f"{self.kind} {name!r} is registered already, by {_origin(known[1])}")
+            raise KdbenchError(
+                f"{self.kind} {name!r} is registered already, by {_origin(known[1])}; choose another name"
+            )
         self._entries[name.lower()] = (name, obj)
         self.version += 1
         if hidden:

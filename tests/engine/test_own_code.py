@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from child_python import run_python
 
 import kdbench
 from kdbench.data.build import build_data
@@ -85,6 +86,19 @@ def test_defaults_are_what_a_configuration_can_hold(defaults):
     with pytest.raises(TypeError, match="OWN: default"):
         kdbench.register_distiller("OWN")(Own)
     assert "OWN" not in distillers
+
+
+def test_a_name_of_kdbenchs_own_is_taken(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from kdbench import Distiller, register_distiller\n"
+        "@register_distiller('KD')\n"
+        "class A(Distiller):\n    'Mine.'\n"
+    )
+    code = (
+        "import sys\nfrom kdbench.cli.main import main\n"
+        "code = main(['list', 'methods', '--import', sys.argv[1]])\nassert code == 2, code\nprint('refused')\n"
+    )
+    assert "refused" in run_python(code, str(tmp_path / "mine.py"))
 
 
 def split(labels, size: int = 8, images: int = 8) -> MemorySplit:
