@@ -58,6 +58,8 @@ def import_plugins(names: Sequence[str]) -> None:
                 importlib.import_module(name)
         except KdbenchError:
             raise
+        except FileNotFoundError as error:
+            raise KdbenchError(f"--import {name}: no file {error.filename!r}") from None
         except (Exception, SystemExit) as error:
             raise KdbenchError(f"--import {name}: {type(error).__name__}: {error}{_line_in(error, name)}") from error
 

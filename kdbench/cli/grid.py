@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from kdbench.bench.grids.status import Status
 
 
+_BATCH = 2
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("grid", type=expanded, metavar="GRID", help="grid file, or the name of one in configs/grids/")
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="train every cell for two steps on random data; keep nothing"
     )
-    parser.add_argument("--batch", type=int, default=2, help="with --smoke: batch size (default: 2)")
+    parser.add_argument("--batch", type=int, default=_BATCH, help="with --smoke: batch size (default: 2)")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="with --smoke: only cells whose label contains this text"
     )
@@ -78,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     for name, least in (("jobs", 0), ("threads", 0), ("batch", 1), ("processes", 1)):
         if getattr(args, name) < least:
             raise ConfigError(f"--{name} expects a number of at least {least}, got {getattr(args, name)}")
+    _check_companions(args)
     if args.status:
         return _status(args)
     from kdbench.bench.grids.find import find_grid
@@ -92,9 +96,29 @@ def run(args: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         print(f"{len(found.seconds)} runs passed, {len(found.failed)} failed, {seconds:.0f} s")
         return 0 if found.ok else 1
-    if args.write_configs and not args.dry_run:
-        raise ConfigError("--write-configs needs --dry-run")
     return dry_run(file, args) if args.dry_run else _run(file, args)
+
+
+def _check_companions(args: argparse.Namespace) -> None:
+    """Refuse options that act only beside others."""
+    alone = (args.status, args.dry_run, args.smoke)
+    if sum(map(bool, alone)) > 1:
+        raise ConfigError("--status, --dry-run and --smoke do different things: give one of them")
+    needs = {
+        "--write-configs": (args.write_configs, "--dry-run", args.dry_run),
+        "--no-probe": (args.no_probe, "--dry-run", args.dry_run),
+        "--only": (args.only, "--smoke", args.smoke),
+        "--batch": (args.batch != _BATCH, "--smoke", args.smoke),
+        "--watch": (args.watch, "--status", args.status),
+        "--engine": (args.engine, "--executor ray or slurm", args.executor != "local"),
+        "--gpus": (args.gpus >= 0, "--executor ray or slurm", args.executor != "local"),
+        "--cpus": (args.cpus > 0, "--executor ray or slurm", args.executor != "local"),
+    }
+    for option, (given, companion, there) in needs.items():
+        if given and not there:
+            raise ConfigError(f"{option} needs {companion}")
+    if args.status and args.opts:
+        raise ConfigError(f"--status shows what the folder holds; {args.opts[0]} would change nothing, leave it out")
 
 
 def _run(file: str, args: argparse.Namespace) -> int:

@@ -51,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     args.select = rules[0]
     if args.paper:
         return _paper(args)
+    for option, given in (("--grid", args.grid), ("--source", args.source != "both")):
+        if given:
+            raise ConfigError(f"{option} needs --paper 1..7 or all")
     if not args.folder:
         raise ConfigError("name a results folder, or a table of the paper with --paper 1..7 --source reported")
     if args.stats:

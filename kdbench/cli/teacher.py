@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """Train the configuration's teacher and print its accuracy and the key that names its weights."""
     from kdbench.engine.train_teacher import train_teacher, weights_of
 
-    cfg = config_from(args)
+    cfg = config_from(args, "teacher")
     with training_progress(cfg.SOLVER.EPOCHS, enabled=not args.quiet) as progress:
         result = train_teacher(cfg, linear_probe=args.linear_probe, progress=progress)
     print(f"{result.student}: top-1 {result.top1_last:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})")

@@ -146,7 +146,7 @@ DOMAINS: dict[str, Domain] = {
     "AUGMENT.MIXUP": "[0, 1000]",
     "AUGMENT.CUTMIX": "[0, 1000]",
     "AUGMENT.MIXUP_SWITCH": "[0, 1]",
-    "AUGMENT.CROP_PCT": "[0, 1]",
+    "AUGMENT.CROP_PCT": "0 or [0.1, 1]",
     "AUGMENT.EVAL_INTERPOLATION": ("bilinear", "bicubic"),
     "DISTILLER.PART_WEIGHTS": "[0, inf)",
     "DISTILLER.PART_CE_WEIGHTS": "[0, inf)",

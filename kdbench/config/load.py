@@ -62,7 +62,7 @@ def load_config(
         path: a YAML file; its ``_BASE_`` names a file (relative to it) whose values it changes.
         overrides: ``["SOLVER.LR", "0.1"]``, ``["SOLVER.LR=0.1"]`` or ``{"SOLVER.LR": 0.1}``; they win over the file.
         purpose: what the keys are for. ``train``: those of a teacher that no method uses act on nothing even where no method was
-            named; ``read``: not training, so that nothing is said of any.
+            named; ``teacher``: they make a teacher, and act; ``read``: not training, so that nothing is said of any.
 
     Returns:
         A frozen tree of its own. Of the methods' nodes it holds those that ``DISTILLER.TYPE`` names.
@@ -73,18 +73,19 @@ def load_config(
     """
     settings = [] if path is None else read_settings(Path(path))
     settings += parse_overrides(overrides)
-    return build_config(settings, idle=None if purpose == "read" else _log_idle, taught=purpose == "train")
+    taught = {"train": True, "teacher": False}.get(purpose)
+    return build_config(settings, idle=None if purpose == "read" else _log_idle, taught=taught)
 
 
 def build_config(
-    settings: Sequence[Setting], *, idle: Callable[[Setting, str, bool], None] | None = None, taught: bool = False
+    settings: Sequence[Setting], *, idle: Callable[[Setting, str, bool], None] | None = None, taught: bool | None = None
 ) -> CfgNode:
     """Check settings against the tree and freeze the result; see :func:`load_config`.
 
     Args:
         settings: later ones win.
         idle: called with each own setting that acts on nothing, why, and whether that is worth no more than a note.
-        taught: keys of a teacher that no method uses are among them even where no method was named.
+        taught: keys of a teacher that no method uses are among them: always, never, or (None) where a method was named.
     """
     distillers = known_methods()
     problems = _Problems()
@@ -111,9 +112,9 @@ def build_config(
     if idle is not None:
         given = {s.key: s for s in settings if s.own}
         changed = [key for key, s in given.items() if isinstance(s.value, Text) or _at(tree, key) != _at(initial, key)]
-        named = taught or any(s.key == "DISTILLER.TYPE" for s in settings)
+        named = any(s.key == "DISTILLER.TYPE" for s in settings) if taught is None else taught
         declared = {name.upper(): distillers.get(name) for name in methods}
-        for key, why, minor in idle_keys(changed, tree, declared, nodes, taught=named, training=taught):
+        for key, why, minor in idle_keys(changed, tree, declared, nodes, taught=named, training=bool(taught)):
             idle(given[key], why, minor)
     return _freeze({key: value for key, value in tree.items() if key not in nodes or key in used})
 

@@ -144,8 +144,14 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
     data = build_data(cfg)
     cfg = with_stored_options(cfg, data, ["STUDENT"])
     student = build_network(cfg, "STUDENT", data).to(runtime.device)
+    if student.fresh_head:
+        raise ConfigError(
+            f"STUDENT.HEAD: reset drops the classifier of {cfg.STUDENT.WEIGHTS!r}, and an accuracy of a fresh one means nothing; "
+            "evaluate weights that hold a classifier for these classes"
+        )
     found = score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
-    check_score(found, f"the outputs of {cfg.DISTILLER.STUDENT!r} with weights {cfg.STUDENT.WEIGHTS!r}")
+    where = f"the outputs of {cfg.DISTILLER.STUDENT!r} with weights {cfg.STUDENT.WEIGHTS!r}"
+    check_score(found, where, "are the weights damaged, or STUDENT.NORM wrong?")
     return found
 
 

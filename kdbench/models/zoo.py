@@ -16,6 +16,8 @@ from kdbench.models.spec import Statistics
 from kdbench.models.weights.load import choose_statistics, load_weights
 from kdbench.random import forked_seed
 
+_FACE = ("forward_features", "forward_head")
+
 
 def create_model(
     name: str,
@@ -69,6 +71,12 @@ def create_model(
     if entry.size_option and side != entry.input_size:
         options.setdefault(entry.size_option, side)
     backbone = _build(entry, num_classes, options, seed)
+    lacking = [word for word in _FACE if not hasattr(backbone, word)]
+    if lacking:
+        raise ModelError(
+            f"model {entry.name!r} is a {type(backbone).__name__} without {lacking[0]}; its builder returns a network with timm's "
+            "interface, or kdbench.wrap_model(...) of any other"
+        )
     found, fresh_head = load_weights(backbone, entry, weights, head, ema, num_classes, options, classes)
     chosen = choose_statistics(norm, found, data_statistics, entry.name, weights)
     model = FeatureModel(

@@ -174,3 +174,24 @@ def test_caches_are_found_where_the_configuration_puts_them(capsys, tmp_path):
         assert main(["cache", "rm", *words, "all"]) == 0
         assert not list(root.iterdir())
         capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["grid", "quickstart", "--only", "x"], "--only needs --smoke"),
+        (["grid", "quickstart", "--batch", "4"], "--batch needs --smoke"),
+        (["grid", "quickstart", "--no-probe"], "--no-probe needs --dry-run"),
+        (["grid", "quickstart", "--write-configs", "x"], "--write-configs needs --dry-run"),
+        (["grid", "quickstart", "--watch"], "--watch needs --status"),
+        (["grid", "quickstart", "--dry-run", "--gpus", "4"], "--gpus needs --executor"),
+        (["grid", "quickstart", "--dry-run", "--engine", "a=1"], "--engine needs --executor"),
+        (["grid", "quickstart", "--dry-run", "--smoke"], "give one of them"),
+        (["grid", "quickstart", "--status", "SOLVER.EPOCHS=3"], "SOLVER.EPOCHS=3 would change nothing"),
+        (["table", "runs", "--source", "reported"], "--source needs --paper"),
+        (["table", "runs", "--grid", "x.yaml"], "--grid needs --paper"),
+    ],
+)
+def test_options_that_act_only_beside_others_are_refused_alone(capsys, words, told):
+    assert main(words) == 2
+    assert told in capsys.readouterr().err

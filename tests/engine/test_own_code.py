@@ -12,6 +12,7 @@ from kdbench.data.source import DataSource, MemorySplit, datasets
 from kdbench.distillers.base import Distiller, distillers
 from kdbench.distillers.batch import check_terms
 from kdbench.errors import ConfigError, DataError, KdbenchError, LossError, ModelError
+from kdbench.models.registry import models
 
 SMALL = {
     "DATASET.TYPE": "fake",
@@ -206,3 +207,12 @@ def test_an_empty_mapping_sets_nothing():
 
 def test_errors_are_the_users():
     assert issubclass(LossError, KdbenchError)
+
+
+def test_a_plain_module_is_no_network_yet(tmp_path):
+    kdbench.register_model("own_plain", family="cnn", input_size=8)(lambda num_classes: torch.nn.Sequential())
+    try:
+        with pytest.raises(ModelError, match=r"'own_plain' is a Sequential without forward_features; .*wrap_model"):
+            kdbench.create_model("own_plain", num_classes=3)
+    finally:
+        models._entries.pop("own_plain")

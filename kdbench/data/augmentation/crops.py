@@ -96,8 +96,9 @@ def boxes_from_draws(
     first = fits.to(torch.int8).argmax(1, keepdim=True)
     w, h = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0]
     found = fits.any(1)
-    w_all = torch.minimum(width, (height * ratio[1]).round())
-    h_all = torch.minimum(height, (width / ratio[0]).round())
+    # at least a pixel: of a small image a narrow ratio leaves none
+    w_all = torch.minimum(width, (height * ratio[1]).round()).clamp_min(1)
+    h_all = torch.minimum(height, (width / ratio[0]).round()).clamp_min(1)
     w, h = torch.where(found, w, w_all), torch.where(found, h, h_all)
     top = torch.where(found, (u[:, -2] * (height - h + 1)).floor(), ((height - h_all) / 2).floor())
     left = torch.where(found, (u[:, -1] * (width - w + 1)).floor(), ((width - w_all) / 2).floor())

@@ -46,8 +46,10 @@ def fake(
         DataError: an option that is no positive number.
     """
     for name, value in (("num_classes", num_classes), ("size", size), ("train", train), ("test", test)):
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise DataError(f"DATASET.OPTIONS.{name} of 'fake' expects a positive whole number, got {value!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise DataError(f"DATASET.OPTIONS.seed of 'fake' expects a whole number, got {seed!r}")
     return DataSource(
         name="fake",
         train=_fake_split(train, num_classes, size, seed, "train"),

@@ -76,7 +76,9 @@ def outputs_order(cfg: CfgNode, role: str, data: DataSource) -> str:
     if not cfg.DISTILLER[role] or node.WEIGHTS in _PUBLISHED:
         return ""
     names = stored_class_names(node.WEIGHTS, {}, _stored(cfg, role))
-    order = None if names is None else output_order(names, data.classes, node.WEIGHTS, node.HEAD)
+    if names is None or (node.HEAD == "reset" and set(names) != set(data.classes)):
+        return ""  # nothing to reorder, or a classifier that is dropped
+    order = output_order(names, data.classes, node.WEIGHTS)
     return "" if order is None else hashlib.sha256(json.dumps(order).encode()).hexdigest()[:16]
 
 

@@ -113,11 +113,11 @@ def check_state(modules: Mapping[str, nn.Module], epoch: int) -> None:
             )
 
 
-def check_score(score: Score, what: str) -> None:
+def check_score(score: Score, what: str, advice: str = _ADVICE) -> None:
     """Refuse an accuracy of outputs that are not finite.
 
     Raises:
         NonFiniteLossError: they are not, since their cross entropy is not.
     """
     if not math.isfinite(score.loss):
-        raise NonFiniteLossError(f"{what} are not finite, so that their accuracy means nothing; {_ADVICE}")
+        raise NonFiniteLossError(f"{what} are not finite, so that their accuracy means nothing; {advice}")

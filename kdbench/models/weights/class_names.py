@@ -31,8 +31,12 @@ def stored_class_names(weights: str, metadata: Mapping[str, Any], stored: Record
         ModelError: the class map cannot be read.
     """
     names = metadata.get("classes")
-    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-        return names
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ModelError(
+                f"{weights}: its classes {names!r:.60} are no list of names; the file was changed, export it anew"
+            )
+        return names or None
     return _class_map(weights, stored.class_map) if stored.class_map else None
 
 
@@ -52,14 +56,14 @@ def _class_map(weights: str, name: str) -> list[str] | None:
         raise ModelError(f"{places[0]}: the class map of {weights} cannot be read ({error})") from None
 
 
-def output_order(names: Sequence[str], classes: Sequence[str], source: str, head: str = "strict") -> list[int] | None:
+def output_order(names: Sequence[str], classes: Sequence[str], source: str) -> list[int] | None:
     """Which output belongs to each class of a data set: ``order[i]`` is the place of ``classes[i]`` among ``names``; None where
-    they are the same, or where a file for other classes is but a start (``head`` is ``reset``).
+    they are the same.
 
     Raises:
         ModelError: the names are not those of the data set.
     """
-    if list(names) == list(classes) or (head == "reset" and set(names) != set(classes)):
+    if list(names) == list(classes):
         return None
     strange, missing = sorted(set(names) - set(classes)), sorted(set(classes) - set(names))
     if strange or missing or len(names) != len(set(names)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
+from kdbench.models.spec import Statistics
 from kdbench.models.weights.read import METADATA_KEY
 from kdbench.paths import user_path
 
@@ -53,6 +55,28 @@ def save_student(path: str | os.PathLike[str], module: nn.Module, metadata: Mapp
         raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
     except SafetensorError as error:
         raise ModelError(f"{path} cannot be written: {error}") from error
+
+
+def own_statistics(metadata: Mapping[str, Any], source: str) -> Statistics | None:
+    """The input statistics that an exported student records, or None where it records none.
+
+    Raises:
+        ModelError: they are no finite mean and finite, positive standard deviation of three channels.
+    """
+    recorded = metadata.get("statistics")
+    if recorded is None:
+        return None
+    try:
+        mean, std = (tuple(float(value) for value in part) for part in recorded)
+        sound = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise ModelError(
+            f"{source}: its statistics {recorded!r:.80} are no [[mean x 3], [std x 3]] with positive std; the file was changed, "
+            "export it anew"
+        )
+    return mean, std
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models.backbone.classifier import classifier_keys
 from kdbench.models.registry import ModelEntry
@@ -57,10 +55,16 @@ def load_weights(
 
         return load_pretrained(backbone, entry, num_classes, options)
     from kdbench.models.networks.timm_networks import adapt_to_timm
+    from kdbench.models.weights.class_names import output_order, reorder_classifier, stored_class_names
+    from kdbench.models.weights.export import own_statistics
     from kdbench.models.weights.fit import HeadMismatchError
-    from kdbench.models.weights.read import load_into, read_weights
+    from kdbench.models.weights.read import load_into, read_recorded, read_weights
 
     state, metadata = read_weights(weights, use_ema=ema, needed=backbone.state_dict())
+    names = stored_class_names(weights, metadata, read_recorded(weights)) if classes else None
+    if head == "reset" and names is not None and set(names) != set(classes):
+        log.info("%s: its classifier is for other classes, and is dropped (HEAD: reset)", weights)
+        state = {key: value for key, value in state.items() if key not in classifier_keys(backbone)}
     fit = functools.partial(
         load_into, backbone, source=str(weights), head=head, classifier_keys=classifier_keys(backbone)
     )
@@ -75,22 +79,11 @@ def load_weights(
         except ModelError:
             raise error from None  # about the file as it is
         log.info("%s: adapted by timm to this network (an older layout, or another input size)", weights)
-    if classes and not reset:
-        _match_classes(backbone, weights, metadata, classes, head)
-    recorded = metadata.get("statistics")
-    return (tuple(recorded[0]), tuple(recorded[1])) if recorded else None, bool(reset)
-
-
-def _match_classes(
-    backbone: nn.Module, weights: str, metadata: dict[str, Any], classes: Sequence[str], head: str
-) -> None:
-    from kdbench.models.weights.class_names import output_order, reorder_classifier, stored_class_names
-    from kdbench.models.weights.read import read_recorded
-
-    names = stored_class_names(weights, metadata, read_recorded(weights))
-    order = None if names is None else output_order(names, classes, weights, head)
-    if order is not None:
-        reorder_classifier(backbone, order, weights)
+    if names is not None and not reset:
+        order = output_order(names, classes, weights)
+        if order is not None:
+            reorder_classifier(backbone, order, weights)
+    return own_statistics(metadata, weights), bool(reset)
 
 
 def choose_statistics(

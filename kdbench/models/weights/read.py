@@ -123,6 +123,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bo
         raise ModelError(f"{path} is cut short or damaged (safetensors); copy or download it again") from error
     if not state:
         raise ModelError(f"{path} holds no tensors")
+    if not isinstance(metadata, dict):
+        raise ModelError(f"{path}: its {METADATA_KEY!r} metadata is {metadata!r:.60}, no mapping; the file was changed")
     return state, metadata, own
 
 
