@@ -50,6 +50,16 @@ def violations(node: Mapping[str, Any], domains: Mapping[str, Domain]) -> Iterat
                 yield key, message
 
 
+def as_statistics(value: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """``(mean, std)`` of three channels as numbers; None for what is no finite mean and finite, positive standard deviation."""
+    try:
+        mean, std = (tuple(float(number) for number in part) for part in value)
+    except (TypeError, ValueError):
+        return None
+    sound = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0
+    return (mean, std) if sound else None
+
+
 def show(domain: Domain) -> str:
     """A domain as tables write it."""
     return domain if isinstance(domain, str) else ", ".join(word or "''" for word in domain)

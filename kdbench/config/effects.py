@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from kdbench.catalogue import Method
 from kdbench.config.names import called_otherwise
 from kdbench.domains import Domain, show, violation
 
@@ -43,13 +44,6 @@ EFFECTIVE: dict[str, tuple[Mapping[str, Any], ...]] = {
     "CACHE.MAX_GB": (_STORED,),
     "LOG.TENSORBOARD_FREQ": ({"LOG.TENSORBOARD": (True,)},),
 }
-
-
-class Method(Protocol):
-    """What is asked of a method's declaration."""
-
-    @property
-    def effective(self) -> Mapping[str, Condition]: ...
 
 
 def idle_keys(

@@ -207,6 +207,11 @@ class _Chunk:
     batches: list[LoadedBatch] = field(default_factory=list)
 
 
+def standard_crop_pct(split: Split) -> float:
+    """What ``AUGMENT.CROP_PCT: 0`` stands for: 0.875 for image files, all of an image in memory."""
+    return 0.875 if isinstance(split, FileSplit) else 1.0
+
+
 def evaluation_batches(
     split: Split,
     batch_size: int,
@@ -226,7 +231,7 @@ def evaluation_batches(
     """
     positions = torch.arange(rank, len(split), world)
     in_files = isinstance(split, FileSplit)
-    cut = CentreCut(size or split.image_size, crop_pct or (0.875 if in_files else 1.0), interpolation)
+    cut = CentreCut(size or split.image_size, crop_pct or standard_crop_pct(split), interpolation)
 
     def read(part: Tensor) -> Tensor:
         return split.fetch_cut(part, cut) if isinstance(split, FileSplit) else split.fetch(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdbench import registry
+from kdbench.domains import as_statistics
 from kdbench.errors import ConfigError, DataError
 from kdbench.random import CounterRNG
 from kdbench.registry import Registry
@@ -111,11 +111,15 @@ class DataSource:
     val: Split | None = None
     gate: bool = True
     left_out: tuple[str, ...] = ()
-    _digests: dict[str, tuple[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _digests: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Raises: DataError: what no training could mean."""
-        self._check_statistics()
+        if as_statistics(self.statistics) is None:
+            raise DataError(
+                f"data set {self.name!r}: statistics are a finite mean and a finite, positive standard deviation of three "
+                f"channels, got {self.statistics!r:.120}"
+            )
         if not isinstance(self.classes, (list, tuple)) or not all(isinstance(name, str) for name in self.classes):
             raise DataError(f"data set {self.name!r}: classes are a list of names, got {self.classes!r:.60}")
         twice = [name for name, count in Counter(self.classes).items() if count > 1]
@@ -125,18 +129,6 @@ class DataSource:
             split = getattr(self, part)
             if split is not None:
                 self._check_labels(part, split.labels, len(split))
-
-    def _check_statistics(self) -> None:
-        try:
-            mean, std = (tuple(float(value) for value in part) for part in self.statistics)
-            sound = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0
-        except (TypeError, ValueError):
-            sound = False
-        if not sound:
-            raise DataError(
-                f"data set {self.name!r}: statistics are a finite mean and a finite, positive standard deviation of three "
-                f"channels, got {self.statistics!r:.120}"
-            )
 
     def _check_labels(self, part: str, labels: Tensor, images: int) -> None:
         where = f"data set {self.name!r}, {part}"
@@ -176,6 +168,10 @@ class DataSource:
         """The key of what is stored about the images of ``parts`` (default: train and test): a fingerprint that depends on the
         times at which image files were last written too, so that nothing stored about an old file serves for a new one."""
         return self._combined(1, *(parts or ("train", "test")))
+
+    def touched(self) -> str:
+        """The same of all splits, which changes whenever a file was touched: no copy keeps that time."""
+        return self._combined(-1, *(part for part in ("train", "test", "val") if getattr(self, part) is not None))
 
     def _combined(self, which: int, *parts: str) -> str:
         for part in parts:

@@ -21,22 +21,17 @@ from kdbench.models.spec import ModelSpec
 from kdbench.models.weights.load import UnknownStatisticsError
 from kdbench.models.zoo import create_model
 
-_ARGUMENTS = set(inspect.signature(create_model).parameters) - {"options"}
-_ARGUMENTS_OF = {
-    "name": "name it by DISTILLER.TEACHER or DISTILLER.STUDENT",
-    **{
-        key: f"write it beside OPTIONS, as {word}"
-        for key, word in {
-            "weights": "WEIGHTS",
-            "input_size": "INPUT_SIZE",
-            "norm": "NORM",
-            "stages": "STAGES",
-            "head": "HEAD",
-            "ema": "WEIGHTS_EMA",
-        }.items()
-    },
-    "seed": "it is EXPERIMENT.SEED",
+#: arguments of create_model that are keys beside OPTIONS, or follow from something else
+_BESIDE = {
+    "weights": "WEIGHTS",
+    "input_size": "INPUT_SIZE",
+    "norm": "NORM",
+    "stages": "STAGES",
+    "head": "HEAD",
+    "ema": "WEIGHTS_EMA",
 }
+_ELSEWHERE = {"name": "name it by DISTILLER.TEACHER or DISTILLER.STUDENT", "seed": "it is EXPERIMENT.SEED"}
+_ARGUMENTS = set(inspect.signature(create_model).parameters) - {"options"}
 
 
 def image_size(cfg: CfgNode, data: DataSource) -> int:
@@ -63,10 +58,10 @@ def build_network(cfg: CfgNode, role: str, data: DataSource, *, seed: int | None
         ModelError: it cannot be built, or its weights do not fit.
     """
     node = cfg[role]
-    taken = sorted(_ARGUMENTS & set(node.OPTIONS))
-    if taken:
+    for option in sorted(_ARGUMENTS & set(node.OPTIONS)):
+        where = f"write it beside OPTIONS, as {_BESIDE[option]}" if option in _BESIDE else _ELSEWHERE.get(option)
         raise ConfigError(
-            f"{role}.OPTIONS.{taken[0]} is no option of a network: {_ARGUMENTS_OF.get(taken[0], 'it follows from the data set')}"
+            f"{role}.OPTIONS.{option} is no option of a network: {where or 'it follows from the data set'}"
         )
     try:
         model = create_model(

@@ -69,14 +69,15 @@ class FileSplit:
         """
         return self.digests()[0]
 
-    def digests(self) -> tuple[str, str]:
-        """:meth:`digest`, and the same with the times at which the files were last written, in one pass. Copies of a data set
-        share the first; a file that another of the same size replaces changes the second.
+    def digests(self) -> tuple[str, str, str]:
+        """:meth:`digest`, and two that change with the files' times, in one pass: with the times at which they were last written,
+        which copies may keep (``cp -p``, ``rsync -t``), and also with those at which their entries last changed, which they do
+        not. Copies of a data set share the first; a file that another of the same size replaces changes the last.
 
         Raises:
             DataError: a file is missing.
         """
-        digest, timed = hashlib.sha256(), hashlib.sha256()
+        digest, written, touched = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
         for name, label in zip(self.files, self.labels.tolist()):
             path = self.root / name
             try:
@@ -85,8 +86,9 @@ class FileSplit:
                 raise DataError(f"{path}: {error.strerror}; restore the data set") from None
             line = f"{name}\0{found.st_size}\0{label}\n".encode()
             digest.update(line)
-            timed.update(line + str(found.st_mtime_ns).encode())
-        return digest.hexdigest(), timed.hexdigest()
+            written.update(line + str(found.st_mtime_ns).encode())
+            touched.update(line + f"{found.st_mtime_ns}\0{found.st_ctime_ns}".encode())
+        return digest.hexdigest(), written.hexdigest(), touched.hexdigest()
 
     def broken(self) -> list[int]:
         """Positions of the files that cannot be decoded; each is logged with the reason."""

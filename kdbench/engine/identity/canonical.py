@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from kdbench.config.load import to_dict
 from kdbench.data.build import builder_of
-from kdbench.data.sets.files import FileSplit
+from kdbench.data.loader import standard_crop_pct
 from kdbench.data.source import DataSource
 from kdbench.errors import KdbenchError
 from kdbench.models.names import canonical_name, default_side, find_entry
@@ -49,7 +49,7 @@ def respell(tree: Tree, weights: Mapping[str, str], data: DataSource) -> None:
     seed = tree["EXPERIMENT"]["SEED"]
     side = tree["DATASET"]["IMAGE_SIZE"] or data.image_size
     standard = data.standard
-    whole = 0.875 if isinstance(data.test, FileSplit) else 1.0
+    whole = standard_crop_pct(data.test)
     views = tree["CACHE"]["VIEWS"]
     values: dict[str, tuple[Any, Any]] = {  # key: (value that it may have, the default that means the same)
         "DATASET.SUBSET_SEED": (seed, -1),

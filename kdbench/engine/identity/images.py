@@ -23,16 +23,9 @@ _SHOWN = 256  # files of a split whose own digests are kept, to name one that di
 
 
 def touched(data: DataSource) -> str:
-    """Digest of names, sizes and times of all image files; empty for images in memory: their fingerprint is one of content. The
-    time of the last change of a file's entry is among them, which copies that keep the time of writing (``cp -p``,
-    ``rsync -t``) do not keep."""
-    digest = hashlib.sha256()
-    splits = _splits(data)
-    for part, split in splits.items():
-        for name in split.files:
-            found = _stat(split, name)
-            digest.update(f"{part}/{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode())
-    return digest.hexdigest() if splits else ""
+    """What changes whenever an image file was touched, see :meth:`DataSource.touched`; empty for images in memory: their
+    fingerprint is one of content."""
+    return data.touched() if _splits(data) else ""
 
 
 def contents(data: DataSource, stamp: str, store: Path) -> dict[str, Any]:
@@ -56,7 +49,7 @@ def contents(data: DataSource, stamp: str, store: Path) -> dict[str, Any]:
         log.info("reading %.1f GB of images once, for the digest of their content", size / 1e9)
     found: dict[str, Any] = {"all": {}, "some": {}}
     for part, split in _splits(data).items():
-        every = max(1, len(split) // _SHOWN)
+        every = -(-len(split) // _SHOWN)
         whole = hashlib.sha256()
         paths = [Path(split.root) / name for name in split.files]
         for number, digest in enumerate(ahead(_digest, paths, _READERS, depth=4)):
@@ -87,4 +80,4 @@ def _stat(split: FileSplit, name: str) -> os.stat_result:
 
 
 def _splits(data: DataSource) -> dict[str, FileSplit]:
-    return {part: split for part in ("train", "test") if isinstance(split := getattr(data, part), FileSplit)}
+    return {part: split for part in ("train", "test", "val") if isinstance(split := getattr(data, part), FileSplit)}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.data.sets.files import FileSplit
+from kdbench.data.loader import standard_crop_pct
 from kdbench.data.source import DataSource
 from kdbench.engine.evaluation import score
 from kdbench.engine.identity.canonical import default_floor
@@ -137,7 +137,7 @@ def describe(model: FeatureModel, cfg: CfgNode, data: DataSource) -> str:
     height, width = model.input_size
     side = f"{height}" if height == width else f"{height}x{width}"
     mean, std = ([round(value, 4) for value in values] for values in model.statistics)
-    crop = cfg.AUGMENT.CROP_PCT or (0.875 if isinstance(data.test, FileSplit) else 1.0)
+    crop = cfg.AUGMENT.CROP_PCT or standard_crop_pct(data.test)
     return (
         f"images of {image_size(cfg, data)} pixels, AUGMENT.CROP_PCT {crop:g}, network input of {side} pixels, NORM "
         f"[{mean}, {std}]"

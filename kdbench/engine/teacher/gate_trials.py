@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from kdbench.data.sets.files import FileSplit
+from kdbench.data.loader import standard_crop_pct
 from kdbench.data.source import DataSource
 from kdbench.engine.parts import image_size
 from kdbench.engine.runtime import Runtime
@@ -75,7 +75,7 @@ def try_settings(model: FeatureModel, cfg: CfgNode, data: DataSource, runtime: R
 
     for trial in _likely(model, cfg, data):
         measure(trial)
-    used = cfg.AUGMENT.CROP_PCT or (0.875 if isinstance(data.test, FileSplit) else 1.0)
+    used = cfg.AUGMENT.CROP_PCT or standard_crop_pct(data.test)
     for crop in CROPS:
         if crop == used:
             continue

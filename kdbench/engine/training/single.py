@@ -9,12 +9,12 @@ import torch
 
 from kdbench.data.loader import TrainLoader
 from kdbench.distillers.base import Batch, Distiller
+from kdbench.engine.teacher.outputs import STORED
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput
 
-_STORED = frozenset({"logits", "penultimate"})
 _NO_SPREAD = "more than 1 value per channel"  # what PyTorch's batch normalisation says of a single value
 
 
@@ -54,7 +54,7 @@ def check_single(
 def _outputs(teacher: TeacherSource | None, distiller: Distiller, batch: Batch) -> Any:
     if teacher is None or distiller.needs_networks:
         return None if teacher is None else teacher.network
-    if distiller.teacher_needs <= _STORED:  # a teacher whose outputs are stored need not be built
+    if distiller.teacher_needs <= STORED:  # a teacher whose outputs are stored need not be built
         spec = teacher.spec
         return ModelOutput(batch.images.new_zeros(1, spec.num_classes), batch.images.new_zeros(1, spec.penultimate))
     return teacher.network(batch.images, need=distiller.teacher_needs)

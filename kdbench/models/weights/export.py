@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdbench.domains import as_statistics
 from kdbench.errors import ModelError
 from kdbench.models.spec import Statistics
 from kdbench.models.weights.read import METADATA_KEY
@@ -66,17 +66,13 @@ def own_statistics(metadata: Mapping[str, Any], source: str) -> Statistics | Non
     recorded = metadata.get("statistics")
     if recorded is None:
         return None
-    try:
-        mean, std = (tuple(float(value) for value in part) for part in recorded)
-        sound = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0
-    except (TypeError, ValueError):
-        sound = False
-    if not sound:
+    found = as_statistics(recorded)
+    if found is None:
         raise ModelError(
             f"{source}: its statistics {recorded!r:.80} are no [[mean x 3], [std x 3]] with positive std; the file was changed, "
             "export it anew"
         )
-    return mean, std
+    return found
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from kdbench.domains import as_statistics
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models.backbone.classifier import classifier_keys
 from kdbench.models.registry import ModelEntry
@@ -95,9 +96,10 @@ def choose_statistics(
         ModelError: nothing says it, or no such statistics.
     """
     if not isinstance(norm, str):
-        if len(norm) != 2 or any(len(part) != 3 for part in norm) or min(norm[1]) <= 0:
+        given = as_statistics(norm)
+        if given is None:
             raise ModelError(f"NORM of {name}: expects [[mean x 3], [std x 3]] with positive std, got {norm!r}")
-        return tuple(norm[0]), tuple(norm[1])
+        return given
     if norm in NORMS:
         return NORMS[norm]
     if norm == "dataset":
