@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench import registry
-from kdbench.config.defaults import defaults as tree_defaults
 from kdbench.distillers.batch import Batch, DataInfo
+from kdbench.distillers.declaration import check_declaration
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
-from kdbench.models.spec import OUTPUT_KINDS, ModelOutput, ModelSpec
+from kdbench.models.spec import ModelOutput, ModelSpec
 from kdbench.random import forked_seed
 from kdbench.registry import Registry
 
@@ -197,8 +196,6 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 distillers: Registry[type[Distiller]] = registry.distillers
-#: sections of every configuration
-TREE = frozenset(tree_defaults())
 
 
 def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[type[Distiller]], type[Distiller]]:
@@ -216,17 +213,7 @@ def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[t
     def decorate(cls: type[Distiller]) -> type[Distiller]:
         if not (inspect.isclass(cls) and issubclass(cls, Distiller)):
             raise TypeError(f"@register_distiller({name!r}) decorates a subclass of kdbench.Distiller")
-        _check_declaration(name, cls)
-        for needs in (cls.teacher_needs, cls.student_needs):
-            unknown = set(needs) - set(OUTPUT_KINDS)
-            if unknown:
-                raise TypeError(f"{name}: no output kind is called {sorted(unknown)}; there are {OUTPUT_KINDS}")
-        try:
-            broken = dict(violations(cls.defaults, cls.domains))
-        except ValueError as error:
-            raise TypeError(f"{name}: {error}") from None
-        if broken:
-            raise TypeError(f"{name}: a default lies outside its domain: {broken}")
+        check_declaration(name, cls)
         cls.name = name
         if not cls.__module__.startswith("kdbench."):
             distillers.load()  # a name of kdbench's own is taken, whoever comes first
@@ -236,29 +223,3 @@ def register_distiller(name: str, *, aliases: Sequence[str] = ()) -> Callable[[t
         return cls
 
     return decorate
-
-
-def _check_declaration(name: str, cls: type[Distiller]) -> None:
-    """What a name and defaults must be, so that a configuration can speak of them."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise TypeError(
-            f"@register_distiller({name!r}): a method's name is a letter, then letters, digits and underscores"
-        )
-    if name.upper() in TREE:
-        raise TypeError(
-            f"@register_distiller({name!r}): {name.upper()} is a section of every configuration; choose another name"
-        )
-    todo = [("", cls.defaults)]
-    while todo:
-        prefix, node = todo.pop()
-        for key, value in node.items():
-            if not isinstance(key, str) or not key or "." in key:
-                raise TypeError(
-                    f"{name}: default {prefix}{key!r}: a key is a word without dots; nest a dictionary instead"
-                )
-            if isinstance(value, dict):
-                todo.append((f"{prefix}{key}.", value))
-            elif not isinstance(value, (bool, int, float, str, list, tuple)):
-                raise TypeError(
-                    f"{name}: default {prefix}{key} is {value!r}; expects a number, a text, a truth value or a list"
-                )

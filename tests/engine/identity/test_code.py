@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_settings import SMALL
 
 import kdbench
 from kdbench import plugins
@@ -57,16 +58,6 @@ def my_data(root=""):
     split = MemorySplit(images, labels)
     return DataSource("my_data", split, split, ["a", "b", "c", "d"], ((0.5,) * 3, (0.3,) * 3), gate=False)
 """
-SMALL = {
-    "DATASET.TYPE": "fake",
-    "DATASET.OPTIONS": {"size": 8, "train": 64, "test": 32},
-    "DISTILLER.STUDENT": "small_cnn",
-    "AUGMENT.CROP": "none",
-    "AUGMENT.FLIP": 0.0,
-    "SOLVER.EPOCHS": 1,
-    "SOLVER.BATCH_SIZE": 16,
-    "DATASET.NUM_WORKERS": 0,
-}
 
 
 @pytest.fixture(autouse=True)
