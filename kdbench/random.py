@@ -67,11 +67,11 @@ class CounterRNG:
     Args:
         seed: the run's (or the augmentation's) seed.
         stream: name of the stream, for instance ``"augment/crop"``.
-        epoch: counted from 1.
+        epoch: counted from 1; a number, or a 0-d int64 tensor on the device of ``index``.
         index: (B,) int64 sample positions; the draws are made on its device.
     """
 
-    def __init__(self, seed: int, stream: str, epoch: int, index: Tensor) -> None:
+    def __init__(self, seed: int, stream: str, epoch: int | Tensor, index: Tensor) -> None:
         self.seed, self.stream, self.epoch, self.index = seed, stream, epoch, index
         self._key = derive_seed("philox", seed, stream)
 
@@ -80,11 +80,9 @@ class CounterRNG:
         index = self.index.long()
         blocks = max(1, (n + 3) // 4)
         block = torch.arange(blocks, device=index.device)
+        epoch = self.epoch if isinstance(self.epoch, Tensor) else torch.full_like(block, self.epoch)
         counters = torch.stack(
-            torch.broadcast_tensors(
-                block, torch.full_like(block, self.epoch), (index & _MASK)[:, None], (index >> 32)[:, None]
-            ),
-            dim=-1,
+            torch.broadcast_tensors(block, epoch, (index & _MASK)[:, None], (index >> 32)[:, None]), dim=-1
         )
         return philox(self._key, counters).reshape(len(index), blocks * 4)[:, :n]
 

@@ -54,6 +54,8 @@ class Distiller(nn.Module):
         min_batch: smallest batch for which the loss is defined.
         min_classes: smallest number of classes for which it is.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
+        capturable: on a GPU a step may be recorded once as a CUDA graph and replayed: what is computed does not depend on values
+            of the data, nor on anything that the host draws or counts from step to step. False runs every step anew.
     """
 
     teacher_needs: AbstractSet[str] = frozenset({"logits"})
@@ -72,6 +74,7 @@ class Distiller(nn.Module):
     min_batch: int = 1
     min_classes: int = 2
     batch_coupled: bool = False
+    capturable: bool = True
     name: str = ""
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -40,6 +40,11 @@ class Batch:
         progress: share of the training that is done, in [0, 1].
         seed: the run's seed.
         smoothing: label smoothing of the run's criterion; 0 where the soft labels hold it already.
+        host_draw: ``draw`` in the host's memory, which is known before the step begins; None = ``draw`` lies there.
+        clock: 0-d int64, ``epoch`` on the device; None = none is kept there.
+
+    A captured step is replayed with other tensors, not with other numbers of Python: one that reads ``epoch`` is captured anew in
+    every epoch, and one that reads ``progress`` or ``host_draw`` is not captured at all. :meth:`generator` reads none of them.
     """
 
     images: Tensor
@@ -50,15 +55,27 @@ class Batch:
     progress: float = 0.0
     seed: int = 0
     smoothing: float = 0.0
+    host_draw: Tensor | None = None
+    clock: Tensor | None = None
 
     @property
     def labels(self) -> Tensor:
         """(B,) class index of each sample; the largest entry of a soft label."""
         return self.target if self.target.dim() == 1 else self.target.argmax(dim=1)
 
-    def generator(self, name: str) -> CounterRNG:
-        """The random stream ``name`` of this batch: row ``b`` belongs to sample ``draw[b]``, whatever the batch is."""
-        return CounterRNG(self.seed, f"method/{name}", self.epoch, self.draw)
+    def generator(self, name: str, *, host: bool = False) -> CounterRNG:
+        """The random stream ``name`` of this batch: row ``b`` belongs to sample ``draw[b]``, whatever the batch is.
+
+        Args:
+            name: of the stream.
+            host: draw in the host's memory, for choices of what is computed; the numbers are the same.
+        """
+        if host and self.draw.device.type != "cpu":
+            if self.host_draw is None:
+                raise LossError(f"the stream {name!r} is drawn by the host, which does not know this batch's draws")
+            return CounterRNG(self.seed, f"method/{name}", self.epoch, self.host_draw)
+        epoch = self.epoch if self.clock is None else self.clock
+        return CounterRNG(self.seed, f"method/{name}", epoch, self.draw)
 
 
 def check_terms(method: str, terms: Any) -> None:

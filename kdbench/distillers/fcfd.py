@@ -89,6 +89,7 @@ class FCFD(Distiller):
     student_needs = {"logits", "stages"}
     needs_networks = True
     grad_teacher = True
+    capturable = False  # which paths are computed is drawn at every step
     defaults = {
         "TEMPERATURE": 4.0,
         "PATHS": 2,
@@ -145,7 +146,8 @@ class FCFD(Distiller):
     def paths(self, batch: Batch) -> list[tuple[bool, int]]:
         """The step's paths: (from the student into the teacher?, stage after which it switches)."""
         candidates = [(into, i) for into in (True, False) for i in range(len(self.to_student))]
-        draws = batch.generator("fcfd/paths").uniform(len(candidates))[batch.draw.argmin()]
+        rng = batch.generator("fcfd/paths", host=True)  # the host draws: it decides what is computed
+        draws = rng.uniform(len(candidates))[rng.index.argmin()]
         return [candidates[k] for k in draws.argsort()[: self.cfg.PATHS].tolist()]
 
     def forward(self, student: nn.Module, teacher: Any, batch: Batch) -> Losses:
