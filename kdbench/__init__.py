@@ -46,6 +46,7 @@ _PUBLIC = {
     "list_datasets": "kdbench.data.build",
     "train": "kdbench.engine.run",
     "train_teacher": "kdbench.engine.train_teacher",
+    "train_cohort": "kdbench.engine.session.cohort",
     "evaluate": "kdbench.engine.run",
     "RunResult": "kdbench.engine.run",
     "run_grid": "kdbench.bench.running.run_grid",

@@ -10,6 +10,7 @@ Rooms:
 - files: Files and words of a configuration: strict YAML with bases, and overrides, as settings that know where they come
   from.
 - load: Configurations: a yacs tree built from YAML files and overrides, checked as a whole, frozen.
+- cohort: Which runs see the same batches and the same teacher; without torch, so that grids can put them together.
 - identity: What of a configuration decides over a run's result; without torch, so that grids can name their runs.
 
 Each may import those above it. Nothing here knows a network, a data set or a method but by the catalogue.

@@ -68,7 +68,11 @@ def defaults() -> Tree:
             "PART_WEIGHTS": (),
             "PART_CE_WEIGHTS": (),
         },
-        "TEACHER": {**_network(), "FLOOR": -1.0},  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
+        "TEACHER": {
+            **_network(),
+            "PRECISION": "auto",  # auto (SOLVER.PRECISION) | fp32 | tf32 | bf16 | fp16
+            "FLOOR": -1.0,  # lowest top-1 (in [0, 1]) to learn from; -1 = 1/K + 0.25 (1 - 1/K)
+        },
         "STUDENT": _network(),
         "SOLVER": {
             "TRAINER": "base",
@@ -91,9 +95,10 @@ def defaults() -> Tree:
             "LABEL_SMOOTHING": 0.0,
             "EMA": 0.0,  # decay of a moving average of the student's weights, which is what is evaluated; 0 = off
             "EVAL_EVERY": 1,
-            "AMP": "none",  # none | bf16 | fp16
+            "PRECISION": "fp32",  # fp32 | tf32 | bf16 | fp16; evaluation is in fp32
             "CHANNELS_LAST": False,
             "COMPILE": False,
+            "GRAPH": "auto",  # auto (steps on a GPU are replayed from a CUDA graph where they can be) | off
             "DOT": {"DELTA": 0.075},
         },
         "CACHE": {  # of the teacher's outputs
@@ -154,6 +159,7 @@ DOMAINS: dict[str, Domain] = {
     "TEACHER.HEAD": ("strict", "reset"),
     "TEACHER.FREEZE": ("", "backbone"),
     "TEACHER.FLOOR": "-1 or [0, 1]",
+    "TEACHER.PRECISION": ("auto", "fp32", "tf32", "bf16", "fp16"),
     "STUDENT.INPUT_SIZE": "[0, 4096]",
     "STUDENT.HEAD": ("strict", "reset"),
     "STUDENT.FREEZE": ("", "backbone"),
@@ -175,7 +181,8 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.LABEL_SMOOTHING": "[0, 1)",
     "SOLVER.EMA": "[0, 1)",
     "SOLVER.EVAL_EVERY": "[1, 1000000]",
-    "SOLVER.AMP": ("none", "bf16", "fp16"),
+    "SOLVER.PRECISION": ("fp32", "tf32", "bf16", "fp16"),
+    "SOLVER.GRAPH": ("auto", "off"),
     "SOLVER.DOT.DELTA": "[0, 1)",
     "CACHE.DTYPE": ("fp16", "fp32"),
     "CACHE.VIEWS": "[0, 1000000]",
@@ -214,4 +221,8 @@ NOT_IDENTITY = (
     "SOLVER.TRAINER",
     "SOLVER.DOT",
     "SOLVER.COMPILE",
+    "SOLVER.GRAPH",
 )
+
+#: Keys that have another name now, and values that do.
+RENAMED: dict[str, tuple[str, dict[str, str]]] = {"SOLVER.AMP": ("SOLVER.PRECISION", {"none": "fp32"})}

@@ -22,6 +22,7 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
         for part in path:
             node = node.get(part, {})
         node.pop(last, None)
+    _spell_precision(tree)
     known = methods()
     for method in (known.get(part.strip()) for part in cfg.DISTILLER.TYPE.split("+")):
         node = tree.get(method.name.upper(), {})
@@ -29,6 +30,16 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
             if node.get(key) == to_dict(method.defaults[key]):
                 node.pop(key)
     return tree
+
+
+def _spell_precision(tree: dict[str, Any]) -> None:
+    """Number formats as runs have always been named by: ``SOLVER.AMP``, and what that could not say only where it is said."""
+    name = tree["SOLVER"].pop("PRECISION")
+    tree["SOLVER"]["AMP"] = name if name in ("bf16", "fp16") else "none"
+    if name == "tf32":
+        tree["SOLVER"]["PRECISION"] = name
+    if tree["TEACHER"]["PRECISION"] in ("auto", name):
+        del tree["TEACHER"]["PRECISION"]
 
 
 def beyond(cfg: CfgNode, code: Mapping[str, str], world: int) -> list[Any]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
 from kdbench.catalogue import methods as known_methods
-from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, Tree, defaults
+from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, RENAMED, Tree, defaults
 from kdbench.config.effects import NO_TEACHER, idle_keys
 from kdbench.config.files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
 from kdbench.config.names import suggestion
@@ -89,6 +89,7 @@ def build_config(
     """
     distillers = known_methods()
     problems = _Problems()
+    settings = [_renamed(setting) for setting in settings]
     methods = _method_names(settings)
     tree = defaults()
     nodes = {name.upper(): fresh(distillers.get(name).defaults) for name in distillers.names()}
@@ -117,6 +118,15 @@ def build_config(
         for key, why, minor in idle_keys(changed, tree, declared, nodes, taught=named, training=bool(taught)):
             idle(given[key], why, minor)
     return _freeze({key: value for key, value in tree.items() if key not in nodes or key in used})
+
+
+def _renamed(setting: Setting) -> Setting:
+    """A setting under the name that its key has now."""
+    if setting.key not in RENAMED:
+        return setting
+    key, words = RENAMED[setting.key]
+    word = words.get(str(setting.value).lower())
+    return replace(setting, key=key, value=setting.value if word is None else type(setting.value)(word))
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:

@@ -39,6 +39,7 @@ class LoadedBatch:
     index: Tensor
     draw: Tensor
     smoothing_included: bool = False
+    host_draw: Tensor | None = None
 
 
 class TrainLoader:

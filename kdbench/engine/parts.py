@@ -6,7 +6,6 @@ import inspect
 from typing import Any
 
 import torch
-from torch import nn
 from yacs.config import CfgNode
 
 from kdbench.data.augmentation.augment import Augment
@@ -133,18 +132,6 @@ def build_distiller(
         spec = teacher.spec if isinstance(teacher, FeatureModel) else teacher
         works = [name for name, reason in judge_methods(student.spec, spec, info).items() if not reason]
         raise IncompatibleError(f"{error}; methods that work for it: {', '.join(works)}") from None
-
-
-class TrainStep(nn.Module):
-    """Student and method as one module, whose forward is one step's losses: what DDP wraps and the optimiser sees."""
-
-    def __init__(self, student: FeatureModel, distiller: Distiller) -> None:
-        super().__init__()
-        self.student, self.distiller = student, distiller
-
-    def forward(self, teacher: Any, batch: Any) -> dict[str, Any]:
-        """Named loss terms; ``teacher`` is what the method asked for."""
-        return self.distiller(self.student, teacher, batch)
 
 
 def make_loader(cfg: CfgNode, data: DataSource, runtime: Runtime) -> TrainLoader:

@@ -29,7 +29,7 @@ FLOORS: dict[str, list[str]] = {
         "cli",
         "__init__, __main__",
     ],
-    "config": ["defaults, names", "values", "rules, effects, files", "load", "identity"],
+    "config": ["defaults, names", "values", "rules, effects, files", "load", "identity, cohort"],
     "models": [
         "spec, stage_names",
         "registry, backbone",
@@ -41,11 +41,12 @@ FLOORS: dict[str, list[str]] = {
     ],
     "data": ["source, prefetch, malloc", "augmentation, build", "sets", "teacher_cache", "loader"],
     "engine": [
-        "run_folder, runtime",
+        "run_folder, runtime, precision",
         "result, evaluation, parts",
         "identity",
         "teacher",
-        "announce, training",
+        "training",
+        "session",
         "run",
         "train_teacher",
     ],

@@ -15,7 +15,7 @@ from kdbench.data.build import build_data
 from kdbench.distillers.base import Batch, DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.ofd import ofd_loss, ofd_margin
-from kdbench.engine.run import locate
+from kdbench.engine.session.locate import locate
 from kdbench.engine.training.optim import Schedule
 from kdbench.errors import ConfigError
 from kdbench.models.feature_model.stage_choice import choose_stages

@@ -58,8 +58,8 @@ say(found)
 @pytest.mark.parametrize(
     "extra",
     [
-        {"SOLVER.AMP": "bf16", "SOLVER.CHANNELS_LAST": True, "AUGMENT.MIXUP": 0.8, "AUGMENT.CUTMIX": 1.0},
-        {"SOLVER.AMP": "fp16", "SOLVER.CLIP_GRAD": 1.0},
+        {"SOLVER.PRECISION": "bf16", "SOLVER.CHANNELS_LAST": True, "AUGMENT.MIXUP": 0.8, "AUGMENT.CUTMIX": 1.0},
+        {"SOLVER.PRECISION": "fp16", "SOLVER.CLIP_GRAD": 1.0},
         {"CACHE.ENABLED": True, "SOLVER.EMA": 0.9},
         {"DATASET.VAL_FRACTION": 0.25, "SOLVER.TYPE": "ADAMW", "DATASET.NUM_WORKERS": 2},
     ],

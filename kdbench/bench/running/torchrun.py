@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from kdbench.bench.grids.lock import STATE_DIR, RunLock
 from kdbench.config.load import to_dict
 from kdbench.engine.result import RunResult
-from kdbench.engine.run import read_finished
+from kdbench.engine.session.locate import read_finished
 from kdbench.errors import KdbenchError
 
 _POLL = 0.5  # seconds between looks at the processes and at the lock

@@ -128,7 +128,7 @@ class StoredOutputs:
             return DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
         return DataError(
             f"teacher {self.teacher!r} gives NaN or infinite outputs on training images: are its weights damaged, or its "
-            "TEACHER.NORM wrong? (SOLVER.AMP fp16 may overflow where bf16 does not)"
+            "TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
         )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from kdbench.distillers.base import Distiller
 from kdbench.engine.identity.stored_options import outputs_order
 from kdbench.engine.identity.teacher_records import read_accuracy, write_accuracy, write_weights
 from kdbench.engine.parts import build_teacher, image_size
+from kdbench.engine.precision import precision
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.gate import Judgement, judge
 from kdbench.engine.teacher.gate_trials import try_settings
@@ -32,6 +33,14 @@ from kdbench.models.weights.read import state_sha256
 log = logging.getLogger(__name__)
 #: keys of TEACHER that decide over these outputs, besides the weights
 _DECIDES = ("WEIGHTS_EMA", "NORM", "INPUT_SIZE", "OPTIONS")
+
+
+@dataclass
+class Channel:
+    """Outputs, and the methods that are given them."""
+
+    outputs: TeacherOutputs
+    methods: list[Distiller]
 
 
 class TeacherSource:
@@ -75,7 +84,7 @@ class TeacherSource:
             "batch_size": loader.batch_size,
             "views": node.VIEWS,
             "dtype": node.DTYPE,
-            "amp": cfg.SOLVER.AMP,
+            "amp": "none" if self.precision == "fp32" else self.precision,
             "channels_last": cfg.SOLVER.CHANNELS_LAST,
             "world": runtime.world,
         }
@@ -93,6 +102,12 @@ class TeacherSource:
                 teacher.to(memory_format=torch.channels_last)
             self._network = teacher.to(self.runtime.device)
         return self._network
+
+    @property
+    def precision(self) -> str:
+        """Number format of its forward passes, see :mod:`kdbench.engine.precision`."""
+        own = str(self.cfg.TEACHER.PRECISION)
+        return str(self.cfg.SOLVER.PRECISION) if own == "auto" else own
 
     @property
     def is_built(self) -> bool:
@@ -141,25 +156,41 @@ class TeacherSource:
         if self.cfg.CACHE.ENABLED:
             write_weights(self.root, self.cfg.TEACHER.WEIGHTS, self.sha256)
 
-    def outputs_of(self, distiller: Distiller, owner: str, autocast: Callable[[], Any]) -> TeacherOutputs:
-        """What a method is given of this teacher, batch by batch: from the network or through the cache, whichever can give it.
+    def outputs_of(self, methods: Sequence[Distiller], owner: str) -> dict[str, Channel]:
+        """What methods are given of this teacher, batch by batch: from the network or through the cache, whichever can give it. One
+        answer serves all methods of a channel.
 
         Args:
-            distiller: the method.
-            owner: name of the run.
-            autocast: makes the context of the forward pass.
+            methods: of students that see the same batches.
+            owner: name of the run that writes to the cache.
+
+        Returns:
+            Channels by kind: ``network``, ``stored`` or ``live``; each method is in one.
         """
-        if distiller.needs_networks:
-            return WholeNetwork(lambda: self.network)
-        live = LiveOutputs(lambda: self.network, distiller.teacher_needs, autocast)
-        if not self.cfg.CACHE.ENABLED:
-            return live
-        if not distiller.teacher_needs <= STORED or distiller.grad_teacher:
-            log.info("%s needs more of the teacher than is cached; it runs with the live teacher", distiller.name)
-            return live
-        return StoredOutputs(
-            live, self._views(owner), self.loader.view, self.runtime.device, self.cfg.DISTILLER.TEACHER
+        kinds: dict[str, list[Distiller]] = {}
+        for method in methods:
+            kinds.setdefault(self._kind(method), []).append(method)
+        needs = [method.teacher_needs for kind, group in kinds.items() if kind != "network" for method in group]
+        live = LiveOutputs(
+            lambda: self.network, frozenset().union(*needs), lambda: precision(self.precision, self.runtime.device)
         )
+        made: dict[str, TeacherOutputs] = {"network": WholeNetwork(lambda: self.network), "live": live}
+        if "stored" in kinds:
+            views = self._views(owner)
+            made["stored"] = StoredOutputs(
+                live, views, self.loader.view, self.runtime.device, self.cfg.DISTILLER.TEACHER
+            )
+        return {kind: Channel(made[kind], group) for kind, group in kinds.items()}
+
+    def _kind(self, method: Distiller) -> str:
+        if method.needs_networks:
+            return "network"
+        if not self.cfg.CACHE.ENABLED:
+            return "live"
+        if not method.teacher_needs <= STORED or method.grad_teacher:
+            log.info("%s needs more of the teacher than is cached; it runs with the live teacher", method.name)
+            return "live"
+        return "stored"
 
     def _views(self, owner: str) -> EpochViews:
         """The views of this teacher's cache, prepared."""

@@ -4,11 +4,16 @@ Rooms:
 
 - average: A moving average of the student's weights, which is evaluated and exported in their place.
 - board: TensorBoard's event files of a run.
+- captured: Steps from CUDA graphs: which can be, and what stands in for the numbers of Python that a graph would freeze.
 - checkpoint: The state from which a killed run goes on.
-- finite: Numbers that are not finite: noticed on the device, named with their cause, and never exported.
+- finite: Numbers that are not finite: named with their cause, and never evaluated, saved or exported.
+- graphs: Work that is recorded once and replayed: CUDA graphs over inputs at fixed addresses.
+- ledger: The sums of an epoch's loss terms, and its first step with a term that is not finite; both are kept on the device.
+- loop: The one training loop: batches and the teacher's outputs, made once for all students that learn from them.
 - optim: Optimiser and learning-rate schedule, both timm's.
-- single: Batches of one sample: whether student and method can train on them is found out before a folder exists.
-- trainer: The one training loop.
+- room: How many students fit beside each other: measured at each one's first step.
+- step: One step of one student: forward, backward, update. Nothing of it is read by the host but on a CPU.
+- trainer: One student in training: its parts, its steps, its evaluations, its files.
 
 They may import engine/teacher and what stands above it.
 """

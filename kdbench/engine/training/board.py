@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 
 class Board:
-    """Writes scalars where ``LOG.TENSORBOARD`` asks for them, and nothing otherwise; a context manager.
+    """Writes scalars where ``LOG.TENSORBOARD`` asks for them, and nothing otherwise.
 
     Args:
         cfg: configuration.
@@ -27,11 +27,14 @@ class Board:
 
             self._writer = SummaryWriter(str(folder))
 
+    def due(self, count: int) -> bool:
+        """Whether loss terms are written after ``count`` steps: every ``LOG.TENSORBOARD_FREQ``."""
+        return self._writer is not None and count % self.every == 0
+
     def step(self, count: int, terms: Mapping[str, Tensor]) -> None:
-        """Loss terms after ``count`` steps, every ``LOG.TENSORBOARD_FREQ`` steps."""
-        if self._writer is not None and count % self.every == 0:
-            for name, value in terms.items():
-                self._writer.add_scalar(f"train/{name}", float(value), count)
+        """Loss terms after ``count`` steps."""
+        for name, value in terms.items():
+            self._writer.add_scalar(f"train/{name}", float(value), count)
 
     def evaluation(self, line: Mapping[str, Any]) -> None:
         """A line of ``metrics.jsonl``."""
@@ -39,9 +42,7 @@ class Board:
             for name in ("top1", "top5", "test_loss", "lr"):
                 self._writer.add_scalar(f"eval/{name}", line[name], line["epoch"])
 
-    def __enter__(self) -> Board:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Finish the files."""
         if self._writer is not None:
             self._writer.close()

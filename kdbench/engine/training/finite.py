@@ -1,4 +1,4 @@
-"""Numbers that are not finite: noticed on the device, named with their cause, and never exported."""
+"""Numbers that are not finite: named with their cause, and never evaluated, saved or exported."""
 
 from __future__ import annotations
 
@@ -13,50 +13,7 @@ from kdbench.engine.evaluation import Score
 from kdbench.errors import NonFiniteLossError
 from kdbench.models.spec import ModelOutput
 
-#: steps between looks at a GPU's verdict: each look waits for the device
-_INTERVAL = 50
 _ADVICE = "lower SOLVER.LR or the term's weight, or set SOLVER.CLIP_GRAD"
-
-
-class FiniteWatch:
-    """Remembers the first step of an epoch whose loss was not finite, on the device; the host looks at every step on a CPU, and now
-    and then on a GPU.
-
-    Args:
-        device: where the losses are.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.interval = 1 if device.type == "cpu" else _INTERVAL
-        self.device = device
-        self.start()
-
-    def start(self) -> None:
-        """Begin an epoch."""
-        self._first = torch.full((), -1, dtype=torch.int64, device=self.device)
-        self._bad: Tensor | None = None
-        self._names: list[str] = []
-
-    def see(self, step: int, terms: Mapping[str, Tensor], loss: Tensor) -> None:
-        """Judge one step's terms and their sum; nothing is read by the host."""
-        values = torch.stack([value.detach().double() for value in (*terms.values(), loss)])
-        bad = ~torch.isfinite(values)
-        now = bad.any() & (self._first < 0)
-        self._first = torch.where(now, step, self._first)
-        self._bad = torch.where(now, bad, torch.zeros_like(bad) if self._bad is None else self._bad)
-        self._names = [*terms, "their sum"]
-
-    def due(self, step: int) -> bool:
-        """Whether to look after this step."""
-        return (step + 1) % self.interval == 0
-
-    def found(self) -> tuple[int, list[str]] | None:
-        """The first step (from 0) with a value that is not finite and the names of its terms, or None; waits for the device."""
-        first = int(self._first)
-        if first < 0 or self._bad is None:
-            return None
-        terms = [name for name, bad in zip(self._names, self._bad.tolist()) if bad]
-        return first, terms[:-1] or terms
 
 
 def loss_error(where: str, images: Tensor, output: ModelOutput | None, teacher: str) -> NonFiniteLossError:
@@ -74,7 +31,7 @@ def loss_error(where: str, images: Tensor, output: ModelOutput | None, teacher: 
     if bad:
         return NonFiniteLossError(
             f"{where}: teacher {teacher!r} gives NaN or infinite {', '.join(bad)} for that batch; are its weights damaged, or "
-            "its TEACHER.NORM wrong? (SOLVER.AMP fp16 may overflow where bf16 does not)"
+            "its TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
         )
     return NonFiniteLossError(f"{where}; {_ADVICE}")
 

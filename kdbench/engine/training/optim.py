@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from yacs.config import CfgNode
 
 _SCHEDULES = {"step": "multistep", "cosine": "cosine"}
 
 
-def build_optimizer(cfg: CfgNode, modules: nn.Module) -> Optimizer:
-    """The optimiser over the student and the method's own modules, with one learning rate and weight decay.
+#: optimisers of PyTorch, which have one kernel for all parameters; timm's LAMB counts its steps on the host
+_FUSED = ("SGD", "ADAM", "ADAMW")
+#: what an optimiser's state says of the device that it was made for
+_OF_THE_DEVICE = ("fused", "foreach", "capturable")
+
+
+def build_optimizer(cfg: CfgNode, modules: nn.Module, device: torch.device) -> Optimizer:
+    """The optimiser over the student and the method's own modules, with one learning rate and weight decay. On a GPU it updates all
+    parameters by one kernel.
 
     mdistiller's ``SGD`` has no Nesterov momentum and decays every parameter; ``NESTEROV`` and ``DECAY_ALL: False`` give
     timm's form, which OFA-KD uses.
@@ -22,9 +30,31 @@ def build_optimizer(cfg: CfgNode, modules: nn.Module) -> Optimizer:
     node = cfg.SOLVER
     name = {"SGD": "sgd" if node.NESTEROV else "momentum"}.get(node.TYPE, node.TYPE.lower())
     extra: dict[str, Any] = {"momentum": node.MOMENTUM} if node.TYPE == "SGD" else {}
+    if device.type == "cuda" and node.TYPE in _FUSED:
+        extra |= {"fused": True} if node.TYPE == "SGD" else {"fused": True, "capturable": True}
     return create_optimizer_v2(
         modules, opt=name, lr=node.LR, weight_decay=node.WEIGHT_DECAY, filter_bias_and_bn=not node.DECAY_ALL, **extra
     )
+
+
+def can_be_captured(optimizer: Optimizer) -> bool:
+    """Whether its step does the same on the device whenever it is taken."""
+    return all(group.get("fused") for group in optimizer.param_groups)
+
+
+def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimiser's state dict, learning rates as numbers."""
+    state = optimizer.state_dict()
+    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+
+
+def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take over a state that may have been made on another device."""
+    groups = [
+        {**stored, **{key: own[key] for key in _OF_THE_DEVICE if key in own}}
+        for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 class Schedule:
@@ -40,6 +70,13 @@ class Schedule:
         node = cfg.SOLVER
         self.optimizer, self.steps, self.per_step = optimizer, steps, node.SCHEDULE_PER == "step"
         self.timm = None
+        #: the present learning rate
+        self.rate = float(node.LR)
+        # on a GPU the optimiser reads its rate from the device, so that a captured step sees every new one
+        self.boxes: list[Tensor] = []
+        if can_be_captured(optimizer):
+            first = optimizer.param_groups[0]["params"][0]
+            self.boxes = [first.new_tensor(node.LR, dtype=torch.float32) for _ in optimizer.param_groups]
         if node.SCHEDULE == "constant" and node.WARMUP_EPOCHS == 0:
             return
         warmup = node.WARMUP_EPOCHS
@@ -66,4 +103,8 @@ class Schedule:
                 self.timm.step_update((epoch - 1) * self.steps + step)
             else:
                 self.timm.step(epoch - 1)
-        return float(self.optimizer.param_groups[0]["lr"])
+            self.rate = float(self.optimizer.param_groups[0]["lr"])  # a number: timm has just put it there
+        for group, box in zip(self.optimizer.param_groups, self.boxes):
+            box.fill_(self.rate)
+            group["lr"] = box
+        return self.rate

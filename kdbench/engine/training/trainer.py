@@ -1,141 +1,159 @@
-"""The one training loop."""
+"""One student in training: its parts, its steps, its evaluations, its files. :mod:`kdbench.engine.training.loop` drives it."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import logging
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.data.loader import LoadedBatch
+from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource, Split
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.distillers.batch import check_terms
 from kdbench.engine.evaluation import Score, score
-from kdbench.engine.parts import TrainStep, evaluation_options, make_loader
+from kdbench.engine.parts import evaluation_options
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, peak_rss_bytes
-from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.average import WeightAverage
 from kdbench.engine.training.board import Board
+from kdbench.engine.training.captured import MakeGraph, StepRunner
 from kdbench.engine.training.checkpoint import load_checkpoint, save_checkpoint
-from kdbench.engine.training.finite import FiniteWatch, check_score, check_state, loss_error
-from kdbench.engine.training.optim import Schedule, build_optimizer
+from kdbench.engine.training.finite import check_score, check_state
+from kdbench.engine.training.ledger import Ledger
+from kdbench.engine.training.optim import Schedule, build_optimizer, load_optimizer_state, optimizer_state
+from kdbench.engine.training.step import Step, TrainStep
+from kdbench.errors import NonFiniteLossError
 from kdbench.files import file_size
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
 
 log = logging.getLogger(__name__)
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 #: ``fn(epoch, step, steps)`` after every step, for progress bars
 Progress = Callable[[int, int, int], None]
+#: ``fn(step, terms)``: the error of a step (from 0) with terms that are not finite
+Explain = Callable[[int, list[str]], NonFiniteLossError]
+
+
+@dataclass
+class Parts:
+    """What a run trains and with what, built by :mod:`kdbench.engine.session.prepare`."""
+
+    cfg: CfgNode
+    data: DataSource
+    loader: TrainLoader
+    student: FeatureModel
+    distiller: Distiller
+    folder: RunFolder
 
 
 class Trainer:
-    """Trains one student with one method.
+    """Trains one student with one method; the batches and the teacher's outputs come from a loop, which may serve others, too.
 
     Everything random is a function of (seed, epoch, step or sample), so a run that was killed goes on from its last epoch
-    and ends in the same bits as one that was not.
+    and ends in the same bits as one that was not, and one that shares its batches ends in the same bits as one that does not.
 
     Args:
-        cfg: configuration.
-        data: data set.
-        student: trained in place.
-        distiller: the method.
-        teacher: where the teacher's outputs come from; None where the method needs none.
-        folder: where files go; created by the caller.
+        parts: student, method and the rest; the student is trained in place.
         runtime: device and processes.
         progress: called after every step.
+        make_graph: makes the graphs of captured steps; None runs all steps one by one.
     """
 
     def __init__(
-        self,
-        cfg: CfgNode,
-        data: DataSource,
-        student: FeatureModel,
-        distiller: Distiller,
-        teacher: TeacherSource | None,
-        folder: RunFolder,
-        runtime: Runtime,
-        progress: Progress | None = None,
+        self, parts: Parts, runtime: Runtime, progress: Progress | None = None, make_graph: MakeGraph | None = None
     ) -> None:
-        self.cfg, self.data, self.folder, self.runtime, self.progress = cfg, data, folder, runtime, progress
-        device = runtime.device
-        self.student, self.distiller = student.to(device), distiller.to(device)
-        self.teacher = teacher
-        #: what the method is given of the teacher
-        self.taught = None if teacher is None else teacher.outputs_of(distiller, folder.path.name, self._autocast)
+        cfg, device = parts.cfg, runtime.device
+        self.cfg, self.data, self.folder, self.loader = cfg, parts.data, parts.folder, parts.loader
+        self.runtime, self.progress = runtime, progress
+        self.student, self.distiller = parts.student.to(device), parts.distiller.to(device)
         if cfg.SOLVER.CHANNELS_LAST:
             self.student.to(memory_format=torch.channels_last)
-        self.module = TrainStep(self.student, self.distiller)
-        self.optimizer = build_optimizer(cfg, self.module)
-        self.loader = teacher.loader if teacher is not None else make_loader(cfg, data, runtime)
+        module = TrainStep(self.student, self.distiller)
+        self.optimizer = build_optimizer(cfg, module, device)
         self.schedule = Schedule(cfg, self.optimizer, len(self.loader))
         #: moving average of the student's weights, which is evaluated and exported in its place
         self.average: WeightAverage | None = None
         if cfg.SOLVER.EMA > 0:
             self.average = WeightAverage(self.student, cfg.SOLVER.EMA, cfg.SOLVER.EPOCHS * len(self.loader))
-        self.watch = FiniteWatch(device)
-        fp16_gpu = cfg.SOLVER.AMP == "fp16" and device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=fp16_gpu)
-        self.step_module: nn.Module = self.module
-        if runtime.world > 1:
-            self.step_module = DistributedDataParallel(self.module, find_unused_parameters=True)
-        if cfg.SOLVER.COMPILE:
-            self.step_module.compile()
-        self.trained = [p for p in self.module.parameters() if p.requires_grad]
+        self.ledger = Ledger(device)
+        self.step = Step(cfg, module, self.optimizer, self.ledger, device, runtime.world)
+        self.captured = StepRunner(self.step, make_graph)
+        self.board = Board(cfg, self.folder.path / "tensorboard", enabled=runtime.is_main)
         self.history: list[dict[str, Any]] = []
         self.first_epoch = 1
+        self._images = 0
 
     @property
     def outcome(self) -> FeatureModel:
         """The network that the run is about: the student, or the average of its weights."""
         return self.student if self.average is None else self.average.network
 
-    def run(self) -> list[dict[str, Any]]:
-        """Train to the last epoch; returns the evaluations, oldest first."""
-        self.resume()
-        epochs = self.cfg.SOLVER.EPOCHS
-        with Board(self.cfg, self.folder.path / "tensorboard", enabled=self.runtime.is_main) as board:
-            for epoch in range(self.first_epoch, epochs + 1):
-                terms, timing = self.train_epoch(epoch, board)
-                if epoch % self.cfg.SOLVER.EVAL_EVERY == 0 or epoch == epochs:
-                    self._record(self.evaluate(epoch, terms), timing, board)
-                self.save(epoch)
-        return self.history
+    def begin(self, epoch: int) -> None:
+        """An epoch begins."""
+        self.step.module.train()
+        self.ledger.start()
+        self._images = 0
 
-    def train_epoch(self, epoch: int, board: Board | None = None) -> tuple[dict[str, float], dict[str, float]]:
-        """One pass; returns the mean of each loss term, and timings."""
-        self.module.train()
-        self.watch.start()
-        if self.taught is not None:
-            self.taught.start(epoch)
-        steps, images = len(self.loader), 0
-        sums: dict[str, Tensor] = {}
-        started = mark = time.perf_counter()
-        waited = 0.0
-        for step, loaded in enumerate(self.loader.epoch(epoch)):
-            waited += time.perf_counter() - mark
-            self.schedule.set(epoch, step)
-            terms = self.train_step(self._batch(loaded, epoch, step), step)
-            images += len(loaded.draw)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value.double() * len(loaded.draw)
-            if board is not None:
-                board.step((epoch - 1) * steps + step, terms)
-            if self.progress is not None:
-                self.progress(epoch, step + 1, steps)
-            mark = time.perf_counter()
-        self._look(epoch)
-        if self.taught is not None:
-            self.taught.end()
+    def take(self, batch: Batch, given: Any, step: int, explain: Explain, *, fixed: bool = False) -> None:
+        """One step.
+
+        Args:
+            batch: the step's; no other student has this object, though others see its tensors.
+            given: what the method asked of the teacher.
+            step: its number in the epoch, from 0.
+            explain: makes the error of a step that is not finite.
+            fixed: batch and ``given`` lie where they have always lain, so that the step may be captured.
+
+        Raises:
+            NonFiniteLossError: a term is NaN or infinite. On a CPU nothing was updated; on a GPU, which is not waited for at every
+                step, nothing that it updated is evaluated or saved.
+        """
+        self.schedule.set(batch.epoch, step)
+        # A student's own dropout: a function of the step, not of what ran before it.
+        torch.manual_seed(derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank))
+        self.train_step(batch, given, step, explain, fixed)
+        self._images += len(batch.draw)
+        count = (batch.epoch - 1) * len(self.loader) + step
+        if self.board.due(count):
+            self.board.step(count, self.ledger.last())
+        if self.progress is not None:
+            self.progress(batch.epoch, step + 1, len(self.loader))
+
+    def train_step(self, batch: Batch, given: Any, step: int, explain: Explain, fixed: bool) -> None:
+        """Forward, backward, update; see :meth:`take`."""
+        if not self.captured(given, batch, step, fixed=fixed):
+            loss, _ = self.step.forward(given, batch, step)
+            if self.runtime.device.type == "cpu":
+                self.look(explain)
+            self.step.backward(loss, self.loader.weight(step))
+            self.step.update()
+        if self.average is not None:
+            self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
+        if self.runtime.device.type != "cpu" and self.ledger.due(step):
+            self.look(explain)
+
+    def look(self, explain: Explain) -> None:
+        """Raise the error of the epoch's first step whose loss is not finite, if there is one."""
+        found = self.ledger.found()
+        if found is not None:
+            raise explain(*found)
+
+    def end(self, epoch: int, timing: dict[str, Any], explain: Explain) -> None:
+        """An epoch has ended: judge, evaluate and save it.
+
+        Args:
+            epoch: counted from 1.
+            timing: ``seconds`` and ``data_seconds`` of the epoch.
+            explain: see :meth:`take`.
+
+        Raises:
+            NonFiniteLossError: a loss, a weight, a running statistic or an output is NaN or infinite.
+        """
+        self.look(explain)
         # Each process kept running statistics of its own share of the last batch; what is evaluated is one network.
         self.runtime.share_buffers(self.student)
         if self.average is not None:
@@ -143,41 +161,11 @@ class Trainer:
         check_state(
             {"student": self.outcome, "trained student": self.student, self.distiller.name: self.distiller}, epoch
         )
-        seconds = time.perf_counter() - started
-        means = self._means(sums, images)
-        rate = images * self.runtime.world / max(seconds, 1e-9)
-        return means, {"epoch": epoch, "seconds": seconds, "data_seconds": waited, "images_per_second": rate}
-
-    def train_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Forward, backward, update; returns the detached loss terms.
-
-        Raises:
-            NonFiniteLossError: a term is NaN or infinite. On a CPU nothing was updated; on a GPU, which is not waited for at every
-                step, nothing that it updated is evaluated or saved.
-        """
-        # A student's own dropout: a function of the step, not of what ran before it.
-        torch.manual_seed(derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank))
-        teacher = None if self.taught is None else self.taught(batch)
-        with self._autocast():
-            terms = self.step_module(teacher, batch)
-        check_terms(self.distiller.name, terms)
-        loss = torch.stack([term.float() if term.dtype in _DTYPES.values() else term for term in terms.values()]).sum()
-        self.watch.see(step, terms, loss)
-        if self.watch.due(step):
-            self._look(batch.epoch)
-        weight = self.loader.weight(step)
-        if weight != 1.0:  # DDP takes the plain mean of the processes' gradients, whatever their shares of the batch
-            loss = loss * weight
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        if self.cfg.SOLVER.CLIP_GRAD > 0:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.SOLVER.CLIP_GRAD)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
-        return {name: term.detach() for name, term in terms.items()}
+        terms = self._means()
+        rate = self._images * self.runtime.world / max(timing["seconds"], 1e-9)
+        if epoch % self.cfg.SOLVER.EVAL_EVERY == 0 or epoch == self.cfg.SOLVER.EPOCHS:
+            self._record(self.evaluate(epoch, terms), {"epoch": epoch, **timing, "images_per_second": rate})
+        self.save(epoch)
 
     def evaluate(self, epoch: int, terms: dict[str, float]) -> dict[str, Any]:
         """Scores of the student after ``epoch``, as one line of ``metrics.jsonl``; no clock in it."""
@@ -187,7 +175,7 @@ class Trainer:
         if self.data.val is not None:
             val = self._score(self.data.val)
             line |= {"val_top1": val.top1, "val_top5": val.top5}
-        return line | {"lr": self.optimizer.param_groups[0]["lr"], "train": terms}
+        return line | {"lr": self.schedule.rate, "train": terms}
 
     def _score(self, split: Split) -> Score:
         return score(self.outcome, split, runtime=self.runtime, **evaluation_options(self.cfg, self.data))
@@ -201,6 +189,7 @@ class Trainer:
             return
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         self.history, self.first_epoch = state["history"], state["epoch"] + 1
         if self.runtime.is_main:
             self.folder.truncate(self.folder.metrics, state["metrics_bytes"])
@@ -213,6 +202,7 @@ class Trainer:
             state = {
                 "epoch": epoch,
                 **{name: part.state_dict() for name, part in self._parts().items()},
+                "optimizer": optimizer_state(self.optimizer),
                 "history": self.history,
                 "metrics_bytes": file_size(self.folder.metrics),
                 "timing_bytes": file_size(self.folder.timing),
@@ -221,56 +211,19 @@ class Trainer:
         self.runtime.barrier()
 
     def _parts(self) -> dict[str, Any]:
-        """What a checkpoint holds, by name."""
-        parts = {"student": self.student.backbone, "distiller": self.distiller, "optimizer": self.optimizer}
+        """What a checkpoint holds beside the optimiser, by name."""
         average = {} if self.average is None else {"average": self.average.network.backbone}
-        return {**parts, "scaler": self.scaler, **average}
+        return {"student": self.student.backbone, "distiller": self.distiller, "scaler": self.step.scaler, **average}
 
-    def _look(self, epoch: int) -> None:
-        """Raise the error of the epoch's first step whose loss is not finite, if there is one."""
-        found = self.watch.found()
-        if found is None:
-            return
-        step, terms = found
-        batch = self._batch(next(itertools.islice(self.loader.epoch(epoch), step, None)), epoch, step)
-        output = None
-        if self.teacher is not None:
-            with torch.no_grad(), self._autocast():
-                output = self.teacher.network(batch.images, need=self.distiller.teacher_needs)
-        where = f"loss term {', '.join(terms)} of {self.distiller.name} is not finite in epoch {epoch}, step {step + 1}"
-        raise loss_error(where, batch.images, output, self.cfg.DISTILLER.TEACHER)
-
-    def _batch(self, loaded: LoadedBatch, epoch: int, step: int) -> Batch:
-        progress = (epoch - 1 + step / len(self.loader)) / self.cfg.SOLVER.EPOCHS
-        images = loaded.images
-        if self.cfg.SOLVER.CHANNELS_LAST:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(
-            images,
-            loaded.target,
-            loaded.index,
-            loaded.draw,
-            epoch=epoch,
-            progress=progress,
-            seed=self.cfg.EXPERIMENT.SEED,
-            smoothing=0.0 if loaded.smoothing_included else self.cfg.SOLVER.LABEL_SMOOTHING,
-        )
-
-    def _autocast(self) -> Any:
-        dtype = _DTYPES.get(self.cfg.SOLVER.AMP)
-        if dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.runtime.device.type, dtype=dtype)
-
-    def _means(self, sums: dict[str, Any], images: int) -> dict[str, float]:
+    def _means(self) -> dict[str, float]:
+        """Mean of each loss term over the epoch's images, of all processes."""
+        sums = self.ledger.sums()
         names = sorted(sums)
-        stacked = torch.stack(
-            [sums[name] for name in names] + [torch.tensor(float(images), dtype=torch.float64).to(self.runtime.device)]
-        )
-        stacked = self.runtime.sum(stacked).cpu()
+        images = torch.tensor(float(self._images), dtype=torch.float64).to(self.runtime.device)
+        stacked: Tensor = self.runtime.sum(torch.stack([sums[name] for name in names] + [images])).cpu()
         return {name: float(value / stacked[-1]) for name, value in zip(names, stacked)}
 
-    def _record(self, line: dict[str, Any], timing: dict[str, Any], board: Board) -> None:
+    def _record(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
         self.history.append(line)
         if not self.runtime.is_main:
             return
@@ -280,4 +233,4 @@ class Trainer:
         self.folder.append(self.folder.metrics, line)
         self.folder.append(self.folder.timing, timing)
         log.info("epoch %d: top-1 %.2f, top-5 %.2f", line["epoch"], line["top1"], line["top5"])
-        board.evaluation(line)
+        self.board.evaluation(line)

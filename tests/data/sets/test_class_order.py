@@ -12,7 +12,7 @@ import kdbench
 from kdbench.data.build import build_data
 from kdbench.data.sets.class_order import natural_key, order_classes
 from kdbench.data.source import DataSource
-from kdbench.engine.run import locate
+from kdbench.engine.session.locate import locate
 from kdbench.errors import DataError
 
 NAMES = ["class10", "class2", "class1", "Bird"]

@@ -18,8 +18,8 @@ from kdbench.bench.running.run_task import run_task
 from kdbench.cli.main import main
 from kdbench.data.source import datasets
 from kdbench.distillers.base import Distiller, distillers
-from kdbench.engine import run as run_module
 from kdbench.engine.identity.code import Code, code_of
+from kdbench.engine.session import prepare as prepare_module
 from kdbench.errors import KdbenchError
 from kdbench.models.registry import models
 from kdbench.plugins import import_plugins
@@ -165,7 +165,7 @@ def test_another_version_of_kdbenchs_method_is_said(tmp_path, monkeypatch, caplo
     cfg = mine(tmp_path, **{"DISTILLER.TYPE": "NONE"})
     first = kdbench.train(cfg)
     changed = Code({}, {"kdbench.distillers.vanilla": "another"})
-    monkeypatch.setattr(run_module, "code_of", lambda cfg: changed)
+    monkeypatch.setattr(prepare_module, "code_of", lambda cfg: changed)
     again = kdbench.train(cfg)
     assert again.run_id == first.run_id
     assert "was made with another version of kdbench.distillers.vanilla" in caplog.text

@@ -17,8 +17,9 @@ from kdbench.data.source import MemorySplit
 from kdbench.data.teacher_cache.cache import cache_folders
 from kdbench.engine import run as run_module
 from kdbench.engine.parts import make_loader
-from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.session import cohort as cohort_module
+from kdbench.engine.session.locate import locate
 from kdbench.engine.teacher import gate as gate_module
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.models.weights.read import state_sha256
@@ -167,7 +168,8 @@ def test_measuring_reads_images_in_advance(tmp_path, digits_teacher, monkeypatch
         score = module.score
         monkeypatch.setattr(module, "score", lambda *a, _score=score, **k: seen.append(k["workers"]) or _score(*a, **k))
     tuned = []
-    monkeypatch.setattr(run_module, "tune_malloc", lambda: tuned.append(True))
+    for module in (run_module, cohort_module):
+        monkeypatch.setattr(module, "tune_malloc", lambda: tuned.append(True))
     result = kdbench.train(taught(tmp_path, digits_teacher, **{"DATASET.NUM_WORKERS": 3}))
     kdbench.evaluate(digits(tmp_path, **{"DATASET.NUM_WORKERS": 3}), str(Path(result.folder) / "student.safetensors"))
     assert seen == [3, 3]

@@ -13,12 +13,13 @@ from replicas import class_tree, write_jpeg
 
 import kdbench
 from kdbench.data.build import build_data
-from kdbench.engine import run as run_module
 from kdbench.engine.identity.code import Code
 from kdbench.engine.identity.images import contents, touched
 from kdbench.engine.identity.inputs import read_inputs
-from kdbench.engine.run import locate
 from kdbench.engine.run_folder import RunFolder
+from kdbench.engine.runtime import start_runtime
+from kdbench.engine.session import locate as locate_module
+from kdbench.engine.session.locate import locate
 from kdbench.errors import DataError
 
 FAST = {
@@ -173,7 +174,7 @@ def test_images_are_read_once_for_their_digests(tmp_path, monkeypatch):
 
 def test_another_environment_is_said_and_both_are_recorded(tmp_path, monkeypatch, caplog):
     cfg = digits(tmp_path, **{"SOLVER.EPOCHS": 2})
-    real = run_module.environment
+    real = locate_module.environment
 
     def elsewhere(runtime):
         return {**real(runtime), "torch": "2.4.0"}
@@ -183,14 +184,14 @@ def test_another_environment_is_said_and_both_are_recorded(tmp_path, monkeypatch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "environment", elsewhere)
+        patch.setattr(locate_module, "environment", elsewhere)
         with pytest.raises(KeyboardInterrupt):
             kdbench.train(cfg, progress=stop)
     result = kdbench.train(cfg)
-    here = real(run_module.start_runtime(cfg))["torch"]
+    here = real(start_runtime(cfg))["torch"]
     assert f"was made with torch 2.4.0 (now {here})" in caplog.text
     assert result.environment["torch"] == f"2.4.0 then {here}"
-    assert result.environment["timm"] == real(run_module.start_runtime(cfg))["timm"]
+    assert result.environment["timm"] == real(start_runtime(cfg))["timm"]
     frame = kdbench.load_results(tmp_path, detail=True)
     assert frame.env_torch.tolist() == [f"2.4.0 then {here}"]
 
@@ -207,7 +208,7 @@ def test_inputs_hold_what_the_run_was_made_from(tmp_path):
     values = json.loads((Path(result.folder) / "inputs.json").read_text())
     assert result.run_id.endswith(values["plain"])
     assert values["brought"] == {}
-    assert set(values["own"]) == set(run_module.code_of(digits(tmp_path)).own)
+    assert set(values["own"]) == set(locate_module.code_of(digits(tmp_path)).own)
     assert [env["device"] for env in values["environments"]] == ["cpu"]
     assert values["environments"][0]["compile"] is False
     assert Code().digest == ""

@@ -22,7 +22,7 @@ from kdbench.config.load import load_config
 from kdbench.data.build import build_data
 from kdbench.distillers.base import distillers
 from kdbench.engine.identity.name import run_name
-from kdbench.engine.run import locate
+from kdbench.engine.session.locate import locate
 
 STORED = Path(__file__).with_name("stored_ids.json")
 #: what is in the file that stands for a teacher's or student's weights; a name depends on the bytes, not on their meaning

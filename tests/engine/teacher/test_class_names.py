@@ -17,8 +17,8 @@ from kdbench.data.build import build_data
 from kdbench.data.loader import TrainLoader
 from kdbench.data.teacher_cache.cache import cache_folders
 from kdbench.engine.parts import build_network, make_loader
-from kdbench.engine.run import locate
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.session.locate import locate
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.errors import ModelError
 from kdbench.models.weights.export import save_student

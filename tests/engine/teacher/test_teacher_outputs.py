@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import types
 
 import pytest
@@ -27,7 +26,8 @@ def given(tmp_path, teacher, method: str, cached: bool):
     source = TeacherSource(cfg, data, make_loader(cfg, data, runtime), runtime, "sha")
     student = build_network(cfg, "STUDENT", data, seed=1)
     distiller = build_distiller(cfg, student, source.spec, data)
-    return source, source.outputs_of(distiller, "run", contextlib.nullcontext)
+    (channel,) = source.outputs_of([distiller], "run").values()
+    return source, channel.outputs
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,9 @@ def test_whoever_asks_sees_one_object(tmp_path, digits_teacher, method, cached, 
 
 def test_a_method_that_runs_parts_of_the_network_is_given_the_network(tmp_path, digits_teacher):
     source, _ = given(tmp_path, digits_teacher, "KD", True)
-    outputs = source.outputs_of(types.SimpleNamespace(needs_networks=True), "run", contextlib.nullcontext)
+    channels = source.outputs_of([types.SimpleNamespace(needs_networks=True)], "run")
+    assert list(channels) == ["network"]
+    outputs = channels["network"].outputs
     assert type(outputs) is WholeNetwork
     assert outputs(None) is source.network
 

@@ -11,10 +11,12 @@ from torch import nn
 import kdbench
 from kdbench.engine.training.optim import Schedule, build_optimizer
 
+CPU = torch.device("cpu")
+
 
 def rates(steps=5, **settings):
     cfg = kdbench.load_config(overrides={f"SOLVER.{k}": v for k, v in settings.items()})
-    optimizer = build_optimizer(cfg, nn.Linear(2, 2))
+    optimizer = build_optimizer(cfg, nn.Linear(2, 2), CPU)
     schedule = Schedule(cfg, optimizer, steps)
     return [[schedule.set(epoch, step) for step in range(steps)] for epoch in range(1, cfg.SOLVER.EPOCHS + 1)]
 
@@ -51,12 +53,13 @@ def test_constant():
 
 def test_sgd_forms():
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    plain = build_optimizer(kdbench.load_config(overrides={"SOLVER.WEIGHT_DECAY": 0.1}), module)
+    plain = build_optimizer(kdbench.load_config(overrides={"SOLVER.WEIGHT_DECAY": 0.1}), module, CPU)
     assert [group["weight_decay"] for group in plain.param_groups] == [0.1]
     assert not plain.param_groups[0]["nesterov"]
     timm_form = build_optimizer(
         kdbench.load_config(overrides={"SOLVER.WEIGHT_DECAY": 0.1, "SOLVER.NESTEROV": True, "SOLVER.DECAY_ALL": False}),
         module,
+        CPU,
     )
     assert sorted(group["weight_decay"] for group in timm_form.param_groups) == [0.0, 0.1]
     assert timm_form.param_groups[0]["nesterov"]

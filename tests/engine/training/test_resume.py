@@ -104,7 +104,7 @@ def test_killed_run_equals_undisturbed_run(tmp_path, method):
 @pytest.mark.parametrize("method", list_distillers())
 def test_with_mixing_autocast_and_a_cache_that_is_being_filled(tmp_path, method):
     """Each run has a cache of its own below its folder: the killed one resumes among the views that it had published."""
-    extra = {"SOLVER.AMP": "bf16", "AUGMENT.MIXUP": 0.8, "AUGMENT.CUTMIX": 1.0, "CACHE.ENABLED": True}
+    extra = {"SOLVER.PRECISION": "bf16", "AUGMENT.MIXUP": 0.8, "AUGMENT.CUTMIX": 1.0, "CACHE.ENABLED": True}
     try:
         check(tmp_path, method, **extra)
     except IncompatibleError as error:

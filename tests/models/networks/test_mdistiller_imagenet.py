@@ -12,7 +12,7 @@ import kdbench
 from kdbench.bench.results.recipe import recipe
 from kdbench.config.load import to_dict
 from kdbench.data.build import build_data
-from kdbench.engine.run import locate
+from kdbench.engine.session.locate import locate
 from kdbench.models.names import find_entry
 from kdbench.models.weights.fit import identify
 from kdbench.models.weights.published import published_release

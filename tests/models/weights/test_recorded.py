@@ -12,7 +12,7 @@ import torch
 
 import kdbench
 from kdbench.data.build import build_data
-from kdbench.engine.run import locate
+from kdbench.engine.session.locate import locate
 from kdbench.models.weights.read import read_recorded
 from kdbench.models.weights.recorded import Recorded, recorded_options
 from kdbench.models.zoo import create_model

@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 
 from kdbench.data.source import DataSource
 from kdbench.engine.parts import image_size
+from kdbench.engine.precision import PRECISIONS
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, device_name
 from kdbench.engine.teacher.source import TeacherSource
@@ -63,7 +64,7 @@ def _short(number: float) -> str:
 
 
 def _machine(cfg: CfgNode, runtime: Runtime) -> str:
-    words = {"none": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}[cfg.SOLVER.AMP]
+    words = PRECISIONS[cfg.SOLVER.PRECISION]
     repeat = "" if runtime.device.type == "cpu" or cfg.RUNTIME.DETERMINISTIC else ", not repeatable to the bit"
     several = f", {runtime.world} processes" if runtime.world > 1 else ""
     return f"{device_name(runtime.device)}{several}, {words}{repeat}."

@@ -42,7 +42,12 @@ def test_of_a_student_alone(tmp_path, opening):
 
 def test_sizes_are_those_that_the_networks_see(tmp_path, opening, digits_teacher):
     taught = {"DISTILLER.TYPE": "KD", "DISTILLER.TEACHER": "small_mixer", "TEACHER.WEIGHTS": digits_teacher}
-    sizes = {"DATASET.IMAGE_SIZE": 16, "STUDENT.INPUT_SIZE": 12, "SOLVER.AMP": "bf16", "DATASET.VAL_FRACTION": 0.1}
+    sizes = {
+        "DATASET.IMAGE_SIZE": 16,
+        "STUDENT.INPUT_SIZE": 12,
+        "SOLVER.PRECISION": "bf16",
+        "DATASET.VAL_FRACTION": 0.1,
+    }
     line = opening(tmp_path, **taught, **sizes)
     assert "100 training images, 130 for validation, 500 test images" in line
     assert "Student small_cnn sees 12x12 pixels, resized from 16x16;" in line

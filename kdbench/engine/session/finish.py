@@ -1,0 +1,73 @@
+"""The exported student and ``result.json``, whose presence means 'done'."""
+
+from __future__ import annotations
+
+from kdbench.engine.identity.inputs import environments_of
+from kdbench.engine.result import RunResult
+from kdbench.engine.run_folder import RunFolder
+from kdbench.engine.session.prepare import Common, Prepared
+from kdbench.engine.training.trainer import Trainer
+from kdbench.models.feature_model.flops import forward_flops
+from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.weights.export import save_student
+
+
+def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float) -> RunResult:
+    """Write what a trained run leaves behind.
+
+    Args:
+        prepared: the run.
+        trainer: which has trained it to its last epoch.
+        common: what it shares.
+        seconds: that its training took.
+    """
+    cfg, data, folder, history = prepared.cfg, prepared.data, prepared.folder, trainer.history
+    if common.teacher is not None and prepared.teacher_top1 is not None:
+        prepared.hashes["teacher_sha256"] = common.teacher.weights_sha256()
+    if common.runtime.is_main:
+        last, best = history[-1], max(history, key=lambda line: line["top1"])
+        selected = max(history, key=lambda line: line["val_top1"])["top1"] if "val_top1" in last else None
+        student = trainer.student
+        result = RunResult(
+            run_id=folder.path.name,
+            method=cfg.DISTILLER.TYPE,
+            teacher=cfg.DISTILLER.TEACHER,
+            student=cfg.DISTILLER.STUDENT,
+            dataset=cfg.DATASET.TYPE,
+            seed=cfg.EXPERIMENT.SEED,
+            top1_last=last["top1"],
+            top5_last=last["top5"],
+            top1_best=best["top1"],
+            top5_best=best["top5"],
+            best_epoch=best["epoch"],
+            epochs=cfg.SOLVER.EPOCHS,
+            top1_selected=selected,
+            teacher_top1=prepared.teacher_top1,
+            student_params=student.spec.params,
+            student_flops=forward_flops(student.backbone, student.input_size),
+            extra_params=trainer.distiller.extra_parameters(),
+            seconds=round(seconds, 3),
+            teacher_sha256=prepared.hashes["teacher_sha256"],
+            data_fingerprint=data.fingerprint(),
+            environment=environments_of(folder, prepared.inputs.environment),
+            classes=list(data.classes),
+        )
+        _export(folder, trainer.outcome, result)
+    common.runtime.barrier()
+    return RunResult.read(folder)
+
+
+def _export(folder: RunFolder, student: FeatureModel, result: RunResult) -> None:
+    """The bare student first, then the result."""
+    metadata = {
+        "name": student.spec.name,
+        "num_classes": student.spec.num_classes,
+        "classes": result.classes,
+        "statistics": student.statistics,
+        "input_size": list(student.spec.input_size),
+        "dataset": result.dataset,
+        "method": result.method,
+        "top1": result.top1_last,
+    }
+    save_student(folder.student, student.backbone, metadata)
+    result.write(folder.result)

@@ -1,0 +1,132 @@
+"""From a configuration to what is trained; whatever is wrong is found here, before a folder exists."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from kdbench.data.build import build_data
+from kdbench.data.loader import TrainLoader
+from kdbench.data.source import DataSource
+from kdbench.engine.identity.canonical import canonical
+from kdbench.engine.identity.code import code_of
+from kdbench.engine.identity.inputs import Inputs
+from kdbench.engine.identity.stored_options import with_stored_options
+from kdbench.engine.parts import build_distiller, build_network, make_loader
+from kdbench.engine.result import RunResult
+from kdbench.engine.runtime import Runtime
+from kdbench.engine.session.announce import opening
+from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
+from kdbench.engine.session.single import check_single
+from kdbench.engine.teacher.gate import check_gate
+from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.training.trainer import Parts
+from kdbench.errors import ConfigError, KdbenchError
+
+log = logging.getLogger(__name__)
+
+
+class Common:
+    """What the runs of one process share, made when it is first needed.
+
+    Args:
+        runtime: device and processes.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._data: DataSource | None = None
+        self._loader: TrainLoader | None = None
+        #: of those that learn from one; made by the first of them
+        self.teacher: TeacherSource | None = None
+        self.teacher_top1: float | None = None
+
+    def data(self, cfg: CfgNode) -> DataSource:
+        """The data set."""
+        if self._data is None:
+            self._data = build_data(cfg)
+        return self._data
+
+    def loader(self, cfg: CfgNode) -> TrainLoader:
+        """The training loader."""
+        if self._loader is None:
+            self._loader = make_loader(cfg, self.data(cfg), self.runtime)
+        return self._loader
+
+    def teacher_of(self, cfg: CfgNode, sha256: str) -> TeacherSource:
+        """The teacher."""
+        if self.teacher is None:
+            self.teacher = TeacherSource(cfg, self.data(cfg), self.loader(cfg), self.runtime, sha256)
+        return self.teacher
+
+    def judged(self, cfg: CfgNode) -> float:
+        """The teacher's top-1.
+
+        Raises:
+            KdbenchError: it is not fit to teach.
+        """
+        assert self.teacher is not None
+        if self.teacher_top1 is None:
+            judgement = self.teacher.judge()
+            log.info("teacher %s: top-1 %.2f (%s)", cfg.DISTILLER.TEACHER, judgement.top1, judgement.how)
+            check_gate(cfg, self.data(cfg), judgement, self.teacher.try_settings)
+            self.teacher.remember(judgement)
+            self.teacher_top1 = judgement.top1
+        return self.teacher_top1
+
+
+@dataclass
+class Prepared(Parts):
+    """A run that can begin: what is trained, and what its result will say of where it came from."""
+
+    inputs: Inputs
+    hashes: dict[str, str]
+    teacher_top1: float | None
+
+
+def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared | RunResult:
+    """Everything before the first step; the result of a run that is done.
+
+    Args:
+        cfg: configuration.
+        common: what is shared.
+        resume: warn where there is no checkpoint to go on from.
+
+    Raises:
+        KdbenchError: whatever makes the run impossible; nothing was written.
+    """
+    if not cfg.DISTILLER.STUDENT:
+        raise ConfigError("DISTILLER.STUDENT is empty: name a student")
+    cfg, runtime = canonical(cfg), common.runtime
+    data = common.data(cfg)
+    cfg = with_stored_options(cfg, data, roles_of(cfg))
+    code = code_of(cfg)
+    folder, hashes, plain = locate(cfg, data, code, runtime.world)
+    inputs = Inputs(data, code, plain, surroundings(cfg, code, runtime), Path(cfg.LOG.PREFIX))
+    done = runtime.from_main(finished(folder, inputs) if runtime.is_main else None)
+    if isinstance(done, KdbenchError):
+        raise done
+    if done is not None:
+        log.info("%s is done already", folder.path.name)
+        return done
+    folder.check_place()
+    student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
+    loader = common.loader(cfg)
+    teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
+    distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
+    distiller.check_batch(loader.smallest)
+    check_single(student, distiller, teacher, loader)
+    teacher_top1 = None if teacher is None else common.judged(cfg)
+    if resume and runtime.is_main and not folder.checkpoint.is_file():
+        log.warning(
+            "--resume: %s has no checkpoint; it starts at epoch 1 (another key or seed is another run)", folder.path
+        )
+    if runtime.is_main:
+        folder.create(cfg)
+        inputs.record(folder)
+        log.info("%s", opening(cfg, data, student, teacher, folder, runtime))
+    runtime.barrier()
+    return Prepared(cfg, data, loader, student, distiller, folder, inputs, hashes, teacher_top1)

@@ -1,0 +1,97 @@
+"""The sums of an epoch's loss terms, and its first step with a term that is not finite; both are kept on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+#: steps between looks at a GPU's verdict: each look waits for the device
+_INTERVAL = 50
+
+
+class Ledger:
+    """Adds up loss terms and judges them without reading one; the host looks at every step on a CPU, and now and then on a GPU.
+
+    Its tensors are made at a step's first entry and changed in place, so that a captured step writes where it wrote before.
+
+    Args:
+        device: where the losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.interval = 1 if device.type == "cpu" else _INTERVAL
+        self.device = device
+        self._pages: dict[tuple[str, ...], _Page] = {}  # by the names of the terms, which may differ from step to step
+        self._last: _Page | None = None
+
+    def start(self) -> None:
+        """Begin an epoch."""
+        for page in self._pages.values():
+            page.clear()
+
+    def enter(self, step: int | Tensor, terms: Mapping[str, Tensor], loss: Tensor, images: int) -> None:
+        """Take in one step's terms (0-d) and their sum; nothing is read by the host.
+
+        Args:
+            step: its number, from 0; a 0-d int64 tensor on the device in a captured step.
+            terms: by name.
+            loss: their sum.
+            images: samples of the step, the weight of its terms in their means.
+        """
+        names = tuple(terms)
+        if names not in self._pages:
+            self._pages[names] = _Page(names, self.device)
+        self._last = self._pages[names]
+        self._last.enter(step, torch.stack([value.detach().double() for value in (*terms.values(), loss)]), images)
+
+    def due(self, step: int) -> bool:
+        """Whether to look after this step."""
+        return (step + 1) % self.interval == 0
+
+    def found(self) -> tuple[int, list[str]] | None:
+        """The epoch's first step (from 0) with a value that is not finite, and the names of its terms; None without one. Waits for
+        the device."""
+        bad = [(first, page) for page in self._pages.values() if (first := int(page.first)) >= 0]
+        if not bad:
+            return None
+        first, page = min(bad, key=lambda entry: entry[0])
+        terms = [name for name, wrong in zip((*page.names, "their sum"), page.bad.tolist()) if wrong]
+        return first, terms[:-1] or terms
+
+    def sums(self) -> dict[str, Tensor]:
+        """Of each term the sum over the epoch's images, 0-d float64 on the device."""
+        found: dict[str, Tensor] = {}
+        for page in self._pages.values():
+            for name, value in zip(page.names, page.sums):
+                found[name] = found[name] + value if name in found else value
+        return found
+
+    def last(self) -> dict[str, Tensor]:
+        """The terms of the last step, 0-d float64 on the device."""
+        return {} if self._last is None else dict(zip(self._last.names, self._last.values))
+
+
+class _Page:
+    """What is kept of steps with terms of these names."""
+
+    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
+        self.names = names
+        self.values = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
+        self.bad = torch.zeros(len(names) + 1, dtype=torch.bool, device=device)
+        self.first = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def clear(self) -> None:
+        self.sums.zero_()
+        self.bad.zero_()
+        self.first.fill_(-1)
+
+    def enter(self, step: int | Tensor, values: Tensor, images: int) -> None:
+        bad = ~torch.isfinite(values)
+        now = bad.any() & (self.first < 0)
+        self.first.copy_(torch.where(now, step, self.first))
+        self.bad.logical_or_(bad & now)
+        self.values.copy_(values)
+        self.sums.add_(values * images)

@@ -1,0 +1,276 @@
+"""The one training loop: batches and the teacher's outputs, made once for all students that learn from them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from yacs.config import CfgNode
+
+from kdbench.data.loader import LoadedBatch, TrainLoader
+from kdbench.distillers.base import Batch
+from kdbench.engine.precision import precision, products
+from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.training.captured import MakeGraph, OutputsRunner
+from kdbench.engine.training.finite import loss_error
+from kdbench.engine.training.graphs import Fixed, tensors_of
+from kdbench.engine.training.room import Room
+from kdbench.engine.training.trainer import Explain, Trainer
+from kdbench.errors import LossError, NonFiniteLossError
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Trains several students that see the same batches, each exactly as it would be trained alone.
+
+    A batch is loaded once, the teacher is asked once for all that any of them needs, then each takes its step. On a GPU every
+    student has a stream of its own, so that small networks fill the device together. A student that fails leaves the others going;
+    one that was resumed from a later epoch joins in there.
+
+    Args:
+        members: the students, new or resumed by :meth:`run`.
+        loader: gives the batches.
+        teacher: of those that learn from one; None without.
+        runtime: device and processes.
+        make_graph: makes the graphs of captured steps; None runs all steps one by one.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Trainer],
+        loader: TrainLoader,
+        teacher: TeacherSource | None,
+        runtime: Runtime,
+        make_graph: MakeGraph | None = None,
+    ) -> None:
+        self.loader, self.teacher, self.runtime, self.make_graph = loader, teacher, runtime, make_graph
+        self.cfg: CfgNode = members[0].cfg
+        self.members = list(members)
+        #: what became of those that did not finish
+        self.failed: dict[Trainer, Exception] = {}
+        #: those for which there was no room; nothing of them was kept
+        self.outside: list[Trainer] = []
+        taught = {m: m.distiller for m in members if teacher is not None and m.distiller.uses_teacher}
+        owner = members[0].folder.path.name
+        sources = {} if teacher is None else teacher.outputs_of(list(taught.values()), owner)
+        #: where the outputs of each member come from, and each such place once
+        self.channel = {m: next(kind for kind, s in sources.items() if d in s.methods) for m, d in taught.items()}
+        self.sources = {kind: source.outputs for kind, source in sources.items()}
+        self.runners = {
+            kind: OutputsRunner(outputs, make_graph if kind != "network" else None, computed=kind == "live")
+            for kind, outputs in self.sources.items()
+        }
+        on_streams = make_graph is not None and runtime.device.type == "cuda"
+        self.streams = {m: torch.cuda.Stream(runtime.device) for m in members} if on_streams else {}
+        self._inputs = Fixed()
+
+    def run(self) -> None:
+        """Train them to their last epochs; see :attr:`failed` and :attr:`outside`."""
+        room = Room(self.runtime.device) if len(self.members) > 1 else None
+        every = list(self.members)
+        for member in every:
+            with self._attempt(member):
+                member.resume()
+        first = min((m.first_epoch for m in self.members), default=1)
+        try:
+            for epoch in range(first, self.cfg.SOLVER.EPOCHS + 1):
+                there = [m for m in self.members if m.first_epoch <= epoch]
+                newcomers = {m for m in there if m.first_epoch == epoch}
+                if there:
+                    with self._attempt(*self.members):
+                        self._epoch(epoch, there, newcomers, room)
+        finally:
+            for member in every:
+                member.board.close()
+
+    def _epoch(self, epoch: int, there: list[Trainer], newcomers: set[Trainer], room: Room | None) -> None:
+        for member in there:
+            member.begin(epoch)
+        used = {self.channel[m] for m in there if m in self.channel}
+        for kind in used:
+            self.sources[kind].start(epoch)
+        clock = _Clock(there, alone=len(there) == 1 or self.runtime.device.type == "cuda")
+        with products(self.cfg.SOLVER.PRECISION, self.runtime.device):
+            for step, loaded in enumerate(self.loader.epoch(epoch)):
+                clock.waited()
+                batch, fixed = self._batch(loaded, epoch, step)
+                given = self._given(batch, there, fixed)
+                clock.asked()
+                there = self._steps(there, batch, given, step, fixed, clock, newcomers if step == 0 else set(), room)
+                if not there:
+                    return
+                clock.mark()
+        clock.stop()
+        for kind in used:
+            self.sources[kind].end()
+        for member in there:
+            with self._attempt(member):
+                member.end(epoch, clock.timing(member, member in self.channel), self._explain(member, epoch))
+
+    def _steps(
+        self,
+        there: list[Trainer],
+        batch: Batch,
+        given: dict[str, Any],
+        step: int,
+        fixed: bool,
+        clock: _Clock,
+        newcomers: set[Trainer],
+        room: Room | None,
+    ) -> list[Trainer]:
+        """Every member's step; returns those that are still there."""
+        seen = _versions(batch, given) if len(there) > 1 else None
+        for member in there:
+            if room is not None and member in newcomers and not room.fits():
+                self._put_off(member)
+                continue
+            measured = room.measured() if room is not None and member in newcomers else contextlib.nullcontext()
+            kind = self.channel.get(member, "")
+            settled = fixed and (kind in ("", "network") or self.runners[kind].settled)
+            smoothing = batch.smoothing and member.cfg.SOLVER.LABEL_SMOOTHING
+            with self._attempt(member, first=bool(newcomers) and member is not there[0]):
+                with self._stream(member), measured:
+                    explain = self._explain(member, batch.epoch)
+                    member.take(replace(batch, smoothing=smoothing), given.get(kind), step, explain, fixed=settled)
+                if seen is not None and _versions(batch, given) != seen:
+                    raise LossError(
+                        f"{member.distiller.name} changes images, labels or the teacher's outputs in place, which others learn "
+                        "from; it can be trained alone (--cohort off)"
+                    )
+            if member in self.failed and seen is not None and _versions(batch, given) != seen:
+                loaded = next(itertools.islice(self.loader.epoch(batch.epoch), step, None))
+                batch, fixed = self._batch(loaded, batch.epoch, step)
+                given = self._given(batch, [m for m in there if m in self.members], fixed)
+                seen = _versions(batch, given)
+            clock.took(member)
+        for member in there:
+            if member in self.streams:
+                torch.cuda.current_stream().wait_stream(self.streams[member])
+        return [m for m in there if m in self.members]
+
+    def _batch(self, loaded: LoadedBatch, epoch: int, step: int) -> tuple[Batch, bool]:
+        """A step's batch, and whether it lies where it has always lain. Its smoothing is 1 where each member's own holds."""
+        if self.cfg.SOLVER.CHANNELS_LAST:
+            loaded.images = loaded.images.contiguous(memory_format=torch.channels_last)
+        if self.make_graph is not None:
+            loaded = self._inputs.put(loaded)
+        batch = Batch(
+            loaded.images,
+            loaded.target,
+            loaded.index,
+            loaded.draw,
+            epoch=epoch,
+            progress=(epoch - 1 + step / len(self.loader)) / self.cfg.SOLVER.EPOCHS,
+            seed=self.cfg.EXPERIMENT.SEED,
+            smoothing=0.0 if loaded.smoothing_included else 1.0,
+            host_draw=loaded.host_draw,
+        )
+        return batch, self._inputs.holds(loaded)
+
+    def _given(self, batch: Batch, there: list[Trainer], fixed: bool) -> dict[str, Any]:
+        return {kind: self.runners[kind](batch, fixed=fixed) for kind in {self.channel.get(m) for m in there} if kind}
+
+    def _stream(self, member: Trainer) -> contextlib.AbstractContextManager[Any]:
+        """The member's own stream, behind what was done for all."""
+        if member not in self.streams:
+            return contextlib.nullcontext()
+        self.streams[member].wait_stream(torch.cuda.current_stream())
+        return torch.cuda.stream(self.streams[member])
+
+    @contextlib.contextmanager
+    def _attempt(self, *members: Trainer, first: bool = False) -> Iterator[None]:
+        """Note an error as that of these members, who take no further part."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            for member in members:
+                if first:  # alone it may fit
+                    self._put_off(member)
+                else:
+                    self._fail(member, error)
+        except Exception as error:  # noqa: BLE001 - whatever ends one student, the others go on
+            for member in members:
+                self._fail(member, error)
+
+    def _fail(self, member: Trainer, error: Exception) -> None:
+        if member in self.members:
+            self.failed[member] = error
+            self.members.remove(member)
+
+    def _put_off(self, member: Trainer) -> None:
+        log.info("%s waits until there is memory for it", member.folder.path.name)
+        self.outside.append(member)
+        self.members.remove(member)
+
+    def _explain(self, member: Trainer, epoch: int) -> Explain:
+        """Makes the error of a step that was not finite."""
+
+        def explain(step: int, terms: list[str]) -> NonFiniteLossError:
+            method, cfg = member.distiller, member.cfg
+            loaded = next(itertools.islice(self.loader.epoch(epoch), step, None))
+            output = None
+            if member in self.channel and self.teacher is not None:
+                with torch.no_grad(), precision(self.teacher.precision, self.runtime.device):
+                    output = self.teacher.network(loaded.images, need=method.teacher_needs)
+            where = f"loss term {', '.join(terms)} of {method.name} is not finite in epoch {epoch}, step {step + 1}"
+            return loss_error(where, loaded.images, output, cfg.DISTILLER.TEACHER)
+
+        return explain
+
+
+def _versions(batch: Batch, given: dict[str, Any]) -> list[int]:
+    """How often each shared tensor was written to."""
+    return [tensor._version for tensor in tensors_of([batch, *given.values()])]
+
+
+class _Clock:
+    """Seconds of an epoch: of all, and of each member what it would take alone.
+
+    Args:
+        members: who share it.
+        alone: the whole time is each member's: there is one, or their steps overlap and cannot be told apart.
+    """
+
+    def __init__(self, members: list[Trainer], *, alone: bool) -> None:
+        self.members, self.alone = len(members), alone
+        self.data = self.teacher = 0.0
+        self.own = dict.fromkeys(members, 0.0)
+        self.started = self._last = time.perf_counter()
+        self.whole = 0.0
+
+    def mark(self) -> float:
+        """Seconds since the last mark."""
+        now = time.perf_counter()
+        passed, self._last = now - self._last, now
+        return passed
+
+    def waited(self) -> None:
+        """A batch has come."""
+        self.data += self.mark()
+
+    def asked(self) -> None:
+        """The teacher has answered."""
+        self.teacher += self.mark()
+
+    def took(self, member: Trainer) -> None:
+        """A member has taken its step."""
+        self.own[member] += self.mark()
+
+    def stop(self) -> None:
+        """The epoch has ended."""
+        self.whole = time.perf_counter() - self.started
+
+    def timing(self, member: Trainer, taught: bool) -> dict[str, Any]:
+        """``seconds`` and ``data_seconds``; ``together``, the number of members, where the seconds are those of all of them."""
+        if self.alone:
+            together = {"together": self.members} if self.members > 1 else {}
+            return {"seconds": self.whole, "data_seconds": self.data, **together}
+        return {"seconds": self.data + taught * self.teacher + self.own[member], "data_seconds": self.data}

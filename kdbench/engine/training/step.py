@@ -1,0 +1,90 @@
+"""One step of one student: forward, backward, update. Nothing of it is read by the host but on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from yacs.config import CfgNode
+
+from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.batch import check_terms
+from kdbench.engine.precision import autocast
+from kdbench.engine.training.ledger import Ledger
+from kdbench.models.feature_model.model import FeatureModel
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+class TrainStep(nn.Module):
+    """Student and method as one module, whose forward is one step's losses: what DDP wraps and the optimiser sees."""
+
+    def __init__(self, student: FeatureModel, distiller: Distiller) -> None:
+        super().__init__()
+        self.student, self.distiller = student, distiller
+
+    def forward(self, teacher: Any, batch: Any) -> dict[str, Any]:
+        """Named loss terms; ``teacher`` is what the method asked for."""
+        return self.distiller(self.student, teacher, batch)
+
+
+class Step:
+    """What is done with every batch.
+
+    Args:
+        cfg: configuration.
+        module: student and method.
+        optimizer: over their parameters.
+        ledger: takes in the loss terms.
+        device: where they are.
+        world: processes of the run.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, module: TrainStep, optimizer: Optimizer, ledger: Ledger, device: torch.device, world: int
+    ) -> None:
+        self.cfg, self.module, self.optimizer, self.ledger, self.device = cfg, module, optimizer, ledger, device
+        scaled = cfg.SOLVER.PRECISION == "fp16" and device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+        self.trained = [p for p in module.parameters() if p.requires_grad]
+        self._forward: nn.Module = module
+        if world > 1:
+            self._forward = DistributedDataParallel(module, find_unused_parameters=True)
+        if cfg.SOLVER.COMPILE:
+            self._forward.compile()
+
+    def forward(self, teacher: Any, batch: Batch, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, 0-d, and its terms, which are entered in the ledger.
+
+        Raises:
+            LossError: the method returned something else than loss terms.
+        """
+        with autocast(self.cfg.SOLVER.PRECISION, self.device):
+            terms = self._forward(teacher, batch)
+        check_terms(self.module.distiller.name, terms)
+        loss = torch.stack([term.float() if term.dtype in _HALF else term for term in terms.values()]).sum()
+        self.ledger.enter(step, terms, loss, len(batch.draw))
+        return loss, terms
+
+    def backward(self, loss: Tensor, weight: float = 1.0) -> None:
+        """Gradients of the loss, clipped.
+
+        Args:
+            loss: of :meth:`forward`.
+            weight: of this process's part of the batch: DDP takes the plain mean of the processes' gradients.
+        """
+        if weight != 1.0:
+            loss = loss * weight
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.cfg.SOLVER.CLIP_GRAD > 0:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.SOLVER.CLIP_GRAD)
+
+    def update(self) -> None:
+        """The optimiser's step."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
