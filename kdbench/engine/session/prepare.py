@@ -119,6 +119,8 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
     distiller.check_batch(loader.smallest)
     check_single(student, distiller, teacher, loader)
+    if teacher is not None:
+        teacher.check_method(distiller)
     teacher_top1 = None if teacher is None else common.judged(cfg)
     if resume and runtime.is_main and not folder.checkpoint.is_file():
         log.warning(

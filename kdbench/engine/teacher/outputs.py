@@ -67,17 +67,24 @@ class LiveOutputs(WholeNetwork):
         network: gives the teacher.
         needs: kinds of outputs.
         autocast: makes the context of the pass.
+        whole: outputs are float32 whatever the pass computes in, for a student of another precision.
     """
 
     def __init__(
-        self, network: Callable[[], FeatureModel], needs: AbstractSet[str], autocast: Callable[[], Any]
+        self,
+        network: Callable[[], FeatureModel],
+        needs: AbstractSet[str],
+        autocast: Callable[[], Any],
+        *,
+        whole: bool = False,
     ) -> None:
         super().__init__(network)
-        self.needs, self.autocast = frozenset(needs), autocast
+        self.needs, self.autocast, self.whole = frozenset(needs), autocast, whole
 
     def __call__(self, batch: Batch) -> ModelOutput:  # type: ignore[override]
         with torch.no_grad(), self.autocast():
-            return self.network()(batch.images, need=self.needs)
+            output = self.network()(batch.images, need=self.needs)
+            return output.map(Tensor.float) if self.whole else output
 
 
 class StoredOutputs:

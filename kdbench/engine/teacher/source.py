@@ -25,7 +25,7 @@ from kdbench.engine.teacher.gate import Judgement, judge
 from kdbench.engine.teacher.gate_trials import try_settings
 from kdbench.engine.teacher.outputs import STORED, LiveOutputs, StoredOutputs, TeacherOutputs, WholeNetwork
 from kdbench.engine.teacher.views import EpochViews
-from kdbench.errors import ModelError
+from kdbench.errors import IncompatibleError, ModelError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelSpec
 from kdbench.models.weights.read import state_sha256
@@ -156,6 +156,18 @@ class TeacherSource:
         if self.cfg.CACHE.ENABLED:
             write_weights(self.root, self.cfg.TEACHER.WEIGHTS, self.sha256)
 
+    def check_method(self, method: Distiller) -> None:
+        """Refuse a method that cannot be given this teacher's outputs as the configuration has them.
+
+        Raises:
+            IncompatibleError: it runs the network itself, which would then compute in another precision.
+        """
+        if method.needs_networks and self.precision != self.cfg.SOLVER.PRECISION:
+            raise IncompatibleError(
+                f"{method.name} runs parts of the teacher itself, in the student's precision: TEACHER.PRECISION "
+                f"{self.precision} beside SOLVER.PRECISION {self.cfg.SOLVER.PRECISION} is not possible, expects auto"
+            )
+
     def outputs_of(self, methods: Sequence[Distiller], owner: str) -> dict[str, Channel]:
         """What methods are given of this teacher, batch by batch: from the network or through the cache, whichever can give it. One
         answer serves all methods of a channel.
@@ -172,7 +184,10 @@ class TeacherSource:
             kinds.setdefault(self._kind(method), []).append(method)
         needs = [method.teacher_needs for kind, group in kinds.items() if kind != "network" for method in group]
         live = LiveOutputs(
-            lambda: self.network, frozenset().union(*needs), lambda: precision(self.precision, self.runtime.device)
+            lambda: self.network,
+            frozenset().union(*needs),
+            lambda: precision(self.precision, self.runtime.device),
+            whole=self.precision != self.cfg.SOLVER.PRECISION,
         )
         made: dict[str, TeacherOutputs] = {"network": WholeNetwork(lambda: self.network), "live": live}
         if "stored" in kinds:

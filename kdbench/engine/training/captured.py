@@ -113,21 +113,20 @@ class StepRunner:
             self._graph = self.make = None
             self.step.optimizer.zero_grad(set_to_none=True)
             return False
-        self._gradients = [p.grad for p in self.step.trained]
         return True
 
     def _work(self, given: Any) -> None:
         assert self._batch is not None
         loss, _ = self.step.forward(given, self._batch, self._number)
         self.step.backward(loss)
+        self._gradients = [p.grad for p in self.step.trained]
         if self.whole:
             self.step.update()
 
     def _finish(self) -> None:
         """The optimiser's step with the gradients that the graph has written. A step that ran by itself has left others."""
-        if self._gradients and self._gradients[0] is not None:
-            for parameter, gradient in zip(self.step.trained, self._gradients):
-                parameter.grad = gradient
+        for parameter, gradient in zip(self.step.trained, self._gradients):
+            parameter.grad = gradient
         self.step.update()
 
 
