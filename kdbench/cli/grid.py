@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes for each run, started by torchrun, one GPU or core each (default: 1)",
     )
     parser.add_argument(
+        "--cohort",
+        default="auto",
+        metavar="auto|off|N",
+        help="the most runs of one teacher and seed that train together on its one pass, with unchanged results (default: auto)",
+    )
+    parser.add_argument(
         "--engine",
         action="append",
         default=[],
@@ -124,8 +130,10 @@ def _check_companions(args: argparse.Namespace) -> None:
 def _run(file: str, args: argparse.Namespace) -> int:
     from kdbench.bench.grids.grid_file import load_grid
     from kdbench.bench.running.cluster_pools import make_pool
+    from kdbench.bench.running.cohorts import cohort_size
     from kdbench.bench.running.run_grid import run_grid
 
+    cohort = cohort_size(args.cohort)
     grid = load_grid(file, args.opts)
     pool = make_pool(
         args.executor,
@@ -146,6 +154,7 @@ def _run(file: str, args: argparse.Namespace) -> int:
         retry=args.retry,
         pool=pool,
         processes=args.processes,
+        cohort=cohort,
     )
     if report.failed:
         print(f"{len(report.failed)} runs failed; the same command with --retry runs them again", file=sys.stderr)

@@ -2,7 +2,8 @@
 
 ======================  ==============================================================================================
 ``run_grid.py``         hands out the runs of a grid: teachers first, each cell as soon as its teacher is there
-``run_task.py``         one run, in a worker: its lock, its training, its record
+``cohorts.py``          which runs are trained together
+``run_task.py``         one run, or several together, in a worker: lock, training, record
 ``pool.py``             what a pool of workers must do, and what comes back of a task
 ``local_pool.py``       the pool of processes of this machine
 ``cluster_pools.py``    the pools of Ray and of Slurm

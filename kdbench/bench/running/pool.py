@@ -26,12 +26,18 @@ def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
     """Call, and turn an exception into an outcome: one line for a user's error, the traceback's end for a bug."""
     try:
         return Outcome(fn(*args))
-    except KdbenchError as error:
-        return Outcome(error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
     except Exception as error:  # noqa: BLE001 - a cell must not take the grid down
+        return failure(error)
+
+
+def failure(error: Exception) -> Outcome:
+    """The outcome of a task that was ended by ``error``."""
+    trace = "".join(traceback.format_exception(error))
+    place = ""
+    if not isinstance(error, KdbenchError):
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-        return Outcome(error=f"{type(error).__name__}: {error} ({place})", trace=traceback.format_exc())
+        place = f" ({os.path.basename(frame.filename)}:{frame.lineno})"
+    return Outcome(error=f"{type(error).__name__}: {error}{place}", trace=trace)
 
 
 class Pool(Protocol):

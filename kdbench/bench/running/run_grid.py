@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yacs.config import CfgNode
+
 from kdbench.bench.grids.grid_file import Grid, load_grid
 from kdbench.bench.grids.state import GRID_FILE, clear_failures, finished_run, read_states, write_state
 from kdbench.bench.grids.tasks import Task, make_tasks, placed
+from kdbench.bench.running.cohorts import AUTO, put_together
 from kdbench.bench.running.local_pool import LocalPool, default_jobs
 from kdbench.bench.running.pool import Outcome, Pool
-from kdbench.bench.running.run_task import BUSY, run_task
+from kdbench.bench.running.run_task import BUSY, Member, run_cohort, run_task
 from kdbench.engine.result import RunResult
 from kdbench.files import write_atomically
 from kdbench.paths import expanded
@@ -51,6 +54,7 @@ def run_grid(
     retry: bool = False,
     pool: Pool | None = None,
     processes: int = 1,
+    cohort: int = AUTO,
 ) -> GridReport:
     """Run every cell of a grid that is not done. Several processes may do so on one folder: each run is done by one.
 
@@ -65,6 +69,8 @@ def run_grid(
         retry: try runs again that are recorded as failed; otherwise they are reported with their reason and left alone.
         pool: what carries out the runs; default: processes of this machine.
         processes: of each run, through torchrun; each takes a GPU, where there are some.
+        cohort: the most runs that are trained together where they share batches and teacher, each to the bytes of its separate
+            run; :data:`kdbench.bench.running.cohorts.AUTO` as many as there are, 1 none. Runs of several processes never are.
 
     Raises:
         KdbenchError: the grid is wrong; nothing was run.
@@ -75,11 +81,14 @@ def run_grid(
     tasks = make_tasks(grid, prefix, processes)
     if retry:
         clear_failures(folder, [task.key for task in tasks])
-    runner = _Runner(grid, tasks, folder, announce or log.info, imports, processes)
-    runner.write_record()
+    workers = jobs or 1
     if pool is None:
         auto_jobs, auto_threads = default_jobs(processes)
-        pool = LocalPool(min(jobs or auto_jobs, len(tasks)), threads or auto_threads, gpus_each=processes)
+        workers = min(jobs or auto_jobs, len(tasks))
+        pool = LocalPool(workers, threads or auto_threads, gpus_each=processes)
+    size = cohort if processes == 1 else 1
+    runner = _Runner(grid, tasks, folder, announce or log.info, imports, processes, size, workers)
+    runner.write_record()
     with pool:
         runner.run(pool)
     runner.write_record()
@@ -97,8 +106,11 @@ class _Runner:
         announce: Callable[[str], None],
         imports: tuple[str, ...],
         processes: int,
+        size: int,
+        workers: int,
     ) -> None:
-        self.processes = processes
+        self.processes, self.size, self.workers = processes, size, workers
+        self.alone: set[int] = set()  # tasks whose cohort died with them, so that they are run by themselves
         self.grid, self.folder, self.announce, self.imports = grid, folder, announce, imports
         self.waiting = list(enumerate(tasks))
         self.tasks = tasks
@@ -115,8 +127,8 @@ class _Runner:
         while self.waiting or pool.is_busy:
             self._start_ready(pool)
             if pool.is_busy:
-                for number, outcome in pool.finished(timeout=_POLL if self.elsewhere else None):
-                    self._collect(number, outcome)
+                for numbers, outcome in pool.finished(timeout=_POLL if self.elsewhere else None):
+                    self._take_back(numbers, outcome)
             elif self.waiting and self.elsewhere:
                 time.sleep(_POLL)
             self._look()
@@ -132,6 +144,7 @@ class _Runner:
 
     def _start_ready(self, pool: Pool) -> None:
         kept = []
+        ready: dict[int, CfgNode] = {}
         for number, task in self.waiting:
             name = task.teacher.name if task.teacher else ""
             done = finished_run(self.folder, task.key, self.states)
@@ -142,14 +155,47 @@ class _Runner:
             elif name in self.dead:
                 # no record: the cell is tried as soon as its teacher is there
                 self._collect(number, Outcome(error=f"its teacher {name} failed: {self.dead[name]}"), recorded=True)
-            elif pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
-                cfg = task.cells[0].with_teacher(task.teacher, self.weights.get(name, "")) if task.cells else task.cfg
-                cfg = placed(cfg, task.cfg.LOG.PREFIX, task.cfg.EXPERIMENT.NAME)
-                place = (str(self.folder), task.key, os.getcwd(), self.processes, task.code)
-                pool.start(number, run_task, cfg, self.imports, *place)
             else:
                 kept.append((number, task))
-        self.waiting = kept
+                if pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
+                    cfg = (
+                        task.cells[0].with_teacher(task.teacher, self.weights.get(name, "")) if task.cells else task.cfg
+                    )
+                    ready[number] = placed(cfg, task.cfg.LOG.PREFIX, task.cfg.EXPERIMENT.NAME)
+        begun: set[int] = set()
+        for group in self._groups(ready):
+            if pool.has_room:
+                self._start(pool, group, ready)
+                begun |= set(group)
+        self.waiting = [(number, task) for number, task in kept if number not in begun]
+
+    def _groups(self, ready: dict[int, CfgNode]) -> list[list[int]]:
+        """What may begin, as groups that are trained together; teachers first, each by itself."""
+        single = [number for number in ready if self.tasks[number].trains or number in self.alone]
+        others = {number: cfg for number, cfg in ready.items() if number not in single}
+        return [*([number] for number in single), *put_together(others, self.size, self.workers)]
+
+    def _start(self, pool: Pool, group: list[int], ready: dict[int, CfgNode]) -> None:
+        tasks = [self.tasks[number] for number in group]
+        if len(group) == 1:
+            place = (str(self.folder), tasks[0].key, os.getcwd(), self.processes, tasks[0].code)
+            pool.start(group, run_task, ready[group[0]], self.imports, *place)
+        else:
+            members = [Member(ready[number], task.key, task.code) for number, task in zip(group, tasks)]
+            pool.start(group, run_cohort, members, self.imports, str(self.folder), os.getcwd())
+
+    def _take_back(self, group: list[int], outcome: Outcome) -> None:
+        """What became of a group."""
+        if len(group) == 1:
+            self._collect(group[0], outcome)
+        elif outcome.died:  # perhaps of one of them, or of all together
+            log.warning("a worker died with %d runs; they are run one by one", len(group))
+            self.alone |= set(group)
+            self.waiting += [(number, self.tasks[number]) for number in group]
+        else:
+            found = [outcome] * len(group) if outcome.error else outcome.value
+            for number, own in zip(group, found):
+                self._collect(number, own)
 
     def _collect(self, number: int, outcome: Outcome, *, recorded: bool = False) -> None:
         task = self.tasks[number]

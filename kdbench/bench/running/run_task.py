@@ -1,20 +1,24 @@
-"""One run of a grid, in a worker: the lock held, trained, and recorded."""
+"""One run of a grid, or several that are trained together, in a worker: the lock held, trained, and recorded."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.lock import BusyError, LockLostError, held
+from kdbench.bench.grids.lock import BusyError, LockLostError, RunLock, held
 from kdbench.bench.grids.state import write_state
+from kdbench.bench.running.pool import Outcome, failure
 from kdbench.bench.running.torchrun import train_in_processes
 from kdbench.engine.identity.brought import brought_code
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
+from kdbench.engine.session.cohort import train_cohort
 from kdbench.errors import KdbenchError
 
 log = logging.getLogger(__name__)
@@ -49,16 +53,8 @@ def run_task(
         The result and the seconds that it took here (little, when it was done already), or :data:`BUSY` while another
         process is at it, or has taken it over.
     """
-    if cwd:
-        os.chdir(cwd)  # a worker of a cluster starts elsewhere
-    if imports:
-        from kdbench.plugins import import_plugins
-
-        import_plugins(imports)
-    if code is not None and (changed := changed_code(code, brought_code(cfg))):
-        raise KdbenchError(
-            f"{changed} changed while the grid was under way; run the grid again, which begins with the new code"
-        )
+    _arrive(cwd, imports)
+    _check_code(cfg, code)
     started = time.perf_counter()
     try:
         with held(folder, key) as lock:
@@ -73,6 +69,78 @@ def run_task(
         log.warning("%s", error)
         return BUSY
     return result, time.perf_counter() - started
+
+
+@dataclass
+class Member:
+    """One of several runs that are trained together: its configuration, its key in the grid's state, and digests of what the user
+    brought."""
+
+    cfg: CfgNode
+    key: str
+    code: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str, cwd: str = "") -> list[Outcome]:
+    """Several runs at once, in a worker; see :func:`kdbench.train_cohort`. Those that another process is at are left to it.
+
+    Args:
+        members: the runs.
+        imports: modules to import first.
+        folder: the grid's.
+        cwd: folder to work in; empty = the present one.
+
+    Returns:
+        An outcome for each, whose value is that of :func:`run_task`; seconds are the cohort's, divided by its members.
+    """
+    _arrive(cwd, imports)
+    started = time.perf_counter()
+    outcomes: dict[int, Outcome] = {}
+    locks: dict[int, RunLock] = {}
+    with contextlib.ExitStack() as stack:
+        for number, member in enumerate(members):
+            try:
+                _check_code(member.cfg, member.code)
+                locks[number] = stack.enter_context(held(folder, member.key))
+            except BusyError:
+                outcomes[number] = Outcome(BUSY)
+            except KdbenchError as error:
+                outcomes[number] = failure(error)
+        held_ones = list(locks)
+
+        def progress(place: int, epoch: int, step: int, steps: int) -> None:
+            locks[held_ones[place]].check()
+
+        results = train_cohort([members[n].cfg for n in held_ones], progress=progress) if held_ones else []
+        seconds = (time.perf_counter() - started) / max(1, len(results))
+        for number, result in zip(held_ones, results):
+            if isinstance(result, LockLostError):
+                log.warning("%s", result)
+                outcomes[number] = Outcome(BUSY)
+            elif isinstance(result, Exception):
+                outcomes[number] = failure(result)
+            else:
+                record = {"status": "done", "run": result.run_id, "seconds": seconds}
+                write_state(folder, members[number].key, record)
+                outcomes[number] = Outcome((result, seconds))
+    return [outcomes[number] for number in range(len(members))]
+
+
+def _arrive(cwd: str, imports: tuple[str, ...]) -> None:
+    """Make a worker ready for a run."""
+    if cwd:
+        os.chdir(cwd)  # a worker of a cluster starts elsewhere
+    if imports:
+        from kdbench.plugins import import_plugins
+
+        import_plugins(imports)
+
+
+def _check_code(cfg: CfgNode, code: Mapping[str, str] | None) -> None:
+    if code is not None and (changed := changed_code(code, brought_code(cfg))):
+        raise KdbenchError(
+            f"{changed} changed while the grid was under way; run the grid again, which begins with the new code"
+        )
 
 
 def changed_code(before: Mapping[str, str], now: Mapping[str, str]) -> str:

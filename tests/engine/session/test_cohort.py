@@ -154,16 +154,16 @@ def test_one_that_fails_leaves_the_others_going(tmp_path, own_method):
 
 
 def test_one_that_stops_itself_leaves_the_others_going(tmp_path):
-    class Lost(Exception):
+    class LostError(Exception):
         pass
 
     def progress(member, epoch, step, steps):
         if member == 0 and step == 3:
-            raise Lost("taken over")
+            raise LostError("taken over")
 
     cfgs = [settings(tmp_path / "together", method) for method in ("KD", "CRD")]
     outcomes = kdbench.train_cohort(cfgs, progress=progress)
-    assert isinstance(outcomes[0], Lost)
+    assert isinstance(outcomes[0], LostError)
     assert content(outcomes[1]) == alone(tmp_path / "CRD", "CRD")
 
 
