@@ -22,10 +22,10 @@ from kdbench.random import permutation
 from kdbench.transfer import beside, in_advance, pinned, send
 
 log = logging.getLogger(__name__)
-#: pixels of the batches that are augmented together; a GPU takes a hundred launches of kernels for as many as it is given, and
-#: this many are 100 MB of results
+#: pixels of the batches that are augmented together; a GPU takes hundreds of launches for them, however many they are, and some
+#: multiples of the 50 MB that this many have as numbers
 _CHUNK_PIXELS = 1024 * 32 * 32
-_CHUNK_PIXELS_GPU = 8 * _CHUNK_PIXELS
+_CHUNK_PIXELS_GPU = 4 * _CHUNK_PIXELS
 
 
 @dataclass
@@ -159,7 +159,7 @@ class TrainLoader:
             return self._finish(chunk, torch.cat([order[first:last] for first, last in chunk.rows]), view)
 
         # Threads read and draw; where images live on the device and it draws all, there is nothing left to do for them.
-        idle = not self.augment.drawn_by_host and resident(self.split, self.device) is not None
+        idle = resident(self.split, self.device) is not None and not self.augment.drawn_by_host
         workers = 0 if idle else self.workers
         yield from in_advance(ahead(prepare, self._chunks(), workers), finish, LoadedBatch.on_device, self.device)
 

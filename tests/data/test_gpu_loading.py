@@ -82,7 +82,7 @@ def test_a_gpu_is_given_more_batches_at_once():
     assert (few, many) == (1, 1)
     large = replace(AUGMENTS["pad"], size=256)
     few, many = (len(loader(split, large, batch_size=2, device=d)._chunks()) for d in ("cpu", CUDA))
-    assert (few, many) == (5, 1)
+    assert (few, many) == (5, 2)
 
 
 @pytest.mark.parametrize("lives", [True, False])
