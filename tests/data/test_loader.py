@@ -11,10 +11,13 @@ import torch
 from replicas import class_tree
 from small_loaders import AUGMENTS, RICH, loader, memory
 
+import kdbench.data.loader as loader_module
 from kdbench.config.load import load_config
+from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.augment import Augment
 from kdbench.data.loader import TrainLoader, evaluation_batches
 from kdbench.data.prefetch import ahead
+from kdbench.data.resident import Resident
 from kdbench.data.sets.folder import folder
 from kdbench.data.source import Standard
 from kdbench.errors import ConfigError, DataError
@@ -83,6 +86,21 @@ def test_augmenting_in_the_consumer_changes_no_pixel(files):
         late = loader(split, AUGMENTS["rich"], workers=2)
         late._early = False  # as with a GPU
         assert hashes(late) == hashes(loader(split, AUGMENTS["rich"]))
+
+
+@pytest.mark.parametrize("name", list(AUGMENTS))
+@pytest.mark.parametrize("world", [1, 3])
+def test_the_way_of_a_gpu_changes_no_pixel(name, world, monkeypatch):
+    """Images that live on the device, the forms of augmentation for one, other chunks: all with tensors of a CPU."""
+    split = memory()
+    ranks = [loader(split, AUGMENTS[name], repeat=2, rank=rank, world=world) for rank in range(world)]
+    expected = [hashes(*ranks, epoch=epoch) for epoch in (1, 2)]
+    monkeypatch.setattr(loader_module, "resident", lambda split, device: Resident(split, device))
+    monkeypatch.setattr(loader_module, "_CHUNK_PIXELS_GPU", 3 * 8 * 48 * 48)
+    monkeypatch.setattr(forms, "by_host", lambda images: False)
+    for one in ranks:
+        one._early = False
+    assert [hashes(*ranks, epoch=epoch) for epoch in (1, 2)] == expected
 
 
 def test_seeds_and_repeats():

@@ -158,3 +158,29 @@ for number in range(1, 30):
 say(equal(epoch(loader("pad", CPU)), epoch(one)))
 """
     assert on_gpu(code) is True
+
+
+def test_reading_the_teacher_cache_is_the_run_that_filled_it(tmp_path):
+    code = """
+shared = {"CACHE.ENABLED": True, "CACHE.DIR": sys.argv[1] + "/cache", "SOLVER.BATCH_SIZE": 4}
+filled = digest(run("KD", sys.argv[1] + "/filled", **shared))
+views = len(list(pathlib.Path(sys.argv[1], "cache").rglob("view*.bin")))
+say([views, filled == digest(run("KD", sys.argv[1] + "/read", **shared))])
+"""
+    assert python_on_gpu(code, str(tmp_path)) == [2, True]
+
+
+def test_outputs_that_cannot_be_stored_end_the_run(tmp_path):
+    code = """
+teacher = kdbench.create_model("small_cnn", num_classes=10, seed=0, widths=[12, 16, 24])
+teacher.backbone.fc.bias.data.fill_(1e6)
+torch.save(teacher.backbone.state_dict(), sys.argv[1] + "/teacher.pt")
+given = {"TEACHER.WEIGHTS": sys.argv[1] + "/teacher.pt", "TEACHER.NORM": "none", "CACHE.ENABLED": True}
+try:
+    run("KD", sys.argv[1], **given)
+except kdbench.errors.DataError as error:
+    say([str(error), len(list(pathlib.Path(sys.argv[1]).rglob("view*.bin")))])
+"""
+    error, views = python_on_gpu(code, str(tmp_path))
+    assert "16 bits" in error
+    assert views == 0
