@@ -105,8 +105,8 @@ class CounterRNG:
         return (self.bits(n) * high) >> 32
 
 
-def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """(n,) int64: a uniform permutation of 0 .. n-1 that depends on its arguments alone."""
-    bits = CounterRNG(seed, stream, epoch, torch.arange(n)).bits(2)
+def permutation(seed: int, stream: str, epoch: int, n: int, device: torch.device | str = "cpu") -> Tensor:
+    """(n,) int64: a uniform permutation of 0 .. n-1 that depends on its arguments alone, and not on the device that makes it."""
+    bits = CounterRNG(seed, stream, epoch, torch.arange(n, device=device)).bits(2)
     keys = (bits[:, 0] << 31) | (bits[:, 1] >> 1)
     return torch.sort(keys, stable=True).indices

@@ -9,17 +9,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kdbench.data.augmentation.augment import Augment, evaluation_images
+from kdbench.data.augmentation import forms
+from kdbench.data.augmentation.augment import Augment, HostDraws, evaluation_images
 from kdbench.data.augmentation.decode import CentreCut
 from kdbench.data.prefetch import ahead
+from kdbench.data.resident import resident
 from kdbench.data.sets.files import FileSplit
+from kdbench.data.shares import Shares
 from kdbench.data.source import Split
 from kdbench.errors import ConfigError
 from kdbench.random import permutation
+from kdbench.transfer import beside, in_advance, pinned, send
 
 log = logging.getLogger(__name__)
+#: pixels of the batches that are augmented together; a GPU takes hundreds of launches for them, however many they are, and some
+#: multiples of the 50 MB that this many have as numbers
 _CHUNK_PIXELS = 1024 * 32 * 32
-_LEAST = 2  # samples of which batch statistics can be taken
+_CHUNK_PIXELS_GPU = 4 * _CHUNK_PIXELS
 
 
 @dataclass
@@ -31,6 +37,7 @@ class LoadedBatch:
         target: (B,) int64 labels; with mixup or cutmix (B, K) float.
         index: (B,) int64 position in the training set.
         draw: (B,) int64 position in the epoch's virtual set, ``repeat * N + index``.
+        host_draw: ``draw`` in the host's memory, which no device is read for.
         smoothing_included: labels are soft and smoothed already.
     """
 
@@ -38,8 +45,13 @@ class LoadedBatch:
     target: Tensor
     index: Tensor
     draw: Tensor
+    host_draw: Tensor
     smoothing_included: bool = False
     host_draw: Tensor | None = None
+
+    def on_device(self) -> tuple[Tensor, ...]:
+        """The tensors that lie on the device."""
+        return self.images, self.target, self.index, self.draw
 
 
 class TrainLoader:
@@ -85,18 +97,18 @@ class TrainLoader:
         self.augment, self.repeat, self.device = augment, repeat, torch.device(device)
         self.rank, self.world, self.workers = rank, world, workers
         self.total = len(split) * repeat
+        self.shares = Shares(self.total, batch_size, rank, world)
         # On a CPU a worker does all; with a GPU it reads and decodes, and the batch is augmented on the device.
         self._early = self.device.type == "cpu"
         if augment.mixes and batch_size % 2:
             raise ConfigError(f"AUGMENT.MIXUP and AUGMENT.CUTMIX need an even SOLVER.BATCH_SIZE, got {batch_size}")
-        full, rest = divmod(self.total, batch_size)
-        if full and self._least(batch_size) < 1:
+        if self.shares.full and self.shares.least(batch_size) < 1:
             raise ConfigError(
                 f"SOLVER.BATCH_SIZE {batch_size} over {world} processes leaves one of them without samples (each takes whole "
                 "pairs); make it at least twice as many"
             )
-        self._steps = full + (self._least(rest) >= _LEAST)
-        if rest and self._steps == full:
+        self._steps, rest = self.shares.steps, self.total % batch_size
+        if rest and self._steps == self.shares.full:
             log.info(
                 "the last batch of each epoch (%d samples over %d processes) is too small and is dropped", rest, world
             )
@@ -109,17 +121,17 @@ class TrainLoader:
     @property
     def smallest(self) -> int:
         """Number of samples in the smallest part of a batch that any process gets."""
-        return min(self._least(self._size(step)) for step in (0, self._steps - 1))
+        return min(self.shares.least(self.shares.size(step)) for step in (0, self._steps - 1))
 
     def weight(self, step: int) -> float:
         """What a mean over this process's part of a step's batch counts in the plain mean over all processes: its samples over
         the mean number of samples of a process."""
-        first, last = self._share(step)
-        return (last - first) * self.world / self._size(step)
+        return self.shares.weight(step)
 
     def order(self, epoch: int) -> Tensor:
-        """(total,) int64 draws of an epoch, in order."""
-        return permutation(self.seed, "order", epoch, self.total)
+        """(total,) int64 draws of an epoch, in order; on the GPU where the loader works on one."""
+        where = self.device if self.device.type == "cuda" else "cpu"
+        return permutation(self.seed, "order", epoch, self.total, where)
 
     def view(self, epoch: int) -> int:
         """The augmented view (counted from 1) that an epoch sees."""
@@ -128,83 +140,96 @@ class TrainLoader:
     def epoch(self, epoch: int) -> Iterator[LoadedBatch]:
         """The batches of an epoch (counted from 1)."""
         view = self.view(epoch)
-        # Who is mixed with whom follows from the order, so that a view of mixed images brings its order along.
-        order = self.order(view if self.augment.mixes else epoch)
-        epoch = view
+        with beside(self.device):
+            # Who is mixed with whom follows from the order, so that a view of mixed images brings its order along.
+            order = self.order(view if self.augment.mixes else epoch)
+            known = (
+                order.cpu()
+            )  # the only numbers of an epoch that the host reads: what it draws and looks up follows from them
 
         def prepare(steps: list[int]) -> _Chunk:
-            rows = [self._share(step) for step in steps]
-            draw = torch.cat([order[first:last] for first, last in rows])
-            chunk = _Chunk(draw, rows, self._read(draw, epoch))
+            rows = [self.shares.rows(step) for step in steps]
+            chunk = self._prepare(torch.cat([known[first:last] for first, last in rows]), rows, view)
             if self._early:
-                chunk.batches = self._finish(chunk, epoch)
-            elif self.device.type == "cuda":
-                chunk.images = chunk.images.pin_memory()
+                chunk.batches = self._finish(chunk, chunk.draw, view)
             return chunk
 
-        for chunk in ahead(prepare, self._chunks(), self.workers):
-            yield from chunk.batches if self._early else self._finish(chunk, epoch)
+        def finish(chunk: _Chunk) -> list[LoadedBatch]:
+            if self._early:
+                return chunk.batches
+            return self._finish(chunk, torch.cat([order[first:last] for first, last in chunk.rows]), view)
+
+        # Threads read and draw; where images live on the device and it draws all, there is nothing left to do for them.
+        idle = resident(self.split, self.device) is not None and not self.augment.drawn_by_host
+        workers = 0 if idle else self.workers
+        yield from in_advance(ahead(prepare, self._chunks(), workers), finish, LoadedBatch.on_device, self.device)
 
     def load(self, draw: Tensor, epoch: int, start: int = 0) -> LoadedBatch:
-        """One batch of given draws; the first stands at position ``start`` of the epoch's order (only mixing asks)."""
-        return self._finish(_Chunk(draw, [(start, start + len(draw))], self._read(draw, epoch)), epoch)[0]
+        """One batch of given draws, in the host's memory; the first stands at position ``start`` of the epoch's order (only mixing
+        asks)."""
+        chunk = self._prepare(draw, [(start, start + len(draw))], epoch)
+        return self._finish(chunk, send(draw, self.device), epoch)[0]
 
     def _chunks(self) -> list[list[int]]:
         """Steps that are prepared together: several where batches are so small that calls cost more than pixels."""
         pixels = self.batch_size * (self.augment.size or self.split.image_size) ** 2
-        steps = 1 if isinstance(self.split, FileSplit) else max(1, _CHUNK_PIXELS // pixels)
+        most = _CHUNK_PIXELS if self._early else _CHUNK_PIXELS_GPU
+        steps = 1 if isinstance(self.split, FileSplit) else max(1, most // pixels)
         return [list(range(i, min(i + steps, len(self)))) for i in range(0, len(self), steps)]
 
-    def _read(self, draw: Tensor, epoch: int) -> Tensor:
-        index = draw % len(self.split)
+    def _prepare(self, draw: Tensor, rows: list[tuple[int, int]], epoch: int) -> _Chunk:
+        """What the host does for some batches: it draws, and reads images that are not on the device."""
+        # Of several batches all but the last are even, so that the pairs of a chunk are its rows 2i and 2i + 1.
+        pairs = torch.cat([torch.arange(first // 2, last // 2) for first, last in rows])
+        side = self.augment.size or self.split.image_size
+        drawn = self.augment.draw_on_host(self.aug_seed, epoch, draw, side, pairs)
+        chunk = _Chunk(draw, rows, drawn)
+        if resident(self.split, self.device) is None:
+            index = draw % len(self.split)
+            chunk.images = pinned(self._read(index, draw, epoch), self.device)
+            chunk.labels = pinned(self.split.labels[index], self.device)
+        return chunk
+
+    def _read(self, index: Tensor, draw: Tensor, epoch: int) -> Tensor:
         if isinstance(self.split, FileSplit):
             size = self.augment.size or self.split.image_size
             cut = self.augment.random_cut(self.aug_seed, epoch, draw, size) or CentreCut(size)
             return self.split.fetch_cut(index, cut)
         return self.split.fetch(index)
 
-    def _finish(self, chunk: _Chunk, epoch: int) -> list[LoadedBatch]:
-        index = chunk.draw % len(self.split)
-        labels = self.split.labels[index].to(self.device)
-        draw, index = chunk.draw.to(self.device), index.to(self.device)
-        images = chunk.images.to(self.device, non_blocking=True)
-        images = self.augment(images, self.aug_seed, epoch, draw, cut=not isinstance(self.split, FileSplit))
+    def _finish(self, chunk: _Chunk, draw: Tensor, epoch: int) -> list[LoadedBatch]:
+        """What the device does for them, without being waited for; ``draw`` lies there."""
+        index = draw % len(self.split)
+        if chunk.images is None or chunk.labels is None:
+            images, labels = resident(self.split, self.device).fetch(index)  # type: ignore[union-attr]
+        else:
+            images, labels = (part.to(self.device, non_blocking=True) for part in (chunk.images, chunk.labels))
+        drawn, cut = chunk.drawn.to(self.device), not isinstance(self.split, FileSplit)
+        images = self.augment(images, self.aug_seed, epoch, draw, cut=cut, plan=drawn.plan)
+        if drawn.mixing is not None:
+            images, labels = self.augment.mix(images, labels, drawn.mixing)
         result, done = [], 0
         for first, last in chunk.rows:
             part = slice(done, done + last - first)
             done = part.stop
-            batch = LoadedBatch(images[part], labels[part], index[part], draw[part], self.augment.mixes)
-            if self.augment.mixes:
-                batch.images, batch.target = self.augment.mix(batch.images, batch.target, self.aug_seed, epoch, first)
-            result.append(batch)
+            result.append(
+                LoadedBatch(
+                    images[part], labels[part], index[part], draw[part], chunk.draw[part], drawn.mixing is not None
+                )
+            )
         return result
-
-    def _share(self, step: int) -> tuple[int, int]:
-        """First and last position of this rank's part of a step's batch."""
-        start = step * self.batch_size
-        first, last = self._part(self._size(step), self.rank)
-        return start + first, start + last
-
-    def _size(self, step: int) -> int:
-        return min(self.batch_size, self.total - step * self.batch_size)
-
-    def _part(self, size: int, rank: int) -> tuple[int, int]:
-        pairs = (size + 1) // 2
-        first, last = (2 * (pairs * r // self.world) for r in (rank, rank + 1))
-        return min(first, size), min(last, size)
-
-    def _least(self, size: int) -> int:
-        """Samples of the process that gets the fewest of a batch of ``size``."""
-        return min(last - first for first, last in (self._part(size, rank) for rank in range(self.world)))
 
 
 @dataclass
 class _Chunk:
-    """A few batches on their way: draws, (first, last) position of each, and what is there of their images."""
+    """A few batches on their way: draws and (first, last) position of each, what the host drew, and, where they do not live on the
+    device, images and labels."""
 
     draw: Tensor
     rows: list[tuple[int, int]]
-    images: Tensor
+    drawn: HostDraws
+    images: Tensor | None = None
+    labels: Tensor | None = None
     batches: list[LoadedBatch] = field(default_factory=list)
 
 
@@ -230,15 +255,21 @@ def evaluation_batches(
     Images are resized to ``size / crop_pct`` and cut in the centre; ``crop_pct`` 0 is 0.875 for image files, and 1 (all of
     it) for images in memory. ``size`` 0 leaves images in memory as they are.
     """
-    positions = torch.arange(rank, len(split), world)
+    device, store = torch.device(device), resident(split, torch.device(device))
     in_files = isinstance(split, FileSplit)
     cut = CentreCut(size or split.image_size, crop_pct or standard_crop_pct(split), interpolation)
 
-    def read(part: Tensor) -> Tensor:
-        return split.fetch_cut(part, cut) if isinstance(split, FileSplit) else split.fetch(part)
+    def read(part: Tensor) -> tuple[Tensor, Tensor]:
+        images = split.fetch_cut(part, cut) if isinstance(split, FileSplit) else split.fetch(part)
+        return pinned(images, device), pinned(split.labels[part], device)
 
-    parts = positions.split(batch_size)
-    for part, images in zip(parts, ahead(read, parts, workers)):
-        there = images.to(device)
-        done = there.float().div_(255.0) if in_files or not size else evaluation_images(there, cut)
-        yield done, split.labels[part].to(device)
+    if store is None:
+        parts = torch.arange(rank, len(split), world).split(batch_size)
+        batches = ahead(read, parts, workers)
+    else:
+        parts = torch.arange(rank, len(split), world, device=device).split(batch_size)
+        batches = map(store.fetch, parts)
+    for images, labels in batches:
+        there = images.to(device, non_blocking=True)
+        done = forms.to_unit(there) if in_files or not size else evaluation_images(there, cut)
+        yield done, labels.to(device, non_blocking=True)

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -52,6 +52,8 @@ class MemorySplit:
 
     images: Tensor  # (N, 3, H, W) uint8
     labels: Tensor
+    #: on GPUs, by device; see :mod:`kdbench.data.resident`. They are given up with the split.
+    copies: dict[torch.device, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.dim() != 4 or self.images.shape[1] != 3:

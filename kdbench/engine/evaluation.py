@@ -54,26 +54,26 @@ def score(
     """
     training = model.training
     model.eval()
-    sums = torch.zeros(4, dtype=torch.float64)
+    # Summed on the device: the host reads it once, at the end.
+    sums, count = torch.zeros(3, dtype=torch.float64, device=runtime.device), 0
     top = min(5, model.spec.num_classes)
     how: dict[str, Any] = {"workers": workers, "crop_pct": crop_pct, "interpolation": interpolation}
-    for images, labels in evaluation_batches(
-        split, batch_size, size, runtime.device, runtime.rank, runtime.world, **how
-    ):
-        logits = model(images).logits.float()
+    batches = evaluation_batches(split, batch_size, size, runtime.device, runtime.rank, runtime.world, **how)
+    for inputs, labels in batches:
+        logits = model(inputs).logits.float()
         if observe is not None:
             observe(logits, labels)
-        hits = logits.topk(top, dim=1).indices == labels[:, None]
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums += (
-            torch.stack((hits[:, 0].sum(), hits.sum(), loss, hits.new_tensor(len(labels), dtype=torch.float32)))
-            .cpu()
-            .double()
-        )
+        sums += batch_sums(logits, labels, top)
+        count += len(labels)
     model.train(training)
-    if runtime.device.type == "cuda":
-        sums = runtime.sum(sums.to(runtime.device)).cpu()
-    else:
-        sums = runtime.sum(sums)
-    top1, top5, loss_sum, count = sums.tolist()
-    return Score(round(100 * top1 / count, 4), round(100 * top5 / count, 4), loss_sum / count, int(count))
+    whole = torch.cat((sums, torch.full((1,), count, dtype=torch.float64, device=runtime.device)))
+    top1, top5, loss, images = runtime.sum(whole).tolist()
+    return Score(round(100 * top1 / images, 4), round(100 * top5 / images, 4), loss / images, int(images))
+
+
+def batch_sums(logits: Tensor, labels: Tensor, top: int) -> Tensor:
+    """(3,) float64: how many of (B, K) logits have their (B,) label first, how many among the ``top`` largest, and the sum of the
+    cross entropies."""
+    hits = logits.topk(top, dim=1).indices == labels[:, None]
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.stack((hits[:, 0].sum(), hits.sum(), loss)).double()

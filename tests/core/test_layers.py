@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2] / "kdbench"
 #: comma, not each other.
 FLOORS: dict[str, list[str]] = {
     "": [
-        "errors, version, files, logs, random",
+        "errors, version, files, logs, random, transfer",
         "paths, domains",
         "plugins",
         "registry",
@@ -39,7 +39,13 @@ FLOORS: dict[str, list[str]] = {
         "zoo",
         "describe",
     ],
-    "data": ["source, prefetch, malloc", "augmentation, build", "sets", "teacher_cache", "loader"],
+    "data": [
+        "source, prefetch, malloc, shares",
+        "augmentation, build, resident",
+        "sets",
+        "teacher_cache",
+        "loader",
+    ],
     "engine": [
         "run_folder, runtime, precision",
         "result, evaluation, parts",

@@ -9,51 +9,23 @@ from dataclasses import replace
 import pytest
 import torch
 from replicas import class_tree
+from small_loaders import AUGMENTS, RICH, loader, memory
 
+import kdbench.data.loader as loader_module
 from kdbench.config.load import load_config
+from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.augment import Augment
 from kdbench.data.loader import TrainLoader, evaluation_batches
 from kdbench.data.prefetch import ahead
+from kdbench.data.resident import Resident
 from kdbench.data.sets.folder import folder
-from kdbench.data.source import MemorySplit, Standard
+from kdbench.data.source import Standard
 from kdbench.errors import ConfigError, DataError
-
-RICH = Augment(
-    "rrc",
-    0,
-    0.5,
-    interpolation="random",
-    size=40,
-    auto="rand-m9-mstd0.5-inc1",
-    erase=0.5,
-    mixup=0.8,
-    cutmix=1.0,
-    num_classes=5,
-    smoothing=0.1,
-)
-AUGMENTS = {
-    "pad": Augment("pad", 4, 0.5),
-    "pad-enlarged": Augment("pad", 4, 0.5, size=48),
-    "jitter": Augment("none", 0, 0.5, size=32, color_jitter=0.4, erase=0.3),
-    "cifar": Augment("pad", 2, 0.5, auto="cifar"),
-    "rrc": Augment("rrc", 0, 0.5, size=40),
-    "rich": RICH,
-}
-
-
-def memory(count: int = 70) -> MemorySplit:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return MemorySplit(images, torch.arange(count) % 5)
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     return folder(str(class_tree(tmp_path_factory.mktemp("tree"), list("abcde"), {"train": 6, "val": 1}))).train
-
-
-def loader(split, augment, **options) -> TrainLoader:
-    return TrainLoader(split, **{"batch_size": 8, "seed": 1, "aug_seed": 2, "augment": augment, **options})
 
 
 def hashes(*loaders: TrainLoader, epoch: int = 1) -> list[str]:
@@ -114,6 +86,21 @@ def test_augmenting_in_the_consumer_changes_no_pixel(files):
         late = loader(split, AUGMENTS["rich"], workers=2)
         late._early = False  # as with a GPU
         assert hashes(late) == hashes(loader(split, AUGMENTS["rich"]))
+
+
+@pytest.mark.parametrize("name", list(AUGMENTS))
+@pytest.mark.parametrize("world", [1, 3])
+def test_the_way_of_a_gpu_changes_no_pixel(name, world, monkeypatch):
+    """Images that live on the device, the forms of augmentation for one, other chunks: all with tensors of a CPU."""
+    split = memory()
+    ranks = [loader(split, AUGMENTS[name], repeat=2, rank=rank, world=world) for rank in range(world)]
+    expected = [hashes(*ranks, epoch=epoch) for epoch in (1, 2)]
+    monkeypatch.setattr(loader_module, "resident", lambda split, device: Resident(split, device))
+    monkeypatch.setattr(loader_module, "_CHUNK_PIXELS_GPU", 3 * 8 * 48 * 48)
+    monkeypatch.setattr(forms, "by_host", lambda images: False)
+    for one in ranks:
+        one._early = False
+    assert [hashes(*ranks, epoch=epoch) for epoch in (1, 2)] == expected
 
 
 def test_seeds_and_repeats():

@@ -15,17 +15,41 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.colour import jitter, jitter_draws
 from kdbench.data.augmentation.crops import box_draws, enlarge, flip_some, pad_crop, random_boxes, resize
 from kdbench.data.augmentation.decode import CentreCut, RandomCut
 from kdbench.data.augmentation.erase import erase, erase_boxes
 from kdbench.data.augmentation.mixing import mix_pairs, mixing_draws, soft_labels
-from kdbench.data.augmentation.policy import apply_policy, make_policy
+from kdbench.data.augmentation.policy import make_policy
+from kdbench.data.augmentation.policy_plan import PolicyPlan, plan_policy
 from kdbench.data.augmentation.resample import crop_resize
 from kdbench.data.augmentation.rows import to_bytes
 from kdbench.data.source import IMAGENET_STATISTICS, Standard, Statistics
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
+from kdbench.transfer import send
+
+
+@dataclass(frozen=True)
+class HostDraws:
+    """What of an augmentation is drawn by the host, wherever the images lie.
+
+    Attributes:
+        plan: of the policy; None where there is none.
+        mixing: share and rectangle of each pair, see :func:`kdbench.data.augmentation.mixing.mixing_draws`; None without mixing.
+    """
+
+    plan: PolicyPlan | None = None
+    mixing: tuple[Tensor, Tensor] | None = None
+
+    def to(self, device: torch.device) -> HostDraws:
+        """The same on a device, without waiting for it."""
+        if device.type == "cpu":
+            return self
+        plan = None if self.plan is None else self.plan.to(device)
+        mixing = None if self.mixing is None else (send(self.mixing[0], device), send(self.mixing[1], device))
+        return HostDraws(plan, mixing)
 
 
 @dataclass(frozen=True)
@@ -110,22 +134,56 @@ class Augment:
         """Mixup or cutmix is on, so that labels are soft."""
         return self.mixup > 0 or self.cutmix > 0
 
-    def __call__(self, images: Tensor, seed: int, epoch: int, draw: Tensor, *, cut: bool = True) -> Tensor:
+    @property
+    def drawn_by_host(self) -> bool:
+        """Whether :meth:`draw_on_host` has anything to do."""
+        return bool(self.auto) or self.mixes
+
+    def draw_on_host(self, seed: int, epoch: int, draw: Tensor, side: int, pairs: Tensor | None = None) -> HostDraws:
+        """What the host draws: (B,) ``draw`` and (P,) numbers of the ``pairs`` that are mixed lie in its memory.
+
+        Pair ``j`` are positions 2j and 2j + 1 of the epoch's order. ``side`` is that of the images when they are augmented.
+        """
+        policy, plan, mixing = make_policy(self.auto, self.interpolation), None, None
+        if policy:
+            fill = tuple(float(min(255, round(255 * mean))) for mean in self.statistics[0])
+            plan = plan_policy(policy, _streams(seed, epoch, draw), side, fill)  # type: ignore[arg-type]
+        if self.mixes and pairs is not None:
+            rng = CounterRNG(seed, "augment/mix", epoch, pairs)
+            mixing = mixing_draws(rng, self.mixup, self.cutmix, self.mixup_switch, side, side)
+        return HostDraws(plan, mixing)
+
+    def __call__(
+        self,
+        images: Tensor,
+        seed: int,
+        epoch: int,
+        draw: Tensor,
+        *,
+        cut: bool = True,
+        plan: PolicyPlan | None = None,
+    ) -> Tensor:
         """(B, 3, H, W) uint8 -> (B, 3, S, S) float, in [0, 1] but for the noise of erasing.
 
-        ``cut=False`` says that RandomResizedCrop was done already, by :meth:`random_cut`. Mixing is :meth:`mix`.
+        Args:
+            images: on any device.
+            seed: of the augmentation.
+            epoch: counted from 1.
+            draw: (B,) int64, on the device of the images.
+            cut: False says that RandomResizedCrop was done already, by :meth:`random_cut`. Mixing is :meth:`mix`.
+            plan: of the policy, from :meth:`draw_on_host`, on the device; without it, a policy has the device read for ``draw``.
         """
         streams = _streams(seed, epoch, draw)
         flipped = streams("flip").uniform(1)[:, 0] < self.flip if self.flip > 0 else None
-        policy = make_policy(self.auto, self.interpolation)
+        policy = bool(self.auto)
         # Policies work on uint8; without one, the division by 255 is done while the images are still small.
-        unit = 1.0 if policy else 255.0
+        scaled = Tensor.float if policy else forms.to_unit
         if cut and self.crop == "rrc":
             box = random_boxes(streams("rrc"), images.shape[-2], images.shape[-1], self.scale, self.ratio)
             cubic = self._cubic(streams("interpolation"))
-            result = crop_resize(images.float().div_(unit), box, self.size or images.shape[-1], cubic, flipped)
+            result = crop_resize(scaled(images), box, self.size or images.shape[-1], cubic, flipped)
             if self.interpolation != "bilinear":
-                result.clamp_(0.0, 255.0 / unit)
+                result.clamp_(0.0, 255.0 if policy else 1.0)
         else:
             if self.crop == "pad" and self.pad:
                 images = pad_crop(images, self.pad, streams("crop").integers(2 * self.pad + 1, 2), flipped)
@@ -134,12 +192,13 @@ class Augment:
             if policy and self.size in (0, images.shape[-1]):
                 result = images
             else:
-                small = images.float().div_(unit)
-                result = (enlarge if self.size > images.shape[-1] else resize)(small, self.size)
+                result = (enlarge if self.size > images.shape[-1] else resize)(scaled(images), self.size)
         if policy:
-            fill = tuple(float(min(255, round(255 * mean))) for mean in self.statistics[0])
             result = result if result.dtype == torch.uint8 else to_bytes(result.add_(0.5))
-            result = apply_policy(policy, result, streams, fill).float().div_(255.0)  # type: ignore[arg-type]
+            if plan is None:
+                plan = self.draw_on_host(seed, epoch, draw.cpu(), result.shape[-1]).to(result.device).plan
+            assert plan is not None
+            result = forms.to_unit(plan.run(result))
         elif self.color_jitter > 0:
             result = jitter(result, *jitter_draws(streams("jitter"), self.color_jitter))
         if self.erase > 0:
@@ -154,21 +213,18 @@ class Augment:
         streams = _streams(seed, epoch, draw)
         return RandomCut(box_draws(streams("rrc")), self._cubic(streams("interpolation")), size, self.scale, self.ratio)
 
-    def mix(self, images: Tensor, labels: Tensor, seed: int, epoch: int, start: int) -> tuple[Tensor, Tensor]:
-        """Mixup and cutmix of a batch whose first row stands at (even) position ``start`` of the epoch's order.
+    def mix(self, images: Tensor, labels: Tensor, mixing: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mixup and cutmix of rows 2i and 2i + 1.
 
         Args:
             images: (B, 3, S, S) float; written to.
             labels: (B,) int64.
+            mixing: of :meth:`draw_on_host`, on the device of the images.
 
         Returns:
             ``images`` and (B, K) labels, smoothed and mixed.
         """
-        pair = torch.arange(start // 2, (start + len(images)) // 2)
-        rng = CounterRNG(seed, "augment/mix", epoch, pair)
-        share, box = mixing_draws(rng, self.mixup, self.cutmix, self.mixup_switch, *images.shape[-2:])
-        soft = soft_labels(labels, self.num_classes, self.smoothing)
-        return mix_pairs(images, soft, share.to(images.device), box)
+        return mix_pairs(images, soft_labels(labels, self.num_classes, self.smoothing), *mixing)
 
     def _cubic(self, rng: CounterRNG) -> Tensor:
         if self.interpolation == "random":
@@ -183,4 +239,4 @@ def _streams(seed: int, epoch: int, draw: Tensor) -> Callable[[str], CounterRNG]
 def evaluation_images(images: Tensor, cut: CentreCut) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, 3, S, S) float in [0, 1], nothing drawn."""
     # Bicubic overshoots; the clamp is what the conversion to bytes does elsewhere.
-    return cut(images.float().div_(255.0)).clamp_(0.0, 1.0)
+    return cut(forms.to_unit(images)).clamp_(0.0, 1.0)

@@ -7,6 +7,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.ops import blend, grey
 from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.random import CounterRNG
@@ -18,7 +19,7 @@ def jitter_draws(rng: CounterRNG, strength: float) -> tuple[Tensor, Tensor]:
     """(B, 3) factors of brightness, contrast, saturation, uniform in [1 - s, 1 + s]; (B, 3) their order."""
     u = rng.uniform(4)
     factors = max(0.0, 1.0 - strength) + (1.0 + strength - max(0.0, 1.0 - strength)) * u[:, :3]
-    orders = torch.tensor(_ORDERS, device=u.device)
+    orders = forms.constant(_ORDERS, u.device, torch.int64)
     return factors, orders[(u[:, 3] * len(_ORDERS)).long()]
 
 
@@ -34,6 +35,9 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
         ``images``.
     """
     for slot in range(3):
+        if not forms.by_host(images):
+            _every(images, factors, order[:, slot])
+            continue
         for kind in range(3):
             chosen = torch.nonzero(order[:, slot] == kind).flatten()
             if len(chosen) == 0:
@@ -47,3 +51,13 @@ def jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
                 blend(group, grey(group), factor)
             put_rows(images, chosen, group.clamp_(0.0, 1.0))
     return images
+
+
+def _every(images: Tensor, factors: Tensor, kind: Tensor) -> None:
+    """One of the three for each sample, in place: all are a blend, with black, with the mean luminance, or with each pixel's."""
+    kind = kind[:, None]
+    factor = factors.gather(1, kind)[:, 0]
+    kind = kind[:, :, None, None]
+    each = grey(images)
+    other = torch.where(kind == 1, each.mean(dim=(1, 2, 3), keepdim=True), each)
+    blend(images, torch.where(kind == 0, 0.0, other), factor).clamp_(0.0, 1.0)

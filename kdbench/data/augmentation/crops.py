@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.resample import crop_resize
 from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.random import CounterRNG
@@ -27,7 +28,7 @@ def enlarge(images: Tensor, size: int) -> Tensor:
     height, width = images.shape[-2:]
     if size in (0, width):
         return images
-    whole = torch.tensor([[0.0, 0.0, height, width]], dtype=torch.float64, device=images.device)
+    whole = forms.constant(((0.0, 0.0, height, width),), images.device, torch.float64)
     return crop_resize(images, whole, size, torch.zeros(1, dtype=torch.bool, device=images.device))
 
 
@@ -43,6 +44,8 @@ def pad_crop(images: Tensor, pad: int, offsets: Tensor, flipped: Tensor | None =
     Returns:
         (B, C, H, W), of its own memory.
     """
+    if not forms.by_host(images):
+        return _gathered(images, pad, offsets, flipped)
     batch, channels, height, width = images.shape
     padded = F.pad(images, (pad, pad, pad, pad))
     # Samples with the same column and direction are cut by one strided copy; indexing pixel by pixel takes three times
@@ -63,8 +66,23 @@ def pad_crop(images: Tensor, pad: int, offsets: Tensor, flipped: Tensor | None =
     return result.index_select(0, torch.argsort(order))
 
 
+def _gathered(images: Tensor, pad: int, offsets: Tensor, flipped: Tensor | None) -> Tensor:
+    """:func:`pad_crop` as one gather: where each pixel of the result comes from, and zero where that lies in the padding."""
+    batch, channels, height, width = images.shape
+    row, column = (torch.arange(side, device=images.device) for side in (height, width))
+    if flipped is not None:
+        column = torch.where(flipped[:, None], width - 1 - column, column)
+    row, column = row + (offsets[:, :1] - pad), column + (offsets[:, 1:] - pad)
+    outside = ((row < 0) | (row >= height))[:, :, None] | ((column < 0) | (column >= width))[:, None, :]
+    place = row.clamp(0, height - 1)[:, :, None] * width + column.clamp(0, width - 1)[:, None, :]
+    found = images.flatten(2).gather(2, place.view(batch, 1, -1).expand(-1, channels, -1))
+    return found.view(images.shape).masked_fill_(outside[:, None], 0)
+
+
 def flip_some(images: Tensor, flipped: Tensor) -> Tensor:
     """A copy in which the samples where ``flipped`` (B,) is true are mirrored."""
+    if not forms.by_host(images):
+        return torch.where(flipped[:, None, None, None], images.flip(-1), images)
     chosen = torch.nonzero(flipped).flatten()
     return put_rows(images.clone(), chosen, take_rows(images, chosen).flip(-1))
 
@@ -87,7 +105,12 @@ def boxes_from_draws(
         scale, ratio: ranges of area and of aspect ratio.
     """
     u = u.double()
-    height, width = (torch.as_tensor(v, dtype=torch.float64, device=u.device).expand(len(u)) for v in (height, width))
+    height, width = (
+        (v.double() if isinstance(v, Tensor) else torch.full((), v, dtype=torch.float64, device=u.device)).expand(
+            len(u)
+        )
+        for v in (height, width)
+    )
     area = (height * width)[:, None] * (scale[0] + (scale[1] - scale[0]) * u[:, :_TRIES])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = torch.exp(low + (high - low) * u[:, _TRIES : 2 * _TRIES])

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from kdbench.data.augmentation import forms
 from kdbench.data.source import Statistics
 from kdbench.random import CounterRNG
 
@@ -64,7 +65,9 @@ def erase(images: Tensor, boxes: Tensor, noise: CounterRNG, statistics: Statisti
         ``images``.
     """
     table = _noise(noise.seed, images.device)
-    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in statistics)
+    mean, std = (forms.constant(tuple(v), images.device).view(3, 1, 1) for v in statistics)
+    if not forms.by_host(images):
+        return _masked(images, boxes, noise.integers(_TABLE, 1), table, mean, std)
     starts = noise.integers(_TABLE, 1)[:, 0].tolist()
     for row, (top, left, height, width) in enumerate(boxes.tolist()):
         if height * width == 0:
@@ -76,3 +79,17 @@ def erase(images: Tensor, boxes: Tensor, noise: CounterRNG, statistics: Statisti
         patch = images[row, :, top : top + height, left : left + width]
         torch.addcmul(mean, values.view(3, height, width), std, out=patch)
     return images
+
+
+def _masked(images: Tensor, boxes: Tensor, starts: Tensor, table: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """:func:`erase` of the whole batch: each pixel's place in its sample's stretch of noise, (B, 1) ``starts``."""
+    channels, rows, columns = images.shape[1:]
+    device = images.device
+    top, left, height, width = boxes[:, :, None, None].int().unbind(1)
+    y = torch.arange(rows, dtype=torch.int32, device=device)[:, None] - top
+    x = torch.arange(columns, dtype=torch.int32, device=device) - left
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    channel = torch.arange(channels, dtype=torch.int32, device=device).view(1, -1, 1, 1)
+    place = channel * (height * width)[:, None] + (y * width + x + starts[:, :, None].int())[:, None]
+    values = table.index_select(0, place.remainder_(_TABLE).flatten()).view(images.shape)
+    return images.copy_(torch.where(inside[:, None], torch.addcmul(mean, values, std), images))

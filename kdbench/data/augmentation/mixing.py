@@ -10,6 +10,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
+from kdbench.data.augmentation import forms
 from kdbench.random import CounterRNG
 
 
@@ -19,7 +20,7 @@ def mixing_draws(
     """What each pair does.
 
     Args:
-        rng: its index is the number j of the pair.
+        rng: its index is the number j of the pair, in the host's memory: the Beta distribution is the host's.
         mixup, cutmix: parameter of the symmetric Beta distribution; 0 = never.
         switch: probability of cutmix where both are on.
         height, width: of the images.
@@ -28,7 +29,7 @@ def mixing_draws(
         (P,) float64 share of a sample's own image, and (P, 4) int64 cutmix rectangle (top, bottom, left, right), empty
         for mixup. The rectangle is cut off at the border and the share is that of the pixels, as in timm.
     """
-    u = rng.uniform(4).double().cpu()
+    u = rng.uniform(4).double()
     if mixup > 0 and cutmix > 0:
         cut = u[:, 0] < switch
     else:
@@ -51,12 +52,15 @@ def mixing_draws(
     box = torch.stack(edges, dim=1).long() * cut[:, None]
     area = (box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])
     share = torch.where(cut, 1.0 - area.double() / (height * width), share)
-    return share.to(rng.index.device), box
+    return share, box
 
 
 def soft_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
     """(B,) int64 -> (B, K) float: ``1 - smoothing`` for the label, plus ``smoothing / K`` for all."""
     off = smoothing / num_classes
+    if not forms.by_host(labels):
+        own = labels[:, None] == torch.arange(num_classes, device=labels.device)
+        return torch.where(own, 1.0 - smoothing + off, off)
     result = torch.full((len(labels), num_classes), off, device=labels.device)
     return result.scatter_(1, labels[:, None], 1.0 - smoothing + off)
 
@@ -67,14 +71,27 @@ def mix_pairs(images: Tensor, labels: Tensor, share: Tensor, box: Tensor) -> tup
     Args:
         images: (B, 3, H, W) float; written to.
         labels: (B, K) float.
-        share: (P,) float64, P = B // 2.
-        box: (P, 4) int64; see :func:`mixing_draws`.
+        share: (P,) float64, P = B // 2, where the images lie.
+        box: (P, 4) int64, there too; see :func:`mixing_draws`.
 
     Returns:
         ``images`` and new labels, (B, K).
     """
     pairs = len(images) // 2
     first, second = images[: 2 * pairs : 2], images[1 : 2 * pairs : 2]
+    if forms.by_host(images):
+        _one_by_one(first, second, share, box)
+    else:
+        _masked(first, second, share, box)
+    own = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    own[: 2 * pairs] = share[:, None].expand(-1, 2).flatten()
+    partner = torch.arange(len(labels), device=labels.device)
+    partner[: 2 * pairs] = partner[: 2 * pairs] ^ 1
+    own = own[:, None].to(labels.dtype)
+    return images, labels * own + labels[partner] * (1.0 - own)
+
+
+def _one_by_one(first: Tensor, second: Tensor, share: Tensor, box: Tensor) -> None:
     for a, b, own_share, (top, bottom, left, right) in zip(first, second, share.tolist(), box.tolist()):
         if bottom > top and right > left:
             kept = a[:, top:bottom, left:right].clone()
@@ -84,9 +101,18 @@ def mix_pairs(images: Tensor, labels: Tensor, share: Tensor, box: Tensor) -> tup
             difference = (a - b).mul_(1.0 - own_share)
             a.sub_(difference)
             b.add_(difference)
-    own = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
-    own[: 2 * pairs] = share.to(labels.device).repeat_interleave(2)
-    partner = torch.arange(len(labels), device=labels.device)
-    partner[: 2 * pairs] = partner[: 2 * pairs] ^ 1
-    own = own[:, None].to(labels.dtype)
-    return images, labels * own + labels[partner] * (1.0 - own)
+
+
+def _masked(first: Tensor, second: Tensor, share: Tensor, box: Tensor) -> None:
+    top, bottom, left, right = box[:, :, None, None].unbind(1)
+    y = torch.arange(first.shape[-2], device=first.device)[:, None]
+    x = torch.arange(first.shape[-1], device=first.device)
+    swapped = ((y >= top) & (y < bottom) & (x >= left) & (x < right))[:, None]
+    # a rectangle has the share of its pixels, but there nothing is blended
+    cut = (bottom > top) & (right > left)
+    blended = ((share < 1.0)[:, None, None] & ~cut)[:, None]
+    difference = (first - second).mul_((1.0 - share).to(first.dtype)[:, None, None, None])
+    one = torch.where(swapped, second, torch.where(blended, first - difference, first))
+    two = torch.where(swapped, first, torch.where(blended, second + difference, second))
+    first.copy_(one)
+    second.copy_(two)

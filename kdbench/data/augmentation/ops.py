@@ -16,6 +16,7 @@ import torch.nn.functional as F
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
+from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.rows import to_bytes
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateXRel", "TranslateYRel", "Rotate")
@@ -97,12 +98,33 @@ def solarize_add(images: Tensor, amount: Tensor) -> Tensor:
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
     """Stretch each channel to 0..255."""
-    return TF.autocontrast(images)
+    if forms.by_host(images):
+        return TF.autocontrast(images)
+    x = images.float()
+    low, high = x.amin(dim=(-2, -1), keepdim=True), x.amax(dim=(-2, -1), keepdim=True)
+    flat = high == low
+    scale = torch.where(flat, 1.0, high.sub_(low).mul_(1.0 / 255.0))
+    return _to_uint8(x.sub_(torch.where(flat, 0.0, low)).div_(scale))
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
     """Equalise each channel's histogram."""
-    return TF.equalize(images)
+    return TF.equalize(images) if forms.by_host(images) else _equalize_sorted(images)
+
+
+def _equalize_sorted(images: Tensor) -> Tensor:
+    """torchvision's equalize with its histogram read off the sorted values: sums of counts that are scattered have no fixed order
+    on a GPU, so that PyTorch's deterministic mode makes them slow."""
+    values = images.flatten(2)
+    ordered = values.sort(dim=-1).values
+    levels = torch.arange(256, dtype=torch.uint8, device=images.device).expand(*values.shape[:2], -1).contiguous()
+    upto = torch.searchsorted(ordered, levels, right=True)
+    below_the_highest = torch.searchsorted(ordered, ordered[..., -1:].contiguous())
+    step = below_the_highest.div(255, rounding_mode="floor")
+    table = (upto[..., :-1] + step // 2).div_(step.clamp(min=1), rounding_mode="floor").clamp_(0, 255)
+    table = F.pad(table.to(torch.uint8), (1, 0))
+    equal = table.gather(-1, values.long())
+    return torch.where(step != 0, equal, values).view(images.shape)
 
 
 def invert(images: Tensor, _: Tensor) -> Tensor:
@@ -165,7 +187,7 @@ def warp(images: Tensor, maps: Tensor, fill: tuple[float, float, float], mode: s
     for axis, side in enumerate((width, height)):
         along, down, shift = (maps[:, axis, :, None, None] * (2.0 / side)).unbind(1)
         torch.add((along * x + shift - 1.0).float(), (down * y[:, None]).float(), out=grid[..., axis])
-    colour = torch.tensor(fill, device=images.device).view(1, 3, 1, 1)
+    colour = forms.constant(tuple(fill), images.device).view(1, 3, 1, 1)
     # Outside counts as zero, so with the fill colour at zero the border blends into it.
     moved = F.grid_sample(images.float().sub_(colour), grid, mode=mode, padding_mode="zeros", align_corners=False)
     # PIL cuts a mean's fraction off; the margin is for values that are whole.

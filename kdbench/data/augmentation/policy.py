@@ -1,7 +1,6 @@
 """RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): what each sample drew.
 
-A policy says for each of its layers what every sample does; :func:`apply_policy` then runs each operation once, on the
-group of samples that drew it (a geometric one once for each interpolation).
+A policy says for each of its layers what every sample does; :mod:`kdbench.data.augmentation.policy_plan` does it.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy
 
-from kdbench.data.augmentation.ops import GEOMETRIC, apply_op
-from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
 
@@ -48,7 +45,7 @@ class Layer:
 
 
 class Policy(Protocol):
-    """Draws layers and turns a level into an operation's argument."""
+    """Draws layers, in the host's memory, and turns a level into an operation's argument."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,7 +123,7 @@ class RandAugment:
         elif self.std:
             noise = torch.stack([layer[:, 3] for layer in u], dim=1) * self.magnitude
         else:
-            noise = torch.full((len(rng.index), self.layers), self.magnitude, device=rng.index.device)
+            noise = torch.full((len(rng.index), self.layers), self.magnitude)
         levels = noise.clamp(0.0, self.maximum)
         if self.interpolation == "random":
             cubic = streams("rand-interpolation").uniform(self.layers) < 0.5
@@ -183,9 +180,8 @@ class CifarPolicy:
 
     def draw(self, streams: Streams) -> list[Layer]:
         u = streams("auto").uniform(5)
-        table = self._table.to(u.device)
-        rows = table[(u[:, 0] * len(table)).long()]
-        never = torch.zeros(len(u), dtype=torch.bool, device=u.device)
+        rows = self._table[(u[:, 0] * len(self._table)).long()]
+        never = torch.zeros(len(u), dtype=torch.bool)
         return [
             Layer(rows[:, i, 0].long(), u[:, 1 + i] <= rows[:, i, 1], rows[:, i, 2], u[:, 3 + i] < 0.5, never)
             for i in (0, 1)
@@ -220,31 +216,3 @@ def make_policy(text: str, interpolation: str = "bilinear") -> Policy | None:
     if text.split("-")[0] == "rand":
         return RandAugment.parse(text, interpolation)
     raise ConfigError(f"AUGMENT.AUTO: {text!r} is neither 'rand-...', as in rand-m9-mstd0.5-inc1, nor 'cifar'")
-
-
-def apply_policy(policy: Policy, images: Tensor, streams: Streams, fill: tuple[float, float, float]) -> Tensor:
-    """Every sample's operations, layer by layer, in place.
-
-    Args:
-        policy: what is drawn.
-        images: (B, 3, S, S) uint8.
-        streams: from the name of a stream to its draws.
-        fill: colour outside the image, 0..255; AutoAugment's is black.
-
-    Returns:
-        ``images``.
-    """
-    colour = fill if policy.mode == "bilinear" else (0.0, 0.0, 0.0)
-    for layer in policy.draw(streams):
-        for number in torch.unique(layer.op[layer.applied]).tolist():
-            name = policy.names[number]
-            group = (layer.op == number) & layer.applied
-            parts = {policy.mode: group}
-            if name in GEOMETRIC:
-                parts = {policy.mode: group & ~layer.cubic, "bicubic": group & layer.cubic}
-            for mode, part in parts.items():
-                chosen = torch.nonzero(part).flatten()
-                if len(chosen):
-                    argument = policy.argument(name, layer, chosen, images.shape[-1])
-                    put_rows(images, chosen, apply_op(name, take_rows(images, chosen), argument, colour, mode))
-    return images

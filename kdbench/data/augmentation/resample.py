@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdbench.data.augmentation import forms
+
 _CUBIC_A = -0.5  # PIL's and torchvision's antialiased bicubic
 
 
@@ -20,6 +22,9 @@ def _curve(x: Tensor) -> Tensor:
 
 def _kernel(distance: Tensor, cubic: Tensor) -> Tensor:
     x = distance.abs_()
+    if not forms.by_host(cubic):
+        curve = _curve(x)
+        return torch.where(cubic[:, None, None], curve, x.neg_().add_(1.0).clamp_min_(0.0))
     chosen = torch.nonzero(cubic).flatten()
     if len(chosen) == len(cubic):
         return _curve(x)

@@ -1,4 +1,4 @@
-"""Some rows of a batch, and pixels as bytes, in the forms that run at the speed of memory.
+"""Some rows of a batch, and pixels as bytes, in the forms that run at the speed of a CPU's memory.
 
 On a CPU ``batch[rows]``, ``batch[rows] = part``, ``torch.where`` on bytes and the cast from float to uint8 take five to
 fifty times as long as what stands here (torch 2.14).

@@ -2,6 +2,7 @@
 
 Rooms:
 
+- arrivals: Tensors on their way from a GPU to the host, who looks at them when they are there.
 - gate: Is a teacher fit to teach? Its accuracy, and what that number hides: one class for every image, NaN, another order
   of classes.
 - gate_trials: A teacher that fails: with which statistics, input size and crop would it pass?.

@@ -9,6 +9,7 @@ with one pass.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor
 
 from kdbench.distillers.base import Batch
+from kdbench.engine.teacher.arrivals import Arrivals
 from kdbench.engine.teacher.views import EpochViews
 from kdbench.errors import DataError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput
+from kdbench.transfer import send
 
 #: kinds of outputs that the cache holds
 STORED = frozenset({"logits", "penultimate"})
@@ -38,6 +41,9 @@ class TeacherOutputs(Protocol):
 
     def end(self) -> None:
         """It has ended."""
+
+    def leave(self) -> None:
+        """It is given up before its end."""
 
 
 class WholeNetwork:
@@ -57,6 +63,9 @@ class WholeNetwork:
         """Nothing."""
 
     def end(self) -> None:
+        """Nothing."""
+
+    def leave(self) -> None:
         """Nothing."""
 
 
@@ -91,6 +100,9 @@ class StoredOutputs:
     """Outputs through the cache. The run that fills it learns from the values after their storage round trip, so that filling and
     reading runs are the same run.
 
+    A GPU is not waited for: rows are looked up by the draws that the host knows, and what is to be stored is checked and written
+    some steps later, when it has arrived in the host's memory. On a CPU both happen at once.
+
     Args:
         live: where a row that is not stored comes from.
         views: of the cache.
@@ -108,68 +120,117 @@ class StoredOutputs:
         teacher: str,
     ) -> None:
         self.live, self.views, self.view_of, self.device, self.teacher = live, views, view_of, device, teacher
+        self._arrivals = Arrivals(device)
+        #: what is wrong with outputs of this epoch: each of several students shall hear of it
+        self._fault = ""
 
     def __call__(self, batch: Batch) -> ModelOutput:
-        """Raises: DataError: outputs to store are not finite, or too large for the storage type."""
-        layout = self.views.layout
-        rows = self.views.read(batch.draw)
+        """Raises: DataError: outputs to store, of this batch or of one before it, are not finite or too large for the storage
+        type."""
+        if self._fault:
+            raise DataError(self._fault)
+        draw = batch.draw.cpu() if batch.host_draw is None else batch.host_draw
+        rows = self.views.read(draw)
         if rows is not None:
-            return ModelOutput(*layout.unpack(rows.to(self.device).float()))
+            return self._unpacked(rows)
         output = self.live(batch)
-        stored = output.map(lambda value: value.to(_TORCH[layout.dtype]))
-        if not _finite(stored):
-            raise self._unusable(output)
-        self.views.write(batch.draw, stored.logits, stored.penultimate)
+        stored = output.map(lambda value: value.to(_TORCH[self.views.layout.dtype]))
+        # A captured pass writes its next outputs over these, so that what they were is found out now.
+        sound = [] if self.device.type == "cpu" else [_all_finite(output)]
+        kept = None if sound else output
+        self._arrivals.add([stored.logits, stored.penultimate, *sound], functools.partial(self._store, draw, kept))
         return stored.map(Tensor.float)
 
     def start(self, epoch: int) -> None:
         """Open the epoch's view for reading, or begin to write it."""
+        self._arrivals.forget()
+        self._fault = ""
         self.views.start(self.view_of(epoch))
 
     def end(self) -> None:
-        """Publish the view that was written."""
+        """Publish the view that was written.
+
+        Raises:
+            DataError: outputs that were to be stored are unusable.
+        """
+        if self._fault:
+            raise DataError(self._fault)
+        self._arrivals.take_all()
         self.views.end()
 
-    def _unusable(self, output: ModelOutput) -> DataError:
-        if _finite(output):
-            return DataError("the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32")
-        return DataError(
+    def leave(self) -> None:
+        """Throw away what was written of the view."""
+        self._arrivals.forget()
+        self.views.leave()
+
+    def _unpacked(self, rows: Tensor) -> ModelOutput:
+        """Rows of the host's memory as outputs on the device."""
+        return ModelOutput(*self.views.layout.unpack(send(rows, self.device).float()))
+
+    def _store(self, draw: Tensor, output: ModelOutput | None, arrived: list[Tensor]) -> None:
+        """Write what has arrived: logits, penultimate and, where ``output`` is not kept, whether it was finite."""
+        logits, penultimate, *sound = arrived
+        if not bool(torch.isfinite(logits).all() & torch.isfinite(penultimate).all()):
+            self._fault = self._unusable(bool(sound[0] if output is None else _all_finite(output)))
+            raise DataError(self._fault)
+        self.views.write(draw, logits, penultimate)
+
+    def _unusable(self, finite: bool) -> str:
+        if finite:
+            return "the teacher's outputs do not fit into 16 bits; set CACHE.DTYPE: fp32"
+        return (
             f"teacher {self.teacher!r} gives NaN or infinite outputs on training images: are its weights damaged, or its "
             "TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
         )
 
 
 class SharedOutputs:
-    """One teacher for several students that see the same batches: a batch is asked for once, with all that any of them needs.
+    """One teacher for several students that see the same images: a batch is asked for once, with all that any of them needs.
+
+    A batch is known by its tensor of images; each student may have put an own :class:`Batch` around it.
 
     Args:
-        outputs: of the union of their needs. The first student that starts an epoch, and the last that ends it, do so for all.
+        outputs: of the union of their needs. The first student that starts an epoch, and the last that ends or leaves it, do so for
+            all.
     """
 
     def __init__(self, outputs: TeacherOutputs) -> None:
         self.outputs = outputs
-        self._batch: Batch | None = None
+        self._images: Tensor | None = None
         self._output: Any = None
         self._inside = 0
+        self._ended = False
 
     def __call__(self, batch: Batch) -> Any:
-        if batch is not self._batch:
-            self._batch, self._output = batch, self.outputs(batch)
+        if batch.images is not self._images:
+            self._images = None  # an error leaves nothing behind that a later student would take for the answer
+            self._output = self.outputs(batch)
+            self._images = batch.images
         return self._output
 
     def start(self, epoch: int) -> None:
         """An epoch begins for one student."""
         if self._inside == 0:
             self.outputs.start(epoch)
+            self._ended = False
         self._inside += 1
 
     def end(self) -> None:
         """It has ended for one student."""
+        self._ended = True
+        self._go()
+
+    def leave(self) -> None:
+        """One student gives up, within an epoch that it has started; the others go on."""
+        self._go()
+
+    def _go(self) -> None:
         self._inside -= 1
         if self._inside == 0:
-            self._batch = self._output = None
-            self.outputs.end()
+            self._images = self._output = None
+            # one that came to the end has asked for every batch
+            (self.outputs.end if self._ended else self.outputs.leave)()
 
 
-def _finite(output: ModelOutput) -> bool:
-    return bool(torch.isfinite(output.logits).all() & torch.isfinite(output.penultimate).all())
+def _all_finite(output: ModelOutput) -> Tensor:
+    return torch.isfinite(output.logits).all() & torch.isfinite(output.penultimate).all()

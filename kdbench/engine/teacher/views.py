@@ -51,17 +51,18 @@ class EpochViews:
                 self._begin(view)
 
     def read(self, draw: Tensor) -> Tensor | None:
-        """(B, classes + width) rows of (B,) draws; None where the view is not read, or lacks some of them."""
+        """(B, classes + width) rows of (B,) draws in the host's memory; None where the view is not read, or lacks some of them."""
         if self._rows is None:
             return None
-        rows = torch.from_numpy(self._rows[draw.cpu().numpy()])
+        rows = torch.from_numpy(self._rows[draw.numpy()])
         # Rows that the filling run never drew (its last batch was dropped) are NaN; those are asked of the network.
         return None if bool(rows.isnan().any()) else rows
 
     def write(self, draw: Tensor, logits: Tensor, penultimate: Tensor) -> None:
-        """Store rows, if the view is being written: (B,), (B, classes) and (B, width), of the layout's type."""
+        """Store rows, if the view is being written: (B,), (B, classes) and (B, width) of the layout's type, all in the host's
+        memory."""
         if self._writer is not None:
-            self._guard(functools.partial(self._writer.write, draw.cpu(), logits.cpu(), penultimate.cpu()))
+            self._guard(functools.partial(self._writer.write, draw, logits, penultimate))
 
     def end(self) -> None:
         """Publish the view that was written. One to which a process could not write has holes and is thrown away."""
@@ -76,6 +77,13 @@ class EpochViews:
                 self._writer.discard()
         self._writer = None
         self._agree()
+
+    def leave(self) -> None:
+        """Throw away what was written, in the middle of an epoch, without asking the other processes."""
+        self._rows = None
+        if self._writer is not None:
+            self._writer.discard()
+            self._writer = None
 
     def _begin(self, view: int) -> None:
         make = functools.partial(ViewWriter, self.cache, view, self.layout, self.owner, create=self.runtime.is_main)

@@ -17,7 +17,8 @@ from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy, _
 
 from kdbench.data.augmentation.colour import jitter
 from kdbench.data.augmentation.ops import COLOUR, GEOMETRIC, apply_op
-from kdbench.data.augmentation.policy import CifarPolicy, Layer, RandAugment, apply_policy, make_policy
+from kdbench.data.augmentation.policy import CifarPolicy, Layer, RandAugment, make_policy
+from kdbench.data.augmentation.policy_plan import plan_policy
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
 
@@ -133,7 +134,7 @@ def test_geometry_takes_the_interpolation_that_was_drawn():
         assert fixed.cubic.float().mean() == share
         assert torch.equal(fixed.op, layer.op)
     images = IMAGES[:1].expand(400, -1, -1, -1).contiguous()
-    got = apply_policy(policy, images.clone(), lambda stream: CounterRNG(0, stream, 1, draw), FILL)
+    got = plan_policy(policy, lambda stream: CounterRNG(0, stream, 1, draw), 64, FILL).run(images.clone())
     rotate = torch.nonzero(layer.op == policy.names.index("Rotate")).flatten()
     argument = policy.argument("Rotate", layer, rotate, images.shape[-1])
     for mode, chosen in (("bicubic", layer.cubic[rotate]), ("bilinear", ~layer.cubic[rotate])):
