@@ -47,7 +47,6 @@ class LoadedBatch:
     draw: Tensor
     host_draw: Tensor
     smoothing_included: bool = False
-    host_draw: Tensor | None = None
 
     def on_device(self) -> tuple[Tensor, ...]:
         """The tensors that lie on the device."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdbench.data.loader import evaluation_batches
 from kdbench.data.source import Split
+from kdbench.engine.precision import products
 from kdbench.engine.runtime import Runtime
 from kdbench.models.feature_model.model import FeatureModel
 
@@ -59,12 +60,13 @@ def score(
     top = min(5, model.spec.num_classes)
     how: dict[str, Any] = {"workers": workers, "crop_pct": crop_pct, "interpolation": interpolation}
     batches = evaluation_batches(split, batch_size, size, runtime.device, runtime.rank, runtime.world, **how)
-    for inputs, labels in batches:
-        logits = model(inputs).logits.float()
-        if observe is not None:
-            observe(logits, labels)
-        sums += batch_sums(logits, labels, top)
-        count += len(labels)
+    with products("fp32", runtime.device):  # whatever it was trained in
+        for inputs, labels in batches:
+            logits = model(inputs).logits.float()
+            if observe is not None:
+                observe(logits, labels)
+            sums += batch_sums(logits, labels, top)
+            count += len(labels)
     model.train(training)
     whole = torch.cat((sums, torch.full((1,), count, dtype=torch.float64, device=runtime.device)))
     top1, top5, loss, images = runtime.sum(whole).tolist()

@@ -1,10 +1,9 @@
-"""What a method is given of its teacher: one object with one method, whether the outputs are computed, stored or shared.
+"""What a method is given of its teacher: one object with one method, whether the outputs are computed or stored.
 
     TeacherSource.outputs_of(method) -> TeacherOutputs;  outputs(batch) -> what the method asked for
 
 ``LiveOutputs`` asks the network. ``StoredOutputs`` reads the cache, and fills it from the live ones where it lacks a row.
-``WholeNetwork`` hands over the network, for methods that run parts of it. ``SharedOutputs`` answers several students of one batch
-with one pass.
+``WholeNetwork`` hands over the network, for methods that run parts of it. Several students of one batch are given one answer.
 """
 
 from __future__ import annotations
@@ -182,54 +181,6 @@ class StoredOutputs:
             f"teacher {self.teacher!r} gives NaN or infinite outputs on training images: are its weights damaged, or its "
             "TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
         )
-
-
-class SharedOutputs:
-    """One teacher for several students that see the same images: a batch is asked for once, with all that any of them needs.
-
-    A batch is known by its tensor of images; each student may have put an own :class:`Batch` around it.
-
-    Args:
-        outputs: of the union of their needs. The first student that starts an epoch, and the last that ends or leaves it, do so for
-            all.
-    """
-
-    def __init__(self, outputs: TeacherOutputs) -> None:
-        self.outputs = outputs
-        self._images: Tensor | None = None
-        self._output: Any = None
-        self._inside = 0
-        self._ended = False
-
-    def __call__(self, batch: Batch) -> Any:
-        if batch.images is not self._images:
-            self._images = None  # an error leaves nothing behind that a later student would take for the answer
-            self._output = self.outputs(batch)
-            self._images = batch.images
-        return self._output
-
-    def start(self, epoch: int) -> None:
-        """An epoch begins for one student."""
-        if self._inside == 0:
-            self.outputs.start(epoch)
-            self._ended = False
-        self._inside += 1
-
-    def end(self) -> None:
-        """It has ended for one student."""
-        self._ended = True
-        self._go()
-
-    def leave(self) -> None:
-        """One student gives up, within an epoch that it has started; the others go on."""
-        self._go()
-
-    def _go(self) -> None:
-        self._inside -= 1
-        if self._inside == 0:
-            self._images = self._output = None
-            # one that came to the end has asked for every batch
-            (self.outputs.end if self._ended else self.outputs.leave)()
 
 
 def _all_finite(output: ModelOutput) -> Tensor:

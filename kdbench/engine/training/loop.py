@@ -85,18 +85,23 @@ class Loop:
                 there = [m for m in self.members if m.first_epoch <= epoch]
                 newcomers = {m for m in there if m.first_epoch == epoch}
                 if there:
+                    used: set[str] = set()  # sources of which the epoch has begun and not ended
                     with self._attempt(*self.members):
-                        self._epoch(epoch, there, newcomers, room)
+                        self._epoch(epoch, there, newcomers, room, used)
+                    for kind in used:
+                        self.sources[kind].leave()
         finally:
             for member in every:
                 member.board.close()
 
-    def _epoch(self, epoch: int, there: list[Trainer], newcomers: set[Trainer], room: Room | None) -> None:
+    def _epoch(
+        self, epoch: int, there: list[Trainer], newcomers: set[Trainer], room: Room | None, used: set[str]
+    ) -> None:
         for member in there:
             member.begin(epoch)
-        used = {self.channel[m] for m in there if m in self.channel}
-        for kind in used:
+        for kind in {self.channel[m] for m in there if m in self.channel}:
             self.sources[kind].start(epoch)
+            used.add(kind)
         clock = _Clock(there, alone=len(there) == 1 or self.runtime.device.type == "cuda")
         with products(self.cfg.SOLVER.PRECISION, self.runtime.device):
             for step, loaded in enumerate(self.loader.epoch(epoch)):
@@ -109,8 +114,8 @@ class Loop:
                     return
                 clock.mark()
         clock.stop()
-        for kind in used:
-            self.sources[kind].end()
+        while used:
+            self.sources[used.pop()].end()
         for member in there:
             with self._attempt(member):
                 member.end(epoch, clock.timing(member, member in self.channel), self._explain(member, epoch))

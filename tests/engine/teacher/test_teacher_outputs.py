@@ -12,9 +12,8 @@ from kdbench.data.build import build_data
 from kdbench.distillers.base import Batch
 from kdbench.engine.parts import build_distiller, build_network, make_loader
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.teacher.outputs import LiveOutputs, SharedOutputs, StoredOutputs, WholeNetwork
+from kdbench.engine.teacher.outputs import LiveOutputs, StoredOutputs, WholeNetwork
 from kdbench.engine.teacher.source import TeacherSource
-from kdbench.errors import DataError
 
 FAST = {"SOLVER.EPOCHS": 2, "SOLVER.WARMUP_EPOCHS": 0, "DATASET.REPEAT": 1, "DATASET.NUM_WORKERS": 0}
 
@@ -74,83 +73,3 @@ def test_stored_outputs_are_the_live_ones_of_the_run_that_filled(tmp_path, digit
     assert all(torch.equal(a, b) for a, b in zip(found[:half], found[half:]))
     _, live = given(tmp_path, digits_teacher, "KD", False)
     assert torch.equal(live(batches[0]).logits.half().float(), found[0])
-
-
-class Counted:
-    """Outputs that write down what is asked of them."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.broken = False
-
-    def __call__(self, batch):
-        self.said.append("asked")
-        if self.broken:
-            raise DataError("broken")
-        return object()
-
-    def start(self, epoch):
-        self.said.append(f"start {epoch}")
-
-    def end(self):
-        self.said.append("end")
-
-    def leave(self):
-        self.said.append("leave")
-
-
-def batch_of(images: torch.Tensor) -> Batch:
-    return Batch(images, *(torch.zeros(1, dtype=torch.int64) for _ in range(3)))
-
-
-def test_several_students_ask_once_for_the_same_images():
-    inner = Counted()
-    shared = SharedOutputs(inner)
-    one, two = torch.zeros(1), torch.zeros(1)
-    for _ in range(3):
-        shared.start(1)
-    answers = [[shared(batch_of(images)) for _ in range(3)] for images in (one, two)]
-    assert all(answer is same[0] for same in answers for answer in same)
-    assert answers[0][0] is not answers[1][0]
-    for _ in range(3):
-        shared.end()
-    assert inner.said == ["start 1", "asked", "asked", "end"]
-
-
-def test_a_student_that_leaves_holds_nobody_up():
-    inner = Counted()
-    shared = SharedOutputs(inner)
-    for epoch, students in ((1, 3), (2, 2)):
-        for _ in range(students):
-            shared.start(epoch)
-        shared(batch_of(torch.zeros(1)))
-        if epoch == 1:
-            shared.leave()
-        for _ in range(2):
-            shared.end()
-    assert inner.said == ["start 1", "asked", "end", "start 2", "asked", "end"]
-
-
-def test_the_last_one_may_be_the_one_that_leaves():
-    inner = Counted()
-    shared = SharedOutputs(inner)
-    for _ in range(2):
-        shared.start(1)
-    shared.end()
-    shared.leave()  # the other has asked for all of the epoch
-    shared.start(2)
-    shared.leave()
-    shared.start(3)
-    assert inner.said == ["start 1", "end", "start 2", "leave", "start 3"]
-
-
-def test_an_error_is_every_students_error():
-    inner = Counted()
-    shared, images = SharedOutputs(inner), torch.zeros(1)
-    answer = shared(batch_of(images))
-    inner.broken = True
-    for _ in range(2):
-        with pytest.raises(DataError, match="broken"):
-            shared(batch_of(torch.zeros(1)))
-    inner.broken = False
-    assert shared(batch_of(images)) is not answer
