@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ def crd_loss(
     z_student: Tensor,
     z_teacher: Tensor,
     num_data: int,
+    z_is_set: bool | None = None,
     gather: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     return_terms: bool = False,
 ) -> Any:
@@ -53,6 +54,7 @@ def crd_loss(
         momentum: share of the old row.
         z_student, z_teacher: 0-d, the constants Z of the student's and the teacher's scores, set in place.
         num_data: n.
+        z_is_set: whether both Z are set already; None looks at their signs, which waits for a device.
         gather: stacks a tensor of all ranks along dimension 0, so that their banks stay equal.
         return_terms: also return ``student`` and ``teacher``.
 
@@ -61,8 +63,23 @@ def crd_loss(
     """
     index = torch.cat((sample_index.unsqueeze(1), negative_index), dim=1)
     counts = occurrences(index, len(memory_student))
-    student = contrast(student_feat, memory_teacher, index, counts, temperature, z_student, num_data, gather)
-    teacher = contrast(teacher_feat, memory_student, index, counts, temperature, z_teacher, num_data, gather)
+    student, teacher = (
+        contrast(
+            feature,
+            memory,
+            index,
+            counts,
+            temperature,
+            z,
+            not bool(z < 0) if z_is_set is None else z_is_set,
+            num_data,
+            gather,
+        )
+        for feature, memory, z in (
+            (student_feat, memory_teacher, z_student),
+            (teacher_feat, memory_student, z_teacher),
+        )
+    )
     rows = gather(sample_index)
     for memory, feature in ((memory_student, student_feat), (memory_teacher, teacher_feat)):
         update_memory(memory, rows, gather(feature.detach()), momentum)
@@ -147,6 +164,8 @@ class CRD(Distiller):
                 self.register_buffer(name, torch.empty(rows, width).uniform_(-bound, bound))
         self.register_buffer("z_student", torch.tensor(-1.0))
         self.register_buffer("z_teacher", torch.tensor(-1.0))
+        #: what the host knows of Z, so that no step has to read it
+        self._z_is_set = False
         labels = torch.as_tensor(self.data.labels).long()
         count = torch.bincount(labels)
         # Samples in the order of their classes, and each sample's class as a range of that order.
@@ -163,6 +182,7 @@ class CRD(Distiller):
             "memory_teacher": self.memory_teacher,
             "z_student": self.z_student,
             "z_teacher": self.z_teacher,
+            "z_is_set": self._z_is_set,
             "temperature": self.cfg.NCE.TEMPERATURE,
             "momentum": self.cfg.NCE.MOMENTUM,
             "num_data": self.data.num_samples,
@@ -182,10 +202,17 @@ class CRD(Distiller):
             unit(self.embed_teacher(teacher.penultimate)),
             **self.contrast(batch),
         )
+        self._z_is_set = True
         return {
             "ce": self.cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "crd": self.cfg.LOSS.FEAT_WEIGHT * crd,
         }
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        saved = [state_dict[key] for name in ("z_student", "z_teacher") if (key := f"{prefix}{name}") in state_dict]
+        if saved:
+            self._z_is_set = not any(bool(z < 0) for z in saved)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 @full_precision

@@ -139,8 +139,11 @@ class PAT(Distiller):
         tokens = self.blending(asked(own.stages))[-len(maps) :]
         aligned = [align(x) for align, x in zip(self.aligners, tokens)]
         for i, (s, t) in enumerate(zip(aligned, maps)):
-            # In the modules' precision whatever autocast says, so that a resumed run reads what this one would have.
-            setattr(self, f"feedback_{i}", (s - t).detach().to(getattr(self, f"feedback_{i}").dtype))
+            held: Tensor = getattr(self, f"feedback_{i}")
+            if held.shape != s.shape:
+                held.resize_(s.shape)  # which keeps the memory where there is enough of it
+            # In place, for a captured step; in the modules' precision whatever autocast says, for a resumed run.
+            torch.sub(s.detach(), t.detach(), out=held)
         kd = pat_regularization_loss(plain, own.logits, temperature=self.cfg.TEMPERATURE)
         return {
             "ce": loss.CE_WEIGHT * self.cross_entropy(own.logits, batch),
@@ -171,8 +174,7 @@ class PAT(Distiller):
         for i in range(len(self.aligners)):
             saved = state_dict.get(f"{prefix}feedback_{i}")
             if saved is not None:
-                held: Tensor = getattr(self, f"feedback_{i}")
-                setattr(self, f"feedback_{i}", held.new_empty(saved.shape))
+                getattr(self, f"feedback_{i}").resize_(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

@@ -249,7 +249,11 @@ def test_crd_gradient_is_that_of_its_value(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("kdbench.distillers.parts.contrast._CHUNK", 7)
     z, anchor = torch.tensor(15.0, dtype=torch.float64), F.normalize(draw(4, 8), dim=1).requires_grad_()
     for counts in (occurrences(index, 20), None):
-        assert torch.autograd.gradcheck(lambda x: contrast(x, bank, index, counts, 0.5, z, 20, lambda t: t), anchor)  # noqa: B023
+
+        def loss(x: Tensor, counts: Tensor | None = counts) -> Tensor:
+            return contrast(x, bank, index, counts, 0.5, z, True, 20, lambda t: t)
+
+        assert torch.autograd.gradcheck(loss, anchor)
 
 
 def test_crd_index_that_occurs_twice_takes_its_last_feature() -> None:
