@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.distillers.parts.contrast import contrast, occurrences
 from kdbench.distillers.parts.numerics import full_precision, with_terms
+from kdbench.errors import LossError
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 
@@ -55,7 +56,7 @@ def crd_loss(
         z_student, z_teacher: 0-d, the constants Z of the student's and the teacher's scores, set in place.
         num_data: n.
         z_is_set: whether both Z are set already; None looks at their signs, which waits for a device.
-        gather: stacks a tensor of all ranks along dimension 0, so that their banks stay equal.
+        gather: stacks a tensor of all ranks along dimension 0, so that their banks stay equal; see :class:`AllRanks`.
         return_terms: also return ``student`` and ``teacher``.
 
     Returns:
@@ -164,6 +165,7 @@ class CRD(Distiller):
                 self.register_buffer(name, torch.empty(rows, width).uniform_(-bound, bound))
         self.register_buffer("z_student", torch.tensor(-1.0))
         self.register_buffer("z_teacher", torch.tensor(-1.0))
+        self._gather = AllRanks()
         #: what the host knows of Z, so that no step has to read it
         self._z_is_set = False
         labels = torch.as_tensor(self.data.labels).long()
@@ -186,7 +188,7 @@ class CRD(Distiller):
             "temperature": self.cfg.NCE.TEMPERATURE,
             "momentum": self.cfg.NCE.MOMENTUM,
             "num_data": self.data.num_samples,
-            "gather": all_ranks,
+            "gather": self._gather,
         }
 
     def negatives(self, batch: Batch) -> Tensor:
@@ -221,17 +223,36 @@ def unit(feature: Tensor) -> Tensor:
     return F.normalize(feature, dim=1)
 
 
-def all_ranks(tensor: Tensor) -> Tensor:
-    """The tensors of all processes along dimension 0, whatever their lengths; the tensor itself where there is one process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return tensor
-    # all_gather takes equal shapes only, and the parts of an epoch's last batch may differ
-    own = torch.tensor([len(tensor)], device=tensor.device)
-    counts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(counts, own)
-    lengths = [int(count) for count in counts]
-    padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
-    padded[: len(tensor)] = tensor
-    parts = [torch.empty_like(padded) for _ in lengths]
-    distributed.all_gather(parts, padded)
-    return torch.cat([part[:length] for part, length in zip(parts, lengths)])
+class AllRanks:
+    """Stacks the tensors of all processes along dimension 0; the tensor itself where there is one process.
+
+    ``all_gather`` takes equal lengths only, and the shares of a batch may differ by a pair of samples. Lengths are exchanged at the
+    first call alone, so that no later step waits for them: an epoch's first batch is its largest. A shorter share repeats its last
+    row, which changes nothing where the last of equal rows counts. A tensor without dimensions gives one number a process.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """(n, ...) -> (world * longest, ...), or () -> (world,).
+
+        Raises:
+            LossError: more rows than any process had at the first call.
+        """
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return tensor
+        if tensor.dim() == 0:
+            return torch.cat(_gathered(tensor.view(1)))
+        if not self.most:
+            self.most = int(torch.cat(_gathered(torch.tensor([len(tensor)], device=tensor.device))).max())
+        missing = self.most - len(tensor)
+        if missing < 0:
+            raise LossError(f"a share of {len(tensor)} samples follows a first batch whose largest was {self.most}")
+        return torch.cat(_gathered(torch.cat((tensor, tensor[-1:].expand(missing, *tensor.shape[1:])))))
+
+
+def _gathered(tensor: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, tensor.contiguous())
+    return parts

@@ -141,7 +141,7 @@ class PAT(Distiller):
         for i, (s, t) in enumerate(zip(aligned, maps)):
             held: Tensor = getattr(self, f"feedback_{i}")
             if held.shape != s.shape:
-                held.resize_(s.shape)  # which keeps the memory where there is enough of it
+                _take_shape(held, s.detach() - t.detach())
             # In place, for a captured step; in the modules' precision whatever autocast says, for a resumed run.
             torch.sub(s.detach(), t.detach(), out=held)
         kd = pat_regularization_loss(plain, own.logits, temperature=self.cfg.TEMPERATURE)
@@ -170,12 +170,18 @@ class PAT(Distiller):
         return self.feedbacks[str(i)](held) if len(held) == size else None
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # The feedback has the shape of the last batch, which a new instance cannot know.
+        # The feedback has the shape of the last batch, which a new instance cannot know. Its layout counts, too: a convolution
+        # of other strides adds in another order.
         for i in range(len(self.aligners)):
             saved = state_dict.get(f"{prefix}feedback_{i}")
             if saved is not None:
-                getattr(self, f"feedback_{i}").resize_(saved.shape)
+                _take_shape(getattr(self, f"feedback_{i}"), saved)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _take_shape(held: Tensor, like: Tensor) -> None:
+    """Give ``held`` the shape and the strides of ``like``, which has no gaps; in its own memory where that is large enough."""
+    held.resize_(like.numel()).as_strided_(like.shape, like.stride())
 
 
 def _as_map(feature: Tensor) -> Tensor:

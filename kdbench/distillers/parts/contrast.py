@@ -42,7 +42,7 @@ def contrast(
         z: 0-d, Z.
         z_is_set: False sets Z from this batch, in place; the host says it, since to look at Z it would wait for the device.
         num_data: n of the chance m / n.
-        gather: stacks a tensor of all ranks along dimension 0.
+        gather: stacks a number, a tensor without dimensions, of all ranks.
 
     Returns:
         0-d tensor, the mean over the batch.
@@ -51,7 +51,7 @@ def contrast(
     # in powers of two, which are cheaper than those of e
     scaled = anchor.detach() * (math.log2(math.e) / temperature)
     if not z_is_set:
-        z.copy_(gather(_mean_score(scaled, bank, index, counts).view(1)).mean() * num_data)
+        z.copy_(gather(_mean_score(scaled, bank, index, counts)).mean() * num_data)
     loss: Tensor = _Contrast.apply(anchor, scaled, bank, index, counts, temperature, z, num_data)  # type: ignore[no-untyped-call]
     return loss
 
