@@ -78,6 +78,14 @@ class PAT(Distiller):
     offset a channel; the fusing 5x5 convolution is a full one, the prompting one depthwise; nearest resizing and a 1x1
     convolution where feedback and prompted map differ in shape. Ours: S stages where the paper has four, and no biases
     that a normalisation takes out again.
+
+    ``L_FD`` compares maps as they are, and its gradient reaches the prompts through the teacher, so that their first steps grow
+    with the teacher's maps. A teacher that was never trained has running statistics (mean 0, variance 1) of no data, with which
+    the maps of a residual network in evaluation mode grow from block to block. The last one of a fresh resnet32x4 had a root
+    mean square of 23 on random 32x32 images, beside 0.6 of the aligned student. The gradient of the first beta was 546; one
+    step at LR 0.05 made it 27, and ``L_FD`` went from 524 over 5e5 and 3e19 to NaN. After fifty batches in training mode,
+    without any training of the teacher, that gradient was 0.08, and ``L_FD`` fell from 8.3. ``SOLVER.CLIP_GRAD: 5`` kept
+    another fresh one from diverging: its ``L_FD`` fell from 718 to 161 in twenty steps.
     """
 
     reference = "Lin et al. Perspective-Aware Teaching: Adapting Knowledge for Heterogeneous Distillation. ICCV 2025"
