@@ -55,7 +55,9 @@ class Distiller(nn.Module):
         min_classes: smallest number of classes for which it is.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
         capturable: on a GPU a step may be recorded once as a CUDA graph and replayed: what is computed does not depend on values
-            of the data, nor on anything that the host draws or counts from step to step. False runs every step anew.
+            of the data, nor on anything that the host draws or counts from step to step, and state is written in place. Only
+            what depends on the step before (is there one? was its batch as large?) may be left to the host: the first step of a
+            process, and one behind a batch of another size, are never replayed. False runs every step anew.
     """
 
     teacher_needs: AbstractSet[str] = frozenset({"logits"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.distillers.parts.contrast import contrast, occurrences
 from kdbench.distillers.parts.numerics import full_precision, with_terms
+from kdbench.errors import LossError
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 
@@ -31,6 +32,7 @@ def crd_loss(
     z_student: Tensor,
     z_teacher: Tensor,
     num_data: int,
+    z_is_set: bool | None = None,
     gather: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     return_terms: bool = False,
 ) -> Any:
@@ -53,7 +55,8 @@ def crd_loss(
         momentum: share of the old row.
         z_student, z_teacher: 0-d, the constants Z of the student's and the teacher's scores, set in place.
         num_data: n.
-        gather: stacks a tensor of all ranks along dimension 0, so that their banks stay equal.
+        z_is_set: whether both Z are set already; None looks at their signs, which waits for a device.
+        gather: stacks a tensor of all ranks along dimension 0, so that their banks stay equal; see :class:`AllRanks`.
         return_terms: also return ``student`` and ``teacher``.
 
     Returns:
@@ -61,8 +64,23 @@ def crd_loss(
     """
     index = torch.cat((sample_index.unsqueeze(1), negative_index), dim=1)
     counts = occurrences(index, len(memory_student))
-    student = contrast(student_feat, memory_teacher, index, counts, temperature, z_student, num_data, gather)
-    teacher = contrast(teacher_feat, memory_student, index, counts, temperature, z_teacher, num_data, gather)
+    student, teacher = (
+        contrast(
+            feature,
+            memory,
+            index,
+            counts,
+            temperature,
+            z,
+            not bool(z < 0) if z_is_set is None else z_is_set,
+            num_data,
+            gather,
+        )
+        for feature, memory, z in (
+            (student_feat, memory_teacher, z_student),
+            (teacher_feat, memory_student, z_teacher),
+        )
+    )
     rows = gather(sample_index)
     for memory, feature in ((memory_student, student_feat), (memory_teacher, teacher_feat)):
         update_memory(memory, rows, gather(feature.detach()), momentum)
@@ -147,6 +165,9 @@ class CRD(Distiller):
                 self.register_buffer(name, torch.empty(rows, width).uniform_(-bound, bound))
         self.register_buffer("z_student", torch.tensor(-1.0))
         self.register_buffer("z_teacher", torch.tensor(-1.0))
+        self._gather = AllRanks()
+        #: what the host knows of Z, so that no step has to read it
+        self._z_is_set = False
         labels = torch.as_tensor(self.data.labels).long()
         count = torch.bincount(labels)
         # Samples in the order of their classes, and each sample's class as a range of that order.
@@ -163,10 +184,11 @@ class CRD(Distiller):
             "memory_teacher": self.memory_teacher,
             "z_student": self.z_student,
             "z_teacher": self.z_teacher,
+            "z_is_set": self._z_is_set,
             "temperature": self.cfg.NCE.TEMPERATURE,
             "momentum": self.cfg.NCE.MOMENTUM,
             "num_data": self.data.num_samples,
-            "gather": all_ranks,
+            "gather": self._gather,
         }
 
     def negatives(self, batch: Batch) -> Tensor:
@@ -182,10 +204,17 @@ class CRD(Distiller):
             unit(self.embed_teacher(teacher.penultimate)),
             **self.contrast(batch),
         )
+        self._z_is_set = True
         return {
             "ce": self.cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "crd": self.cfg.LOSS.FEAT_WEIGHT * crd,
         }
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        saved = [state_dict[key] for name in ("z_student", "z_teacher") if (key := f"{prefix}{name}") in state_dict]
+        if saved:
+            self._z_is_set = not any(bool(z < 0) for z in saved)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 @full_precision
@@ -194,17 +223,36 @@ def unit(feature: Tensor) -> Tensor:
     return F.normalize(feature, dim=1)
 
 
-def all_ranks(tensor: Tensor) -> Tensor:
-    """The tensors of all processes along dimension 0, whatever their lengths; the tensor itself where there is one process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return tensor
-    # all_gather takes equal shapes only, and the parts of an epoch's last batch may differ
-    own = torch.tensor([len(tensor)], device=tensor.device)
-    counts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(counts, own)
-    lengths = [int(count) for count in counts]
-    padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
-    padded[: len(tensor)] = tensor
-    parts = [torch.empty_like(padded) for _ in lengths]
-    distributed.all_gather(parts, padded)
-    return torch.cat([part[:length] for part, length in zip(parts, lengths)])
+class AllRanks:
+    """Stacks the tensors of all processes along dimension 0; the tensor itself where there is one process.
+
+    ``all_gather`` takes equal lengths only, and the shares of a batch may differ by a pair of samples. Lengths are exchanged at the
+    first call alone, so that no later step waits for them: an epoch's first batch is its largest. A shorter share repeats its last
+    row, which changes nothing where the last of equal rows counts. A tensor without dimensions gives one number a process.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """(n, ...) -> (world * longest, ...), or () -> (world,).
+
+        Raises:
+            LossError: more rows than any process had at the first call.
+        """
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return tensor
+        if tensor.dim() == 0:
+            return torch.cat(_gathered(tensor.view(1)))
+        if not self.most:
+            self.most = int(torch.cat(_gathered(torch.tensor([len(tensor)], device=tensor.device))).max())
+        missing = self.most - len(tensor)
+        if missing < 0:
+            raise LossError(f"a share of {len(tensor)} samples follows a first batch whose largest was {self.most}")
+        return torch.cat(_gathered(torch.cat((tensor, tensor[-1:].expand(missing, *tensor.shape[1:])))))
+
+
+def _gathered(tensor: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, tensor.contiguous())
+    return parts

@@ -60,7 +60,10 @@ def ldrld_loss(
     s, t = student_logits / temperature, teacher_logits / temperature
     top = (student_logits if rank_by == "student" else teacher_logits).detach().topk(k, dim=1).indices
     s_top, t_top = s.gather(1, top), t.gather(1, top)
-    weight = _pair_weights(k, decay, irw_scale, irw_offset).to(s)
+    weight = (_kept_pair_weights if s.device.type == "cpu" else _pair_weights)(
+        k, decay, irw_scale, irw_offset, s.device
+    )
+    weight = weight.to(s)
     # A tuple of length 2 is a pair as well, and then gets the pair's weight.
     group_weight = weight[0, 1] if k == 2 else 1.0
     pair = _pairs(s_top, t_top) * weight
@@ -71,12 +74,15 @@ def ldrld_loss(
     return with_terms(alpha * ldrld + beta * rntk, {"ldrld": ldrld, "rntk": rntk}, return_terms)
 
 
-@functools.cache
-def _pair_weights(k: int, decay: float, scale: float, offset: float) -> Tensor:
-    """(k, k) float64: weight of ranks i < j (counted from 1) above the diagonal, 0 elsewhere."""
-    rank = torch.arange(1, k + 1, dtype=torch.float64)
+def _pair_weights(k: int, decay: float, scale: float, offset: float, device: torch.device) -> Tensor:
+    """(k, k) float64: weight of ranks i < j (counted from 1) above the diagonal, 0 elsewhere. Worked out where it is used: a copy
+    from the host would wait for the device."""
+    rank = torch.arange(1, k + 1, dtype=torch.float64, device=device)
     first, second = rank[:, None], rank[None, :]
     return (scale / (offset + (second - first).abs()) * torch.exp(-decay * (first + second))).triu(1)
+
+
+_kept_pair_weights = functools.cache(_pair_weights)
 
 
 def _pairs(s_top: Tensor, t_top: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ def tekap_feature_loss(
     num_data: int,
     z_student: Tensor | None = None,
     z_teacher: Tensor | None = None,
+    z_is_set: bool | None = None,
     noise_weight: float = 0.1,
     noise_scale: float = 0.1,
     gather: Callable[[Tensor], Tensor] | None = None,
@@ -51,7 +52,8 @@ def tekap_feature_loss(
         sample_index, negative_index, memory_student, memory_teacher, temperature, momentum, num_data, gather: as in
             :func:`~kdbench.distillers.crd.crd_loss`.
         embed_student_weight, embed_student_bias: (D, D_s), (D,); embed_teacher_weight, embed_teacher_bias: (D, D_t),
-        (D,). z_student, z_teacher: 0-d, set in place while negative; None for constants of this call alone.
+        (D,). z_student, z_teacher: 0-d, set in place while negative; None (both) for constants of this call alone.
+        z_is_set: as in :func:`~kdbench.distillers.crd.crd_loss`.
         noise_weight, noise_scale: w and scale; the release's code makes the noise 0.01 of a standard deviation of 1.
         return_terms: also return ``student``, ``teacher`` and ``perturbed``: s_1, t_1 and t_2.
 
@@ -79,8 +81,9 @@ def tekap_feature_loss(
     }
     if gather is not None:
         shared["gather"] = gather
-    _, first = crd_loss(student, teacher, **shared)
-    _, second = crd_loss(student.detach(), perturbed, **shared)
+    z_is_set = False if z_student is None and z_teacher is None else z_is_set
+    _, first = crd_loss(student, teacher, z_is_set=z_is_set, **shared)
+    _, second = crd_loss(student.detach(), perturbed, z_is_set=True, **shared)
     terms = {"student": first["student"], "teacher": first["teacher"], "perturbed": second["teacher"]}
     return with_terms(2.0 * terms["student"] + terms["teacher"] + terms["perturbed"], terms, return_terms)
 
@@ -133,6 +136,7 @@ class TeKAPF(CRD):
             noise_scale=cfg.NOISE_SCALE,
             **self.contrast(batch),
         )
+        self._z_is_set = True
         terms = {
             "ce": cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "feature": cfg.LOSS.FEAT_WEIGHT * feature,

@@ -203,6 +203,26 @@ def test_rsd_vanishes_for_whitened_equal_features_and_sees_no_affine_map_of_a_co
     same(rsd_loss(3.0 * a + 1.0, b, kappa=0.01, eps=0.0), rsd_loss(a, b, kappa=0.01, eps=0.0))
 
 
+@pytest.mark.parametrize(("share", "stable"), [(0.97, True), (1.03, False)])
+def test_cc_is_stable_up_to_the_learning_rate_that_its_card_tells(share: float, stable: bool) -> None:
+    spec = make_spec("cnn4")
+    method = build("CC", spec, spec).double()
+    student, teacher = (random_output(spec, 1, seed=seed) for seed in (1, 2))
+    both = [replace(output, penultimate=output.penultimate.expand(8, -1)) for output in (student, teacher)]
+    size = sum(float(output.penultimate.square().sum()) for output in (student, teacher)) + 2
+    limit = (1 + 0.9) / (method.cfg.LOSS.FEAT_WEIGHT * size)
+    optimizer = torch.optim.SGD(method.parameters(), lr=share * limit, momentum=0.9)
+    embedded = method.embed_student(both[0].penultimate), method.embed_teacher(both[1].penultimate)
+    before = float(cc_loss(*embedded).detach())
+    for _ in range(200):
+        loss = cc_loss(method.embed_student(both[0].penultimate), method.embed_teacher(both[1].penultimate))
+        optimizer.zero_grad()
+        (method.cfg.LOSS.FEAT_WEIGHT * loss).backward()
+        optimizer.step()
+    assert (float(loss.detach()) < 0.01 * before) == stable
+    assert (float(loss.detach()) > 100 * before) != stable
+
+
 def test_crd_rows_of_the_banks_stay_on_the_sphere_and_the_others_where_they_are() -> None:
     spec = make_spec("cnn4")
     method, batch = build("CRD", spec, spec).double(), make_batch(8)
@@ -249,7 +269,11 @@ def test_crd_gradient_is_that_of_its_value(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("kdbench.distillers.parts.contrast._CHUNK", 7)
     z, anchor = torch.tensor(15.0, dtype=torch.float64), F.normalize(draw(4, 8), dim=1).requires_grad_()
     for counts in (occurrences(index, 20), None):
-        assert torch.autograd.gradcheck(lambda x: contrast(x, bank, index, counts, 0.5, z, 20, lambda t: t), anchor)  # noqa: B023
+
+        def loss(x: Tensor, counts: Tensor | None = counts) -> Tensor:
+            return contrast(x, bank, index, counts, 0.5, z, True, 20, lambda t: t)
+
+        assert torch.autograd.gradcheck(loss, anchor)
 
 
 def test_crd_index_that_occurs_twice_takes_its_last_feature() -> None:

@@ -85,6 +85,22 @@ def test_pat_feedback_is_kept_and_restored() -> None:
     assert total(method(student, teacher, make_batch(4))).isfinite()  # another batch size: no feedback
 
 
+def test_pat_feedback_keeps_its_memory_and_its_layout() -> None:
+    method, (student, teacher) = pat("cnn3", "cnn3"), networks("cnn3", "cnn3")
+    method(student, teacher, make_batch())
+    place = method.feedback_0.data_ptr()
+    for size in (4, 8):
+        method(student, teacher, make_batch(size))
+        assert len(method.feedback_0) == size
+        assert method.feedback_0.data_ptr() == place
+    fresh = pat("cnn3", "cnn3")
+    fresh.load_state_dict(method.state_dict())
+    # a convolution over another layout would add in another order
+    assert fresh.feedback_0.stride() == method.feedback_0.stride()
+    assert not fresh.feedback_0.is_contiguous()
+    assert torch.equal(fresh.feedback_0, method.feedback_0)
+
+
 def test_pat_moves_its_prompts_and_not_the_teacher() -> None:
     method, (student, teacher) = pat("cnn4", "vit4"), networks("cnn4", "vit4")
     total(method(student, teacher, make_batch())).backward()

@@ -2,6 +2,8 @@
 
 ====================  ================================================================================================
 ``conformance.py``    the checks of a method on a pair of families
+``device.py``         the checks of a method on a GPU, made on fake tensors
+``replay.py``         what a captured step needs of a method
 ``cards.py``          a page a method, with what it costs and where it runs
 ====================  ================================================================================================
 """

@@ -27,7 +27,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "token": ("small_vit", {"class_token": True}),
     "mlp": ("small_mixer", {}),
 }
-_CLASSES, _BATCH, _SAMPLES = 10, 8, 40
+CLASSES, BATCH, _SAMPLES = 10, 8, 40
 
 
 def check_pair(
@@ -36,7 +36,7 @@ def check_pair(
     student: str,
     *,
     models: dict[str, tuple[str, dict[str, Any]]] | None = None,
-    batch: int = _BATCH,
+    batch: int = BATCH,
 ) -> str:
     """One step of ``method`` from a teacher family to a student family.
 
@@ -57,21 +57,12 @@ def check_pair(
         AssertionError: a check failed.
     """
     zoo = models or FAMILIES
-    s_model, t_model = (
-        _network(zoo[student], seed=1).train(),
-        _network(zoo[teacher], seed=2).eval().requires_grad_(False),
-    )
-    cfg = load_config(overrides={"DISTILLER.TYPE": method})
-    labels = torch.arange(_SAMPLES) % _CLASSES
-    source = t_model if uses_teacher(method) else None
     try:
-        distiller = create_distiller(method, s_model, source, cfg, data=DataInfo(_CLASSES, _SAMPLES, labels))
+        s_model, t_model, distiller = create_pair(method, zoo[teacher], zoo[student])
     except IncompatibleError as error:
         return str(error)
-    distiller.train()
-    before = fingerprint(t_model)
-    data = _batch(s_model, labels, batch)
-    terms = _step(distiller, s_model, source, data)
+    before = None if t_model is None else fingerprint(t_model)
+    terms = step(distiller, s_model, t_model, make_batch(s_model, batch))
     assert terms, f"{method} returned no loss terms"
     for name, value in terms.items():
         assert value.dim() == 0, f"{method}: term {name} has shape {tuple(value.shape)}"
@@ -80,12 +71,51 @@ def check_pair(
     torch.stack(list(terms.values())).sum().backward()
     reached = sum(float(p.grad.abs().sum()) for p in s_model.parameters() if p.grad is not None)
     assert reached > 0, f"{method}: no gradient reaches the student"
-    assert all(p.grad is None for p in t_model.parameters()), f"{method}: a gradient reaches the teacher's weights"
-    assert fingerprint(t_model) == before, f"{method}: the teacher was changed"
+    if t_model is not None:
+        assert all(p.grad is None for p in t_model.parameters()), f"{method}: a gradient reaches the teacher's weights"
+        assert fingerprint(t_model) == before, f"{method}: the teacher was changed"
     own = {id(p) for p in distiller.parameters()}
     assert not own & {id(p) for p in s_model.parameters()}, f"{method}: owns parameters of the student"
     assert distiller.extra_parameters() == sum(p.numel() for p in distiller.parameters() if p.requires_grad)
     return "runs"
+
+
+def create_pair(
+    method: str, teacher: tuple[str, dict[str, Any]], student: tuple[str, dict[str, Any]]
+) -> tuple[FeatureModel, FeatureModel | None, Distiller]:
+    """The student, the teacher (None where the method uses none) and the method, ready for a step.
+
+    Args:
+        method: registered name.
+        teacher, student: name and options of a network.
+
+    Raises:
+        IncompatibleError: the method refuses the pair.
+    """
+    s_model, t_model = _network(student, seed=1).train(), None
+    if uses_teacher(method):
+        t_model = _network(teacher, seed=2).eval().requires_grad_(False)
+    cfg = load_config(overrides={"DISTILLER.TYPE": method})
+    data = DataInfo(CLASSES, _SAMPLES, _labels())
+    return s_model, t_model, create_distiller(method, s_model, t_model, cfg, data=data).train()
+
+
+def make_batch(student: FeatureModel, size: int, first: int = 0) -> Batch:
+    """``size`` samples from position ``first`` on, with random images of the student's size."""
+    generator = torch.Generator().manual_seed(3 + first)
+    index = torch.arange(first, first + size)
+    images = torch.rand(size, 3, *student.input_size, generator=generator)
+    return Batch(images, _labels()[index], index, index, epoch=1, progress=0.5, seed=1)
+
+
+def step(distiller: Distiller, student: FeatureModel, teacher: FeatureModel | None, batch: Batch) -> dict[str, Tensor]:
+    """The method's terms for a batch, student and teacher run."""
+    torch.manual_seed(4)
+    if teacher is None or distiller.needs_networks:
+        return distiller(student, teacher, batch)
+    with torch.no_grad():
+        outputs = teacher(batch.images, need=distiller.teacher_needs)
+    return distiller(student, outputs, batch)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -98,7 +128,7 @@ def fingerprint(module: nn.Module) -> str:
 
 def _network(entry: tuple[str, dict[str, Any]], seed: int) -> FeatureModel:
     name, options = entry
-    model = create_model(name, num_classes=_CLASSES, seed=seed, **options)
+    model = create_model(name, num_classes=CLASSES, seed=seed, **options)
     with forked_seed("conformance", seed):
         for classifier in (m for m in model.modules() if isinstance(m, nn.Linear) and not bool(m.weight.any())):
             # a Mixer's classifier starts at zero; with two of them nothing would tell teacher and student apart
@@ -106,20 +136,8 @@ def _network(entry: tuple[str, dict[str, Any]], seed: int) -> FeatureModel:
     return model
 
 
-def _batch(student: FeatureModel, labels: Tensor, size: int) -> Batch:
-    generator = torch.Generator().manual_seed(3)
-    index = torch.arange(size)
-    images = torch.rand(size, 3, *student.input_size, generator=generator)
-    return Batch(images, labels[index], index, index, epoch=1, progress=0.5, seed=1)
-
-
-def _step(distiller: Distiller, student: FeatureModel, teacher: FeatureModel | None, batch: Batch) -> dict[str, Tensor]:
-    torch.manual_seed(4)
-    if teacher is None or distiller.needs_networks:
-        return distiller(student, teacher, batch)
-    with torch.no_grad():
-        outputs = teacher(batch.images, need=distiller.teacher_needs)
-    return distiller(student, outputs, batch)
+def _labels() -> Tensor:
+    return torch.arange(_SAMPLES) % CLASSES
 
 
 def _check_gradient(method: str, name: str, value: Tensor, student: nn.Module, distiller: nn.Module) -> None:

@@ -24,6 +24,7 @@ def contrast(
     counts: Tensor | None,
     temperature: float,
     z: Tensor,
+    z_is_set: bool,
     num_data: int,
     gather: Callable[[Tensor], Tensor],
 ) -> Tensor:
@@ -38,9 +39,10 @@ def contrast(
         index: (B, m + 1) int64.
         counts: :func:`occurrences` of ``index``.
         temperature: T.
-        z: 0-d, Z; a negative one is set from this batch, in place.
+        z: 0-d, Z.
+        z_is_set: False sets Z from this batch, in place; the host says it, since to look at Z it would wait for the device.
         num_data: n of the chance m / n.
-        gather: stacks a tensor of all ranks along dimension 0.
+        gather: stacks a number, a tensor without dimensions, of all ranks.
 
     Returns:
         0-d tensor, the mean over the batch.
@@ -48,8 +50,8 @@ def contrast(
     bank = bank.to(anchor)
     # in powers of two, which are cheaper than those of e
     scaled = anchor.detach() * (math.log2(math.e) / temperature)
-    if z < 0:
-        z.copy_(gather(_mean_score(scaled, bank, index, counts).view(1)).mean() * num_data)
+    if not z_is_set:
+        z.copy_(gather(_mean_score(scaled, bank, index, counts)).mean() * num_data)
     loss: Tensor = _Contrast.apply(anchor, scaled, bank, index, counts, temperature, z, num_data)  # type: ignore[no-untyped-call]
     return loss
 

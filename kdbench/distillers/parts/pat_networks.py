@@ -81,7 +81,10 @@ class Feedback(nn.Module):
 
     def forward(self, feedback: Tensor) -> Tensor:
         """(B, C_out, H_out, W_out) -> (B, C_in, H_in, W_in)."""
-        feedback = self.project(feedback)
+        if not isinstance(self.project, nn.Identity):
+            feedback = self.project(
+                feedback.clone()
+            )  # its gradient reads it after the step has overwritten the feedback
         return feedback if feedback.shape[2:] == self.grid else F.interpolate(feedback, self.grid, mode="nearest")
 
 
