@@ -80,7 +80,11 @@ class StepRunner:
             number: of the step, from 0.
             fixed: ``given`` and ``batch`` are at the addresses that they have always had.
         """
-        if self.make is None or not fixed or self._warm < WARM_UP:
+        if self.make is None or not fixed:
+            # a method may keep something of the batch before, of which it makes nothing behind one of another size
+            self._warm = min(self._warm + 1, WARM_UP - 1)
+            return False
+        if self._warm < WARM_UP:
             self._warm += 1
             return False
         noted = set() if self._batch is None else self._batch.__dict__["noted"]
