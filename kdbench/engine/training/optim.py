@@ -21,8 +21,8 @@ _OF_THE_DEVICE = ("fused", "foreach", "capturable")
 
 
 def build_optimizer(cfg: CfgNode, modules: nn.Module, device: torch.device) -> Optimizer:
-    """The optimiser over the student and the method's own modules, with one learning rate and weight decay. On a GPU it updates all
-    parameters by one kernel.
+    """The optimiser over the student and the method's own modules, with one learning rate and weight decay. PyTorch's own
+    optimisers update all parameters by one kernel.
 
     mdistiller's ``SGD`` has no Nesterov momentum and decays every parameter; ``NESTEROV`` and ``DECAY_ALL: False`` give
     timm's form, which OFA-KD uses.
@@ -30,8 +30,8 @@ def build_optimizer(cfg: CfgNode, modules: nn.Module, device: torch.device) -> O
     node = cfg.SOLVER
     name = {"SGD": "sgd" if node.NESTEROV else "momentum"}.get(node.TYPE, node.TYPE.lower())
     extra: dict[str, Any] = {"momentum": node.MOMENTUM} if node.TYPE == "SGD" else {}
-    if device.type == "cuda" and node.TYPE in _FUSED:
-        extra |= {"fused": True} if node.TYPE == "SGD" else {"fused": True, "capturable": True}
+    if device.type in ("cuda", "cpu") and node.TYPE in _FUSED:
+        extra |= {"fused": True} | ({"capturable": True} if device.type == "cuda" and node.TYPE != "SGD" else {})
     return create_optimizer_v2(
         modules, opt=name, lr=node.LR, weight_decay=node.WEIGHT_DECAY, filter_bias_and_bn=not node.DECAY_ALL, **extra
     )
