@@ -32,9 +32,22 @@ def build_optimizer(cfg: CfgNode, modules: nn.Module, device: torch.device) -> O
     extra: dict[str, Any] = {"momentum": node.MOMENTUM} if node.TYPE == "SGD" else {}
     if device.type in ("cuda", "cpu") and node.TYPE in _FUSED:
         extra |= {"fused": True} | ({"capturable": True} if device.type == "cuda" and node.TYPE != "SGD" else {})
-    return create_optimizer_v2(
+    optimizer = create_optimizer_v2(
         modules, opt=name, lr=node.LR, weight_decay=node.WEIGHT_DECAY, filter_bias_and_bn=not node.DECAY_ALL, **extra
     )
+    _begin_momentum(optimizer)
+    return optimizer
+
+
+def _begin_momentum(optimizer: Optimizer) -> None:
+    """Zeros where SGD would begin with a parameter's first gradient, which is the same. Its one kernel for all takes either all or
+    none of the parameters to be at their first step; some methods leave parameters out of some steps."""
+    for group in optimizer.param_groups:
+        if group.get("fused") and group.get("momentum"):
+            for parameter in group["params"]:
+                state = optimizer.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
 
 
 def can_be_captured(optimizer: Optimizer) -> bool:
@@ -55,6 +68,7 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
         for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    _begin_momentum(optimizer)
 
 
 class Schedule:

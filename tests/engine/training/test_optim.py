@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import kdbench
-from kdbench.engine.training.optim import Schedule, build_optimizer
+from kdbench.engine.training.optim import Schedule, build_optimizer, load_optimizer_state, optimizer_state
 
 CPU = torch.device("cpu")
 
@@ -64,3 +64,45 @@ def test_sgd_forms():
     assert sorted(group["weight_decay"] for group in timm_form.param_groups) == [0.0, 0.1]
     assert timm_form.param_groups[0]["nesterov"]
     assert isinstance(plain, torch.optim.SGD)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "ADAM", "ADAMW", "LAMB"])
+def test_parameters_may_be_left_out_of_some_steps(kind):
+    """One kernel for all parameters does what a loop over them does, whichever have a gradient."""
+    cfg = kdbench.load_config(overrides={"SOLVER.TYPE": kind, "SOLVER.LR": 0.1, "SOLVER.WEIGHT_DECAY": 0.01})
+    torch.manual_seed(0)
+    found = []
+    for fused in (True, False):
+        torch.manual_seed(1)
+        module = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+        optimizer = build_optimizer(cfg, module, CPU)
+        if not fused:
+            for group in optimizer.param_groups:
+                group["fused"] = False
+            optimizer.state.clear()
+        for step in range(4):
+            optimizer.zero_grad()
+            layers = module if step % 2 else module[:1]
+            sum(layer(torch.ones(2, 3)).square().sum() for layer in layers).backward()
+            optimizer.step()
+        found.append([p.detach().clone() for p in module.parameters()])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["SGD", "ADAMW"])
+def test_a_state_of_another_device_is_taken_over(kind):
+    """Its rates are numbers, and what it says of its device gives way to what this one takes."""
+    cfg = kdbench.load_config(overrides={"SOLVER.TYPE": kind})
+    module = nn.Linear(2, 2)
+    optimizer = build_optimizer(cfg, module, CPU)
+    schedule = Schedule(cfg, optimizer, 1)
+    schedule.set(1, 0)
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = optimizer_state(optimizer)
+    assert all(isinstance(group["lr"], float) for group in state["param_groups"])
+    elsewhere = {**state, "param_groups": [{**g, "fused": None, "foreach": True} for g in state["param_groups"]]}
+    elsewhere["state"] = {k: {n: v for n, v in s.items() if n != "momentum_buffer"} for k, s in state["state"].items()}
+    load_optimizer_state(optimizer, elsewhere)
+    assert all(group["fused"] and not group["foreach"] for group in optimizer.param_groups)
+    optimizer.step()
