@@ -1,6 +1,7 @@
 # A fresh machine needs Python 3.10+ and make; everything else goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+BASE := .venv/.usable
 STAMP := .venv/.installed
 TESTS ?= tests
 
@@ -9,13 +10,17 @@ TESTS ?= tests
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "make %-12s%s\n", $$1, $$2 }'
 
-$(STAMP): setup.py
+$(BASE): setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $(BASE)
+
+$(STAMP): $(BASE)
 	$(BIN)/python -m pip install --quiet -e ".[dev,tensorboard]"
 	touch $(STAMP)
 
-quickstart: $(STAMP)  ## train two teachers and 39 students on the bundled digits, print the comparison
+quickstart: $(BASE)  ## train two teachers and 78 students on the bundled digits, print the comparison
 	$(BIN)/kdbench grid configs/grids/quickstart.yaml
 	$(BIN)/kdbench table runs/quickstart --out runs/quickstart
 

@@ -1,0 +1,47 @@
+"""Number formats: what is switched, and that it is put back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdbench.engine.precision import PRECISIONS, autocast, precision, products
+
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+def switches() -> tuple[object, object]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv") and hasattr(matmul, "fp32_precision"):
+        return matmul.fp32_precision, cudnn.conv.fp32_precision
+    return matmul.allow_tf32, cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("name", list(PRECISIONS))
+def test_float32_is_rounded_where_it_is_asked_for_alone(name):
+    before = switches()
+    with products(name, GPU):
+        assert set(switches()) == ({"tf32"} if name == "tf32" else {"ieee"}) or set(switches()) == {name == "tf32"}
+        with precision("tf32", GPU) if name != "tf32" else products("fp32", GPU):
+            assert set(switches()) != {"none"}
+        assert set(switches()) in ({"tf32"} if name == "tf32" else {"ieee"}, {name == "tf32"})
+    assert switches() == before
+    with products(name, CPU):
+        assert switches() == before
+
+
+def test_it_is_put_back_after_an_error():
+    before = switches()
+    with pytest.raises(ZeroDivisionError), products("tf32", GPU):
+        1 / 0  # noqa: B018
+    assert switches() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_autocast(name, dtype):
+    with autocast(name, CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+    assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
