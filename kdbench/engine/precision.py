@@ -48,25 +48,13 @@ def autocast(name: str, device: torch.device) -> AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def _tf32(on: bool) -> Iterator[None]:
-    """PyTorch's two switches."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(cudnn, "conv") and hasattr(
-        matmul, "fp32_precision"
-    ):  # since torch 2.9, which must not be asked for both forms
-        places, key, word = (matmul, cudnn.conv), "fp32_precision", "tf32" if on else "ieee"
-        old = [getattr(place, key) for place in places]
-        values: list[object] = [word, word]
-    else:
-        places, key = (matmul, cudnn), "allow_tf32"
-        old = [getattr(place, key) for place in places]
-        values = [on, on]
-    _put(places, key, values)
+    """PyTorch's two switches, by the names that they have in every version: after the new ones, other code cannot read the old."""
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    old = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = on
     try:
         yield
     finally:
-        _put(places, key, old)
-
-
-def _put(places: tuple[object, ...], key: str, values: list[object]) -> None:
-    for place, value in zip(places, values):
-        setattr(place, key, value)
+        for place, value in zip(places, old):
+            place.allow_tf32 = value

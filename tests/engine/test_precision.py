@@ -10,23 +10,20 @@ from kdbench.engine.precision import PRECISIONS, autocast, precision, products
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 
-def switches() -> tuple[object, object]:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    if hasattr(cudnn, "conv") and hasattr(matmul, "fp32_precision"):
-        return matmul.fp32_precision, cudnn.conv.fp32_precision
-    return matmul.allow_tf32, cudnn.allow_tf32
+def switches() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize("name", list(PRECISIONS))
 def test_float32_is_rounded_where_it_is_asked_for_alone(name):
-    before = switches()
+    before, rounded = switches(), name == "tf32"
     with products(name, GPU):
-        assert set(switches()) == ({"tf32"} if name == "tf32" else {"ieee"}) or set(switches()) == {name == "tf32"}
-        with precision("tf32", GPU) if name != "tf32" else products("fp32", GPU):
-            assert set(switches()) != {"none"}
-        assert set(switches()) in ({"tf32"} if name == "tf32" else {"ieee"}, {name == "tf32"})
+        assert switches() == (rounded, rounded)
+        with products("fp32" if rounded else "tf32", GPU):
+            assert switches() == (not rounded, not rounded)
+        assert switches() == (rounded, rounded)
     assert switches() == before
-    with products(name, CPU):
+    with precision(name, CPU):
         assert switches() == before
 
 

@@ -105,9 +105,16 @@ class StepRunner:
 
     def _record(self, given: Any, batch: Batch) -> bool:
         assert self.make is not None
+        if self._graph is not None:
+            self._graph.close()
         self._graph, self._epoch, self._batch = self.make(), batch.epoch, NotedBatch.of(batch, self._clock)
+        known = self.step.ledger.names
         try:
             self._graph.record(lambda: self._work(given))
+            if self.step.ledger.names != known:
+                # sums that are made in a graph are made anew at every replay
+                self.step.ledger.forget(self.step.ledger.names - known)
+                raise RuntimeError("its loss terms have other names than in the steps before")
         except RuntimeError as error:
             log.warning(
                 "%s cannot be captured as a CUDA graph, so its steps run one by one (capturable = False in its class says so "

@@ -22,26 +22,31 @@ class Graph(Protocol):
     def replay(self) -> Any:
         """Do it; returns what ``work`` returned, in tensors that stay the same from replay to replay."""
 
+    def close(self) -> None:
+        """It is not needed any more."""
+
 
 class CudaGraph:
-    """A CUDA graph with memory of its own.
+    """A CUDA graph with memory of its own, recorded on the current stream, or where that cannot be, one of PyTorch's."""
 
-    Args:
-        stream: on which it is recorded; None = one of PyTorch's.
-    """
-
-    def __init__(self, stream: torch.cuda.Stream | None = None) -> None:
-        self._graph, self._stream, self._result = torch.cuda.CUDAGraph(), stream, None
+    def __init__(self) -> None:
+        self._graph, self._result = torch.cuda.CUDAGraph(), None
 
     def record(self, work: Callable[[], Any]) -> None:
         """Raises: RuntimeError: something in it waits for the device, or cannot be recorded."""
+        current = torch.cuda.current_stream()
+        stream = None if current == torch.cuda.default_stream() else current
         # another thread may pin memory meanwhile, which concerns this stream no more than its own work does
-        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._result = work()
 
     def replay(self) -> Any:
         self._graph.replay()
         return self._result
+
+    def close(self) -> None:
+        """Wait until its last replay has ended, so that nobody is given its memory before."""
+        torch.cuda.synchronize()
 
 
 class Rerun:
@@ -63,6 +68,9 @@ class Rerun:
         else:
             copy_into(self._result, found)
         return self._result
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def tensors_of(value: Any) -> list[Tensor]:
@@ -103,7 +111,7 @@ class Fixed:
     def put(self, value: Any) -> Any:
         """The value at fixed addresses, or ``value`` itself."""
         if self._held is None:
-            self._held = value if not is_dataclass(value) else _cloned(value)
+            self._held = _cloned(value)
         if not same_shapes(self._held, value):
             return value
         copy_into(self._held, value)
@@ -115,11 +123,11 @@ class Fixed:
 
 
 def _cloned(value: Any) -> Any:
-    """A dataclass with tensors of its own."""
-
-    def clone(part: Any) -> Any:
-        if isinstance(part, Tensor):
-            return part.clone(memory_format=torch.preserve_format)
-        return type(part)(clone(item) for item in part) if isinstance(part, (tuple, list)) else part
-
-    return replace(value, **{part.name: clone(getattr(value, part.name)) for part in fields(value) if part.init})
+    """The same with tensors of its own."""
+    if isinstance(value, Tensor):
+        return value.clone(memory_format=torch.preserve_format)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_cloned(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{part.name: _cloned(getattr(value, part.name)) for part in fields(value) if part.init})
+    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -45,6 +45,16 @@ class Ledger:
             self._pages[names] = _Page(names, self.device)
         self._last = self._pages[names]
         self._last.enter(step, torch.stack([value.detach().double() for value in (*terms.values(), loss)]), images)
+
+    @property
+    def names(self) -> frozenset[tuple[str, ...]]:
+        """The names of terms that have been entered together."""
+        return frozenset(self._pages)
+
+    def forget(self, names: Iterable[tuple[str, ...]]) -> None:
+        """Drop what was entered under these names."""
+        for group in names:
+            del self._pages[group]
 
     def due(self, step: int) -> bool:
         """Whether to look after this step."""

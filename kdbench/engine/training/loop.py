@@ -165,20 +165,23 @@ class Loop:
         """A step's batch, and whether it lies where it has always lain. Its smoothing is 1 where each member's own holds."""
         if self.cfg.SOLVER.CHANNELS_LAST:
             loaded.images = loaded.images.contiguous(memory_format=torch.channels_last)
+        tensors = loaded.on_device()
         if self.make_graph is not None:
-            loaded = self._inputs.put(loaded)
+            # not the host's draws: what is stored some steps later is looked up by them
+            tensors = self._inputs.put(tensors)
+        images, target, index, draw = tensors
         batch = Batch(
-            loaded.images,
-            loaded.target,
-            loaded.index,
-            loaded.draw,
+            images,
+            target,
+            index,
+            draw,
             epoch=epoch,
             progress=(epoch - 1 + step / len(self.loader)) / self.cfg.SOLVER.EPOCHS,
             seed=self.cfg.EXPERIMENT.SEED,
             smoothing=0.0 if loaded.smoothing_included else 1.0,
             host_draw=loaded.host_draw,
         )
-        return batch, self._inputs.holds(loaded)
+        return batch, self._inputs.holds(tensors)
 
     def _given(self, batch: Batch, there: list[Trainer], fixed: bool) -> dict[str, Any]:
         return {kind: self.runners[kind](batch, fixed=fixed) for kind in {self.channel.get(m) for m in there} if kind}

@@ -14,9 +14,12 @@ from kdbench.data.loader import LoadedBatch
 from kdbench.distillers.base import Batch, Distiller, distillers, register_distiller
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.session import cohort as cohort_module
+from kdbench.engine.teacher import outputs as outputs_module
 from kdbench.engine.training import captured as captured_module
+from kdbench.engine.training import trainer as trainer_module
 from kdbench.engine.training.captured import NotedBatch, graph_maker
 from kdbench.engine.training.graphs import CudaGraph, Fixed, Rerun, same_shapes
+from kdbench.engine.training.ledger import Ledger
 from kdbench.errors import IncompatibleError, NonFiniteLossError
 
 BASE = {
@@ -156,6 +159,44 @@ def test_a_students_step_that_cannot_be_recorded_is_said(tmp_path, monkeypatch, 
     assert "Vanilla cannot be captured as a CUDA graph, so its steps run one by one" in caplog.text
 
 
+def test_terms_that_are_met_first_while_recording_are_not_summed_in_a_graph(tmp_path, monkeypatch, caplog):
+    """Their sums would be made, at zero, in every replay."""
+    ledgers = []
+
+    class Other(Ledger):
+        def __init__(self, device):
+            super().__init__(device)
+            ledgers.append(self)
+
+    class Meets(Rerun):
+        def record(self, work):
+            if ledgers:
+                ledgers[-1].enter(0, {"other": torch.tensor(7.0)}, torch.tensor(7.0), 16)
+
+    expected = content(kdbench.train(settings(tmp_path / "eager", "Vanilla")))
+    monkeypatch.setattr(trainer_module, "Ledger", Other)
+    monkeypatch.setattr(cohort_module, "graph_maker", lambda cfg, runtime: Meets)
+    assert content(kdbench.train(settings(tmp_path / "captured", "Vanilla"))) == expected
+    assert "Vanilla cannot be captured as a CUDA graph" in caplog.text
+    assert "its loss terms have other names than in the steps before" in caplog.text
+
+
+def test_a_cache_is_filled_with_the_rows_of_its_own_steps(tmp_path, graphs):
+    """Rows are written some steps after they were made; what the host looks them up by must not be the next step's."""
+    kept = []
+    original = outputs_module.StoredOutputs.__call__
+
+    def call(self, batch):
+        kept.append((batch.host_draw, batch.host_draw.clone()))
+        return original(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outputs_module.StoredOutputs, "__call__", call)
+        kdbench.train(settings(tmp_path, "KD", **{"CACHE.ENABLED": True}))
+    assert len(kept) == 14
+    assert all(torch.equal(now, then) for now, then in kept)
+
+
 def test_which_runs_are_captured():
     cpu, gpu = Runtime(torch.device("cpu")), Runtime(torch.device("cuda", 0))
 
@@ -181,22 +222,20 @@ def test_a_noted_batch_says_what_was_read_of_it():
 
 
 def test_inputs_keep_their_addresses_and_odd_ones_pass():
-    def loaded(rows: int) -> LoadedBatch:
+    def loaded(rows: int) -> tuple[torch.Tensor, ...]:
         index = torch.arange(rows)
-        return LoadedBatch(torch.rand(rows, 3, 4, 4), index, index, index, host_draw=index)
+        return LoadedBatch(torch.rand(rows, 3, 4, 4), index, index, index, index).on_device()
 
     fixed, first, second, odd = Fixed(), loaded(4), loaded(4), loaded(3)
     held = fixed.put(first)
     assert held is not first
-    addresses = [tensor.data_ptr() for tensor in (held.images, held.target, held.draw)]
+    addresses = [tensor.data_ptr() for tensor in held]
     assert fixed.holds(fixed.put(second))
-    assert [tensor.data_ptr() for tensor in (held.images, held.target, held.draw)] == addresses
-    assert torch.equal(held.images, second.images)
+    assert [tensor.data_ptr() for tensor in held] == addresses
+    assert torch.equal(held[0], second[0])
     assert fixed.put(odd) is odd
     assert not fixed.holds(odd)
-    strided = loaded(4)
-    strided.images = strided.images.contiguous(memory_format=torch.channels_last)
-    assert not same_shapes(held, strided)
+    assert not same_shapes(held, (second[0].contiguous(memory_format=torch.channels_last), *second[1:]))
 
 
 def test_the_warm_up_is_long_enough_for_what_optimisers_set_up():
