@@ -49,7 +49,7 @@ def autocast(name: str, device: torch.device) -> AbstractContextManager[Any]:
 @contextlib.contextmanager
 def _tf32(on: bool) -> Iterator[None]:
     """PyTorch's two switches, by the names that they have in every version: after the new ones, other code cannot read the old."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    places: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     old = [place.allow_tf32 for place in places]
     for place in places:
         place.allow_tf32 = on
