@@ -40,6 +40,7 @@ setup(
         "scipy>=1.11",
         "pandas>=2.1",
         "tabulate>=0.9",
+        "pillow>=9.4",
         "scikit-learn>=1.3",
         "matplotlib>=3.7",
         "rich>=13",

@@ -11,6 +11,7 @@ from typing import Any
 
 from kdbench.engine.run_folder import RunFolder
 from kdbench.files import write_atomically
+from kdbench.seal import sealed, unsealed
 
 # What a field may hold; read_record checks values by these names.
 Name = str  # not empty
@@ -76,7 +77,7 @@ class RunResult:
     def write(self, file: Path) -> None:
         """Write ``result.json`` as a whole or not at all."""
         record = asdict(self)
-        record = {**{name: record[name] for name in FIELDS}, **self.more}
+        record = sealed({**{name: record[name] for name in FIELDS}, **self.more})
         write_atomically(file, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
@@ -101,6 +102,7 @@ def read_record(file: Path) -> dict[str, Any]:
         raise ValueError("not JSON") from None
     if not isinstance(record, dict) or any(key not in record for key in _NEEDED):
         raise ValueError("not a kdbench result")
+    record = unsealed(record)
     for key, kind in FIELDS.items():
         value = record.get(key)
         if (value is not None or key in _NEEDED) and not _is_sound(kind, value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,16 @@ class RunFolder:
         """Append one line of JSON."""
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def rewrite(self, file: Path, records: Iterable[Mapping[str, Any]]) -> None:
+        """Make the file hold these lines of JSON."""
+        text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+        try:
+            if file.read_bytes() == text.encode():
+                return
+        except OSError:
+            pass
+        write_atomically(file, text)
 
     def truncate(self, file: Path, size: int) -> None:
         """Cut what was written after the checkpoint that a run resumes from."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as TF
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image, read_file
+from torchvision.io import ImageReadMode, decode_image
 
 from kdbench.data.augmentation.crops import boxes_from_draws
 from kdbench.errors import DataError
@@ -20,18 +25,58 @@ from kdbench.errors import DataError
 Cut = Callable[[Tensor, int], Tensor]
 
 
+#: pixels that an image may have by its header: four times the largest photographs, half a gigabyte in memory
+_MOST_PIXELS = 2**27
+
+
 def decode(path: Path) -> Tensor:
-    """(3, h, w) uint8 RGB of a JPEG, PNG or WebP file, whatever its suffix says.
+    """(3, h, w) uint8 RGB of a JPEG, PNG, WebP or GIF file, whatever its suffix says.
+
+    PNG is decoded by Pillow: torchvision's decoder (0.29) can end the process at a damaged file. Both give the same pixels.
 
     Raises:
-        DataError: the file is missing, truncated or no image.
+        DataError: the file is missing, truncated, no image, or says that it has more than 2**27 pixels.
     """
     try:
-        image = decode_image(read_file(str(path)), mode=ImageReadMode.RGB)
-    except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or ["?"])[0][:100]
-        raise DataError(f"{path}: cannot be decoded as an image ({reason}); restore the file or remove it") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore the data set") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large sizes: those above the limit are refused
+            image = Image.open(io.BytesIO(content))
+        if image.width * image.height > _MOST_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS:,}")
+        return _by_torchvision(content) if image.format in _BY_TORCHVISION else _by_pillow(image)
+    except Exception as error:  # noqa: BLE001 - whatever a decoder raises at a damaged file, it is no image
+        raise DataError(
+            f"{path}: cannot be decoded as an image ({_reason(error)}); restore the file or remove it"
+        ) from None
+
+
+#: formats that torchvision decodes, several times as fast
+_BY_TORCHVISION = ("JPEG", "WEBP", "GIF")
+
+
+def _by_torchvision(content: bytes) -> Tensor:
+    image = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    image = image[0] if image.dim() == 4 else image  # the first picture of a film
     return image if image.dtype == torch.uint8 else TF.to_dtype(image, torch.uint8, scale=True)
+
+
+def _by_pillow(image: Image.Image) -> Tensor:
+    if image.mode.startswith("I"):  # 16 bits of grey, of which a conversion would keep the lower ones
+        grey = torch.from_numpy(np.asarray(image).astype(np.int32) >> 8).clamp_(0, 255).to(torch.uint8)
+        return grey.expand(3, -1, -1).contiguous()
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder says, without the place in its source."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no JPEG, PNG, WebP or GIF"
+    line = (str(error).splitlines() or [""])[0]
+    return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", line)[:100] or type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ import numpy as np
 from yacs.config import CfgNode
 
 from kdbench.data.teacher_cache.view import DTYPES, ViewShape, ViewWriter, whole
+from kdbench.files import write_atomically
+from kdbench.seal import sealed, unsealed
 
 __all__ = ["ViewShape", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "cache_root", "folder_bytes"]
 
@@ -67,9 +69,11 @@ class TeacherCache:
         if not file.is_file():
             return None
         try:
-            meta = json.loads(file.read_text(encoding="utf-8"))
+            meta = unsealed(json.loads(file.read_text(encoding="utf-8")))
             version = meta["version"]
-        except (OSError, ValueError, KeyError, TypeError):
+            if "layout" in meta:
+                ViewShape(**meta["layout"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             log.warning("teacher cache %s is unreadable and is not used", self.folder)
             return None
         if version != VERSION:
@@ -87,9 +91,7 @@ class TeacherCache:
                 for file in self.folder.glob("view*.bin"):  # of a version that this one does not read
                     file.unlink(missing_ok=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f".{META}.{os.getpid()}"
-            temporary.write_text(json.dumps({"version": VERSION, **meta}, indent=1), encoding="utf-8")
-            os.replace(temporary, self.folder / META)
+            write_atomically(self.folder / META, json.dumps(sealed({"version": VERSION, **meta}), indent=1))
         except OSError as error:
             self.give_up(error)
 

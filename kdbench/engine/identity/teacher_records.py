@@ -17,6 +17,7 @@ from kdbench.data.teacher_cache.cache import ACCURACY, WEIGHTS, cache_root
 from kdbench.engine.identity.name import weights_identity
 from kdbench.files import write_atomically
 from kdbench.models.weights.read import read_recorded
+from kdbench.seal import sealed, unsealed
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def remembered(cfg: CfgNode) -> dict[str, Any] | None:
     if not cfg.CACHE.ENABLED or weights in ("", "pretrained") or Path(weights).exists():
         return None
     try:
-        record = json.loads(_weights_file(cache_root(cfg), weights).read_text(encoding="utf-8"))
+        record = unsealed(json.loads(_weights_file(cache_root(cfg), weights).read_text(encoding="utf-8")))
         return {**record, "sha256": record["sha256"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -52,9 +53,10 @@ def read_accuracy(root: Path, key: str) -> dict[str, Any] | None:
     """The record of a teacher's accuracy (``top1`` in percent, ``sha256`` of its weights), or None."""
     file = root / ACCURACY / f"{key}.json"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        return {**record, "top1": float(record["top1"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        record = unsealed(json.loads(file.read_text(encoding="utf-8")))
+        top1 = float(record["top1"])
+        return {**record, "top1": top1} if 0.0 <= top1 <= 100.0 else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -77,6 +79,6 @@ def _weights_file(root: Path, weights: str) -> Path:
 def _record(file: Path, values: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(values) + "\n")
+        write_atomically(file, json.dumps(sealed(values)) + "\n")
     except OSError as error:
         log.warning("%s cannot be written (%s)", file, error.strerror)

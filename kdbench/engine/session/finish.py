@@ -6,6 +6,7 @@ from kdbench.engine.identity.inputs import environments_of
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.session.prepare import Common, Prepared
+from kdbench.engine.training.checkpoint import forget_previous
 from kdbench.engine.training.trainer import Trainer
 from kdbench.models.feature_model.flops import forward_flops
 from kdbench.models.feature_model.model import FeatureModel
@@ -53,6 +54,7 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
             classes=list(data.classes),
         )
         _export(folder, trainer.outcome, result)
+        forget_previous(folder.checkpoint)
     common.runtime.barrier()
     return RunResult.read(folder)
 

@@ -118,7 +118,10 @@ class TeacherSource:
     def spec(self) -> ModelSpec:
         """The teacher's spec: the recorded one where it has the same stages, or the network's."""
         if self.meta is not None and self.meta.get("stages") == to_dict(self.cfg.TEACHER.STAGES):
-            return ModelSpec.from_dict(self.meta["spec"])
+            try:
+                return ModelSpec.from_dict(self.meta["spec"])
+            except (KeyError, TypeError, AttributeError):
+                log.warning("teacher cache %s does not say what its teacher was; it is built", self.cache.folder)
         return self.network.spec
 
     def judge(self) -> Judgement:

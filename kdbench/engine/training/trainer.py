@@ -26,7 +26,7 @@ from kdbench.engine.training.finite import check_score, check_state
 from kdbench.engine.training.ledger import Ledger
 from kdbench.engine.training.optim import Schedule, build_optimizer, load_optimizer_state, optimizer_state
 from kdbench.engine.training.step import Step, TrainStep
-from kdbench.errors import NonFiniteLossError
+from kdbench.errors import KdbenchError, NonFiniteLossError
 from kdbench.files import file_size
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
@@ -181,18 +181,28 @@ class Trainer:
         return score(self.outcome, split, runtime=self.runtime, **evaluation_options(self.cfg, self.data))
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint, if there is one: cut what was logged after it."""
+        """Go on from the folder's checkpoint, if there is one: cut what was logged after it.
+
+        Raises:
+            KdbenchError: a whole checkpoint is of another run.
+        """
         state = load_checkpoint(self.folder.checkpoint)
         if state is None:
             for file in (self.folder.metrics, self.folder.timing):
                 self.folder.truncate(file, 0)
             return
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        load_optimizer_state(self.optimizer, state["optimizer"])
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            load_optimizer_state(self.optimizer, state["optimizer"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise KdbenchError(
+                f"{self.folder.checkpoint} does not fit this run ({reason}); delete it to start the run afresh"
+            ) from None
         self.history, self.first_epoch = state["history"], state["epoch"] + 1
         if self.runtime.is_main:
-            self.folder.truncate(self.folder.metrics, state["metrics_bytes"])
+            self.folder.rewrite(self.folder.metrics, self.history)  # whatever became of the file
             self.folder.truncate(self.folder.timing, state["timing_bytes"])
         log.info("resuming %s after epoch %d", self.folder.path.name, state["epoch"])
 

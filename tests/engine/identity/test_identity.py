@@ -194,3 +194,16 @@ def test_peak_memory_is_recorded_on_a_cpu(tmp_path):
     result = kdbench.train(digits(tmp_path))
     (line,) = [json.loads(text) for text in (Path(result.folder) / "timing.jsonl").read_text().splitlines()]
     assert 1e8 < line["peak_rss_bytes"] < 1e11
+
+
+@pytest.mark.parametrize(("key", "value"), [("top1_last", 99.0), ("seed", 7), ("method", "DKD"), ("epochs", 77)])
+def test_a_changed_result_is_not_believed(tmp_path, caplog, key, value):
+    first = kdbench.train(digits(tmp_path))
+    file = Path(first.folder) / "result.json"
+    record = json.loads(file.read_text())
+    assert record[key] != value
+    file.write_text(json.dumps({**record, key: value}))
+    assert kdbench.train(digits(tmp_path)).top1_last == first.top1_last
+    assert json.loads(file.read_text())[key] == record[key]
+    assert "its content is not what was written" in caplog.text
+    assert file.with_name("result.json.damaged").is_file()

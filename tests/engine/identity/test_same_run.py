@@ -21,6 +21,7 @@ from kdbench.engine.runtime import start_runtime
 from kdbench.engine.session import locate as locate_module
 from kdbench.engine.session.locate import locate
 from kdbench.errors import DataError
+from kdbench.seal import sealed
 
 FAST = {
     "SOLVER.EPOCHS": 1,
@@ -217,7 +218,7 @@ def test_inputs_hold_what_the_run_was_made_from(tmp_path):
 def test_a_field_of_a_newer_version_is_kept(tmp_path, caplog):
     first = kdbench.train(digits(tmp_path))
     file = Path(first.folder) / "result.json"
-    newer = {**json.loads(file.read_text()), "calibration": 0.03}
+    newer = sealed({**json.loads(file.read_text()), "calibration": 0.03})
     file.write_text(json.dumps(newer))
     again = kdbench.train(digits(tmp_path))
     assert "is done already" in caplog.text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 
 import kdbench
 from kdbench.data.source import DataSource, MemorySplit
+from kdbench.engine.identity.teacher_records import read_accuracy, write_accuracy
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.gate import Judgement, check_gate, judge
 from kdbench.engine.teacher.gate_trials import try_settings
@@ -207,3 +210,20 @@ def test_a_file_that_says_its_size_is_tried_with_it(tmp_path: Path) -> None:
     cfg = config("test_eye64", DATASET__IMAGE_SIZE=40, TEACHER__WEIGHTS=str(tmp_path / "w.safetensors"))
     message = refusal(teacher(Eye(side=24), size=40), colours(side=40), cfg)
     assert "it would pass with TEACHER.INPUT_SIZE: 24 (100.0%)" in message
+
+
+@pytest.mark.parametrize("change", [{"top1": float("nan")}, {"top1": 99.0}, {"sha256": "0"}])
+def test_a_changed_record_of_an_accuracy_is_not_believed(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_accuracy(tmp_path, "key", {"top1": 50.0, "sha256": "1"})
+    assert read_accuracy(tmp_path, "key")["top1"] == 50.0
+    (file,) = tmp_path.rglob("key.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    assert read_accuracy(tmp_path, "key") is None
+
+
+@pytest.mark.parametrize("text", ['{"top1": NaN}', '{"top1": 101}', '{"top1": -1}', "[]", "1", "{"])
+def test_a_record_without_a_seal_has_an_accuracy_in_its_range(tmp_path: Path, text: str) -> None:
+    write_accuracy(tmp_path, "key", {"top1": 50.0})
+    (file,) = tmp_path.rglob("key.json")
+    file.write_text(text)
+    assert read_accuracy(tmp_path, "key") is None

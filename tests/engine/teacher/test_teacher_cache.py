@@ -24,6 +24,7 @@ from kdbench.data.teacher_cache.cache import (
 from kdbench.engine.teacher import source as teacher_module
 from kdbench.errors import DataError
 from kdbench.models.spec import ModelSpec
+from kdbench.seal import sealed
 
 BASE = {
     "DISTILLER.TEACHER": "small_mixer",
@@ -163,7 +164,7 @@ def test_teachers_accuracy_is_measured_once(tmp_path, weights, monkeypatch):
     assert result.teacher_top1 > 80
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "version", "garbage"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "version", "content", "garbage"])
 def test_damaged_cache_is_never_used(tmp_path, weights, damage, caplog):
     cached = {"CACHE.ENABLED": True, "CACHE.DIR": str(tmp_path / "cache")}
     first = kdbench.train(configure(tmp_path / "a", weights, **cached))
@@ -176,14 +177,20 @@ def test_damaged_cache_is_never_used(tmp_path, weights, damage, caplog):
         data[40] ^= 1
         view.write_bytes(data)
     elif damage == "version":
-        meta.write_text(json.dumps({**json.loads(meta.read_text()), "version": 99}))
+        meta.write_text(json.dumps(sealed({**json.loads(meta.read_text()), "version": 99})))
+    elif damage == "content":
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "stages": "auto", "spec": {}}))
     else:
         meta.write_text("{")
     again = kdbench.train(configure(tmp_path / "b", weights, **cached))
     assert metrics(first) == metrics(again)
-    assert {"cut": "damaged", "flip": "damaged", "version": "of version 99", "garbage": "unreadable"}[
-        damage
-    ] in caplog.text
+    assert {
+        "cut": "damaged",
+        "flip": "damaged",
+        "version": "of version 99",
+        "content": "unreadable",
+        "garbage": "unreadable",
+    }[damage] in caplog.text
 
 
 def test_full_disk_goes_on_live(tmp_path, weights, monkeypatch, caplog):

@@ -125,11 +125,3 @@ def test_finished_run_is_not_run_again(tmp_path):
     second = kdbench.train(configure(tmp_path, "KD"), progress=lambda *a: marks.append(a))
     assert second == first
     assert not marks
-
-
-def test_damaged_checkpoint_is_named(tmp_path):
-    run_killed(tmp_path, "KD", 8, {})
-    file = next(tmp_path.rglob("checkpoint.pt"))
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(kdbench.KdbenchError, match=r"checkpoint\.pt is damaged; delete it"):
-        kdbench.train(configure(tmp_path, "KD"))
