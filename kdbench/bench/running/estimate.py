@@ -1,4 +1,4 @@
-"""What a grid will cost: seconds of this machine, and disk."""
+"""What each kind of run of a grid will cost: seconds of this machine, and disk; from finished runs or from probes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from yacs.config import CfgNode
 from kdbench.bench.grids.grid_file import Grid
 from kdbench.bench.grids.state import finished_run, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
+from kdbench.bench.machine.speeds import device_here, is_from
 from kdbench.bench.results.run_files import timing_of
+from kdbench.bench.running.forecast import Outlook
 from kdbench.bench.running.small_run import small_config, trained_small
 from kdbench.data.teacher_cache.cache import META, ViewShape
 from kdbench.engine.training.checkpoint import load_checkpoint
@@ -30,8 +32,8 @@ _STEPS = 2
 class Estimate:
     """Of one kind of run (a method on a pair): how many there are, and of one of them seconds and bytes.
 
-    ``seconds`` is None where they are not known; ``reason`` then says why. ``finished`` runs were measured whole; without any,
-    two probes were. ``caches`` are the bytes of stored teacher outputs by what they are shared under.
+    ``seconds`` is None where they are not known; ``reason`` then says why. ``finished`` runs were measured whole, ``source`` says
+    which; without any, two probes were. ``caches`` are the bytes of stored teacher outputs by what they are shared under.
     """
 
     label: str
@@ -41,6 +43,7 @@ class Estimate:
     size: int = 0
     reason: str = ""
     finished: int = 0
+    source: str = ""
     caches: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -65,30 +68,36 @@ def estimate(
 ) -> list[Estimate]:
     """Seconds and bytes of one run of each kind. Equal runs count once.
 
-    Where runs of a kind have finished below ``prefix``, their own timings are taken. Otherwise two short runs on random data
-    with batches of :data:`BATCHES` are measured, on this machine's device, and a step's cost ``a + b * batch`` is extrapolated to
-    the real batch. Evaluation is not counted. A GPU that a large batch fills better is cheaper than that.
+    Where runs of a kind have finished in the grid's folder on this device, their own timings are taken; else the images per second
+    of those of other grids below ``prefix``; else those of the slowest other method of the same pair. Otherwise two short runs on
+    random data with batches of :data:`BATCHES` are measured, on this machine's device, and a step's cost ``a + b * batch`` is
+    extrapolated to the real batch. Evaluation is not counted. A GPU that a large batch fills better is cheaper than that. A run is
+    counted by itself, whatever may be trained together with it.
 
     Args:
         grid: resolved.
         prefix: folder above the grid's own.
-        announce: called with label, number and count before each kind.
+        announce: called with label, number and count before each kind that is probed.
         processes: of each run: finished ones of another number are other runs.
 
     Raises:
         UnknownNameError: a method, network or data set is not registered.
     """
-    kinds: dict[str, list[Task]] = {}
-    for task in make_tasks(grid, prefix, processes):
+    tasks = make_tasks(grid, prefix, processes)
+    outlook = Outlook(tasks, prefix, processes, device_here)
+    kinds: dict[str, list[int]] = {}
+    for number, task in enumerate(tasks):
         label = task.label if task.trains else f"{task.cells[0].method} {task.cells[0].pair}"
-        kinds.setdefault(label, []).append(task)
+        kinds.setdefault(label, []).append(number)
     folder = Path(prefix) / grid.name
     states = read_states(folder)
     found = []
-    for number, (label, tasks) in enumerate(kinds.items(), 1):
-        if announce is not None:
-            announce(label, number, len(kinds))
-        found.append(_from_finished(label, tasks, folder, states) or _from_probes(label, tasks))
+    for place, (label, numbers) in enumerate(kinds.items(), 1):
+        alike = [tasks[number] for number in numbers]
+        learnt = _from_finished(label, alike, folder, states) or _from_others(label, alike, outlook, numbers[0])
+        if learnt is None and announce is not None:
+            announce(label, place, len(kinds))
+        found.append(learnt or _from_probes(label, alike))
     return found
 
 
@@ -104,14 +113,31 @@ def _from_finished(label: str, tasks: list[Task], folder: Path, states: dict[str
     seconds, sizes = [], []
     for task in tasks:
         result = finished_run(folder, task.key, states)
-        timing = timing_of(result.folder) if result is not None else {}
-        if result is not None and timing:
+        timing = timing_of(result.folder) if result is not None and is_from(result.environment, device_here()) else {}
+        if result is not None and "seconds_per_epoch" in timing:
             seconds.append(timing["seconds_per_epoch"] * task.cfg.SOLVER.EPOCHS)
             sizes.append(_folder_size(Path(result.folder)))
     if not seconds:
         return None
     means = float(np.mean(seconds)), int(np.mean(sizes))
-    return Estimate(label, len(tasks), tasks[0].images, *means, finished=len(seconds))
+    count = len(seconds)
+    return Estimate(label, len(tasks), tasks[0].images, *means, finished=count, source=f"from {count} finished")
+
+
+def _from_others(label: str, tasks: list[Task], outlook: Outlook, number: int) -> Estimate | None:
+    """From runs of other grids, or of another method of the pair."""
+    kind = outlook.kinds[number]
+    speed, near = outlook.speeds.of(kind), outlook.speeds.nearest(kind)
+    if speed is not None:
+        source = f"from {speed.runs} finished below {outlook.prefix}"
+    elif near is not None:
+        method, speed = near
+        source = f"as {method} on this pair, from {speed.runs} finished"
+    else:
+        return None
+    images = tasks[0].images or round(speed.images * tasks[0].cfg.SOLVER.EPOCHS)
+    seconds, size = speed.alone * images, int(speed.size)
+    return Estimate(label, len(tasks), images, seconds, size, finished=speed.runs, source=source)
 
 
 def _from_probes(label: str, tasks: list[Task]) -> Estimate:
