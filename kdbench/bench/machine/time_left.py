@@ -14,7 +14,7 @@ class TimeLeft:
     Args:
         labels: for each run, what it is like, nearest first (its method on its pair, its pair, anything): where no run of the first
             has finished, it is taken to cost what those of the next do.
-        workers: that carry runs out at a time; 0 = not known: then the pace so far is taken.
+        workers: that carry runs or cohorts out at a time, at least; 0 = not known: then the pace so far is taken.
     """
 
     labels: Mapping[int, Sequence[str]]
@@ -61,7 +61,12 @@ class TimeLeft:
             longest = max(longest, rest * together)
         if not self.workers:
             return total * (now - self._start) / self._spent if self._spent else None
-        return max(longest, total / self.workers)
+        return max(longest, total / max(self.workers, self._at_work(now)))
+
+    def _at_work(self, now: float) -> float:
+        """How many runs there were at a time so far; more than workers where those share a GPU."""
+        spent = self._spent + sum((now - begun) / together for begun, together in self._begun.values())
+        return spent / (now - self._start) if now > self._start else 0.0
 
     def _expected(self, number: int) -> float | None:
         known = next((self._seconds[label] for label in self.labels[number] if label in self._seconds), None)

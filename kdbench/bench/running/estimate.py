@@ -19,9 +19,10 @@ from kdbench.bench.machine.speeds import device_here, is_from
 from kdbench.bench.results.run_files import timing_of
 from kdbench.bench.running.forecast import Outlook
 from kdbench.bench.running.small_run import small_config, trained_small
-from kdbench.data.teacher_cache.cache import META, ViewShape
+from kdbench.data.teacher_cache.cache import META, ViewShape, cache_root
 from kdbench.engine.training.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
+from kdbench.models.names import canonical_name
 
 #: samples of the two probes' steps
 BATCHES = (2, 8)
@@ -33,7 +34,8 @@ class Estimate:
     """Of one kind of run (a method on a pair): how many there are, and of one of them seconds and bytes.
 
     ``seconds`` is None where they are not known; ``reason`` then says why. ``finished`` runs were measured whole, ``source`` says
-    which; without any, two probes were. ``caches`` are the bytes of stored teacher outputs by what they are shared under.
+    which; without any, two probes were. ``caches`` are the bytes of stored teacher outputs by what they are shared under, where a
+    probe or an earlier cache told the size of a row.
     """
 
     label: str
@@ -120,8 +122,9 @@ def _from_finished(label: str, tasks: list[Task], folder: Path, states: dict[str
     if not seconds:
         return None
     means = float(np.mean(seconds)), int(np.mean(sizes))
-    count = len(seconds)
-    return Estimate(label, len(tasks), tasks[0].images, *means, finished=count, source=f"from {count} finished")
+    count, caches = len(seconds), _caches(tasks, _recorded_layout(tasks[0]))
+    source = f"from {count} finished"
+    return Estimate(label, len(tasks), tasks[0].images, *means, finished=count, source=source, caches=caches)
 
 
 def _from_others(label: str, tasks: list[Task], outlook: Outlook, number: int) -> Estimate | None:
@@ -136,8 +139,8 @@ def _from_others(label: str, tasks: list[Task], outlook: Outlook, number: int) -
     else:
         return None
     images = tasks[0].images or round(speed.images * tasks[0].cfg.SOLVER.EPOCHS)
-    seconds, size = speed.alone * images, int(speed.size)
-    return Estimate(label, len(tasks), images, seconds, size, finished=speed.runs, source=source)
+    seconds, size, caches = speed.alone * images, int(speed.size), _caches(tasks, _recorded_layout(tasks[0]))
+    return Estimate(label, len(tasks), images, seconds, size, finished=speed.runs, source=source, caches=caches)
 
 
 def _from_probes(label: str, tasks: list[Task]) -> Estimate:
@@ -207,6 +210,21 @@ def _caches(tasks: list[Task], layout: ViewShape | None) -> dict[str, int]:
         shared = json.dumps([task.teacher.name, seed, str(cfg.DATASET), str(cfg.AUGMENT), cfg.SOLVER.BATCH_SIZE])
         found[shared] = (cfg.CACHE.VIEWS or cfg.SOLVER.EPOCHS) * view
     return found
+
+
+def _recorded_layout(task: Task) -> ViewShape | None:
+    """A row of the teacher's outputs as an earlier run stored them; None where the cache is off, or holds none of this teacher."""
+    if task.teacher is None or not task.cfg.CACHE.ENABLED:
+        return None
+    name = canonical_name(task.teacher.network)
+    for file in sorted(cache_root(task.cfg).glob(f"*/{META}")):
+        try:
+            meta = json.loads(file.read_text(encoding="utf-8"))
+            if meta["key"]["teacher"]["name"] == name and meta["key"]["dtype"] == task.cfg.CACHE.DTYPE:
+                return ViewShape(**meta["layout"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # of another version
+    return None
 
 
 def _folder_size(folder: Path) -> int:

@@ -36,8 +36,8 @@ class LocalPool:
         memory: of each GPU in bytes (0 = not known yet): workers share a GPU as far as its memory goes. None: as many as are its
             turn.
         measures: bytes that a task of a kind takes of a GPU, where that is known; others are measured.
-        look: what a task that is under way has noted so far: of its memory
-            (:func:`kdbench.bench.machine.cards.memory_report`) and of its process (``pid``).
+        look: gives all that a task which is under way has noted so far, of its memory
+            (:func:`kdbench.bench.machine.cards.memory_report`) and of the process that did (``pid``).
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LocalPool:
         gpus_each: int = 1,
         memory: Sequence[int] | None = None,
         measures: Mapping[str, int] | None = None,
-        look: Callable[[Any], Mapping[str, Any]] | None = None,
+        look: Callable[[Any], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
         self.gpus_each, self.look = gpus_each, look
         self.jobs, self.threads = jobs, threads
@@ -169,10 +169,13 @@ class LocalPool:
     def _look(self) -> None:
         """See what tasks of unknown memory have noted of it."""
         for slot, key, kind in self._busy.values():
-            if self.look is not None and self._room(slot).awaits(kind):
-                told = self.look(key)
-                if "gpu_bytes" in told and told.get("pid") in (getattr(self._pools[slot], "_processes", None) or {}):
+            if self.look is None or not self._room(slot).awaits(kind):
+                continue
+            workers = getattr(self._pools[slot], "_processes", None) or {}
+            for told in self.look(key):
+                if "gpu_bytes" in told and told.get("pid") in workers:
                     self._room(slot).report(kind, told)
+                    break
 
 
 def _begin(threads: int, gpus: str, parent: int) -> None:

@@ -106,9 +106,8 @@ def _local_pool(plan: Workers, outlook: Outlook, folder: Path, tasks: Sequence[T
         return LocalPool(plan.jobs, plan.threads, gpus_each=processes)
     gpus = visible_gpus()
 
-    def look(group: list[int]) -> dict[str, Any]:
-        records = [read_record(folder / STATE_DIR / f"{tasks[number].key}.lock") or {} for number in group]
-        return next((record for record in records if "gpu_bytes" in record), {})
+    def look(group: list[int]) -> list[dict[str, Any]]:
+        return [read_record(folder / STATE_DIR / f"{tasks[number].key}.lock") or {} for number in group]
 
     memory = [card.total for card in query_cards(gpus)]
     return LocalPool(plan.jobs, plan.threads, gpus, memory=memory, measures=outlook.memory(), look=look)

@@ -57,6 +57,16 @@ def test_members_of_a_cohort_share_its_time():
     assert left.left() == pytest.approx(28.0)
 
 
+def test_runs_that_share_a_gpu_are_more_than_its_workers():
+    clock, left = grid(1, [("KD",)] * 8)
+    left.begin([0])
+    left.begin([1])
+    clock.now = 10.0
+    left.end(0, 10.0)
+    left.begin([2])
+    assert left.left() == pytest.approx((6 * 10) / 2)
+
+
 def test_one_that_is_to_be_run_again_has_not_begun():
     clock, left = grid(1, [("KD",)] * 2)
     left.end(0, 10.0)

@@ -77,7 +77,7 @@ def test_the_first_of_a_kind_is_alone_until_it_reports():
 
 def test_what_a_run_notes_on_its_way_lets_others_in():
     told = {}
-    with Pool(4, 1, ["0"], memory=[80 * GB], look=told.get) as pool:
+    with Pool(4, 1, ["0"], memory=[80 * GB], look=lambda key: [{}, told[key]]) as pool:
         told["a"] = {"epoch": 1, "pid": 1003}
         pool.begin("a", kind="KD")
         pool._look()
@@ -91,7 +91,7 @@ def test_what_a_run_notes_on_its_way_lets_others_in():
 
 
 def test_a_wait_is_short_only_while_something_is_unknown():
-    with Pool(4, 1, ["0"], memory=[80 * GB], measures={"KD": GB}, look=lambda key: {}) as pool:
+    with Pool(4, 1, ["0"], memory=[80 * GB], measures={"KD": GB}, look=lambda key: [{}]) as pool:
         pool.begin("a", kind="KD")
         assert (pool._patience(None), pool._patience(9.0)) == (None, 9.0)
         pool.end("a")
@@ -216,4 +216,4 @@ def test_a_grid_on_gpus_packs_by_what_earlier_runs_took_and_prefers_cohorts(tmp_
     assert sorted(len(group) for group in pool.begun) == [1, 1, 2, 2, 2, 2]
     kinds = {kind for (kind, _), group in zip(pool.kinds, pool.begun) if len(group) == 1}
     assert all("DKD" in kind for kind in kinds)
-    assert settings["look"](pool.begun[0]) == {}
+    assert settings["look"](pool.begun[0]) == [{}] * len(pool.begun[0])
