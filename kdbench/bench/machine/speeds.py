@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdbench.bench.machine.cards import query_cards
+from kdbench.bench.machine.workers import visible_gpus
 from kdbench.bench.results.recipe import Recipe, recipe, recipe_of_run
 from kdbench.bench.results.run_files import is_shared, read_lines
 from kdbench.catalogue import methods
@@ -181,9 +183,7 @@ def is_from(environment: Mapping[str, Any], device: str) -> bool:
 
 @functools.cache
 def device_here() -> str:
-    """Name of this machine's first GPU, or ``cpu``; empty where the GPU's name is not known. Takes no memory of the GPU."""
-    from kdbench.bench.machine.cards import query_cards
-    from kdbench.bench.machine.workers import visible_gpus
-
+    """Name of this machine's first GPU, or ``cpu``; ``unknown``, which no finished run has, where the GPU's name cannot be told.
+    Takes no memory of the GPU."""
     gpus = visible_gpus()
-    return query_cards(gpus[:1])[0].name if gpus else "cpu"
+    return (query_cards(gpus[:1])[0].name or "unknown") if gpus else "cpu"

@@ -17,7 +17,7 @@ class Workers:
     fill: int
 
 
-def plan_workers(tasks: int, *, jobs: int = 0, threads: int = 0, processes: int = 1) -> Workers:
+def plan_workers(tasks: int, *, jobs: int = 0, threads: int = 0, processes: int = 1, pack: bool = True) -> Workers:
     """How this machine is shared out among tasks.
 
     Without GPUs a single-threaded worker per core; with GPUs as many workers as share them by memory, half as many as there are
@@ -28,12 +28,13 @@ def plan_workers(tasks: int, *, jobs: int = 0, threads: int = 0, processes: int 
         jobs: workers that the user wants, whatever the memory; 0 = as above.
         threads: of each worker that the user wants; 0 = as above.
         processes: of each run.
+        pack: whether runs may share GPUs; not where they do not use them, of which no memory can be measured.
     """
     import torch
 
     gpus = torch.cuda.device_count()
     auto_jobs, auto_threads = default_jobs(processes)
-    packed = bool(gpus) and not jobs and processes == 1
+    packed = pack and bool(gpus) and not jobs and processes == 1
     number = min(jobs or (max(gpus, cores() // 2) if packed else auto_jobs), tasks)
     shared = max(1, cores() // max(1, number * processes)) if gpus else auto_threads
     return Workers(number, threads or shared, packed, min(gpus, tasks) if packed else number)

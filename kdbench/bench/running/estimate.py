@@ -15,9 +15,9 @@ from yacs.config import CfgNode
 from kdbench.bench.grids.grid_file import Grid
 from kdbench.bench.grids.state import finished_run, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
-from kdbench.bench.machine.speeds import device_here, is_from
+from kdbench.bench.machine.speeds import is_from
 from kdbench.bench.results.run_files import timing_of
-from kdbench.bench.running.forecast import Outlook
+from kdbench.bench.running.forecast import Outlook, device_of
 from kdbench.bench.running.small_run import small_config, trained_small
 from kdbench.data.teacher_cache.cache import META, ViewShape, cache_root
 from kdbench.engine.training.checkpoint import load_checkpoint
@@ -86,7 +86,8 @@ def estimate(
         UnknownNameError: a method, network or data set is not registered.
     """
     tasks = make_tasks(grid, prefix, processes)
-    outlook = Outlook(tasks, prefix, processes, device_here)
+    device = device_of(tasks)
+    outlook = Outlook(tasks, prefix, processes, lambda: device)
     kinds: dict[str, list[int]] = {}
     for number, task in enumerate(tasks):
         label = task.label if task.trains else f"{task.cells[0].method} {task.cells[0].pair}"
@@ -96,7 +97,7 @@ def estimate(
     found = []
     for place, (label, numbers) in enumerate(kinds.items(), 1):
         alike = [tasks[number] for number in numbers]
-        learnt = _from_finished(label, alike, folder, states) or _from_others(label, alike, outlook, numbers[0])
+        learnt = _from_finished(label, alike, folder, states, device) or _from_others(label, alike, outlook, numbers[0])
         if learnt is None and announce is not None:
             announce(label, place, len(kinds))
         found.append(learnt or _from_probes(label, alike))
@@ -111,11 +112,13 @@ def cache_bytes(found: list[Estimate], budget: float) -> int:
     return min(sum(shared.values()), int(budget * 1e9))
 
 
-def _from_finished(label: str, tasks: list[Task], folder: Path, states: dict[str, dict[str, Any]]) -> Estimate | None:
+def _from_finished(
+    label: str, tasks: list[Task], folder: Path, states: dict[str, dict[str, Any]], device: str
+) -> Estimate | None:
     seconds, sizes = [], []
     for task in tasks:
         result = finished_run(folder, task.key, states)
-        timing = timing_of(result.folder) if result is not None and is_from(result.environment, device_here()) else {}
+        timing = timing_of(result.folder) if result is not None and is_from(result.environment, device) else {}
         if result is not None and "seconds_per_epoch" in timing:
             seconds.append(timing["seconds_per_epoch"] * task.cfg.SOLVER.EPOCHS)
             sizes.append(_folder_size(Path(result.folder)))

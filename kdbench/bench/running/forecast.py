@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from kdbench.bench.grids.tasks import Task
 from kdbench.bench.machine.cards import RESERVED
-from kdbench.bench.machine.speeds import Kind, Speed, Speeds, kind_of
+from kdbench.bench.machine.speeds import Kind, Speed, Speeds, device_here, kind_of
 from kdbench.bench.machine.time_left import duration
 from kdbench.bench.running.cohorts import put_together
 from kdbench.config.load import to_dict
@@ -118,6 +118,16 @@ def _with_some_teacher(task: Task) -> CfgNode:
     cfg.LOG.PREFIX = task.cfg.LOG.PREFIX
     cfg.freeze()
     return cfg
+
+
+def use_gpus(tasks: Iterable[Task]) -> bool:
+    """Whether some run may use a GPU, where there is one."""
+    return any(not str(task.cfg.RUNTIME.DEVICE).startswith("cpu") for task in tasks)
+
+
+def device_of(tasks: Iterable[Task]) -> str:
+    """Name of the device of this machine that carries the runs out, see :func:`kdbench.bench.machine.speeds.device_here`."""
+    return device_here() if use_gpus(tasks) else "cpu"
 
 
 class Outlook:

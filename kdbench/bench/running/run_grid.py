@@ -13,10 +13,10 @@ from kdbench.bench.grids.lock import STATE_DIR, read_record
 from kdbench.bench.grids.state import clear_failures
 from kdbench.bench.grids.tasks import Task, make_tasks
 from kdbench.bench.machine.cards import query_cards
-from kdbench.bench.machine.speeds import Kind, device_here
+from kdbench.bench.machine.speeds import Kind
 from kdbench.bench.machine.workers import Workers, plan_workers, visible_gpus
 from kdbench.bench.running.cohorts import AUTO
-from kdbench.bench.running.forecast import Outlook
+from kdbench.bench.running.forecast import Outlook, device_of, use_gpus
 from kdbench.bench.running.local_pool import LocalPool
 from kdbench.bench.running.pool import Pool
 from kdbench.bench.running.runner import Runner
@@ -83,11 +83,12 @@ def run_grid(
     if retry:
         clear_failures(folder, [task.key for task in tasks])
     size, at_once = cohort if processes == 1 else 1, jobs
-    device = device_here if pool is None else str  # of other machines' GPUs nothing is known
-    outlook = Outlook(tasks, prefix, processes, device)
+    here = pool is None  # of other machines' GPUs nothing is known
+    outlook = Outlook(tasks, prefix, processes, lambda: device_of(tasks) if here else "")
     kinds: Mapping[int, Kind] = {}
     if pool is None:
-        plan = plan_workers(len(tasks), jobs=jobs, threads=threads, processes=processes)
+        pack = use_gpus(tasks)
+        plan = plan_workers(len(tasks), jobs=jobs, threads=threads, processes=processes, pack=pack)
         at_once, kinds = plan.fill, outlook.kinds if plan.packed else {}
         pool = _local_pool(plan, outlook, folder, tasks, processes)
     runner = Runner(grid, tasks, folder, announce or log.info, imports, processes, size, at_once, kinds)

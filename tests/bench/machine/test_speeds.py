@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kdbench.bench.machine.cards import Card
 from kdbench.bench.machine.speeds import Speeds, device_here, kind_of, speed_of
 from kdbench.config.load import load_config, to_dict
 
@@ -148,5 +149,11 @@ def test_many_runs_of_a_kind_are_not_all_read(tmp_path, monkeypatch):
     assert len(read) == 8
 
 
-def test_this_device_is_a_cpu_where_there_is_no_gpu():
-    assert device_here() == "cpu"
+def test_this_device(monkeypatch):
+    own = device_here.__wrapped__
+    assert own() == "cpu"
+    monkeypatch.setattr("kdbench.bench.machine.speeds.visible_gpus", lambda: ["3", "5"])
+    monkeypatch.setattr("kdbench.bench.machine.speeds.query_cards", lambda gpus: [Card(f"card {gpus[0]}")])
+    assert own() == "card 3"
+    monkeypatch.setattr("kdbench.bench.machine.speeds.query_cards", lambda gpus: [Card()])
+    assert own() == "unknown"

@@ -28,6 +28,7 @@ def test_visible_gpus(monkeypatch):
         (1, 16, {"jobs": 4}, Workers(4, 4, packed=False, fill=4)),
         (1, 16, {"threads": 3}, Workers(8, 3, packed=True, fill=1)),
         (4, 16, {"processes": 2}, Workers(2, 4, packed=False, fill=2)),
+        (2, 16, {"pack": False}, Workers(2, 8, packed=False, fill=2)),
         (2, 16, {"tasks": 1}, Workers(1, 16, packed=True, fill=1)),
     ],
 )

@@ -193,7 +193,7 @@ def test_a_grid_on_gpus_packs_by_what_earlier_runs_took_and_prefers_cohorts(tmp_
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     monkeypatch.setattr("kdbench.bench.machine.workers.cores", lambda: 16)
     monkeypatch.setattr(grids, "query_cards", lambda gpus: [Card("X", 80 * GB) for _ in gpus])
-    monkeypatch.setattr(grids, "device_here", lambda: "cpu")  # that of the runs made here
+    monkeypatch.setattr(grids, "device_of", lambda tasks: "cpu")  # that of the runs made here
     prefix = str(tmp_path / "runs")
     first = run_grid(two_teachers(tmp_path, SEEDS=[1]), prefix=prefix, pool=InlinePool(), cohort=1)
     for result in first.results.values():
@@ -217,3 +217,21 @@ def test_a_grid_on_gpus_packs_by_what_earlier_runs_took_and_prefers_cohorts(tmp_
     kinds = {kind for (kind, _), group in zip(pool.kinds, pool.begun) if len(group) == 1}
     assert all("DKD" in kind for kind in kinds)
     assert settings["look"](pool.begun[0]) == [{}] * len(pool.begun[0])
+
+
+def test_runs_on_the_cpu_of_a_machine_with_gpus_are_not_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("kdbench.bench.machine.workers.cores", lambda: 16)
+    made = []
+
+    def pool_of(*args, **settings):
+        made.append((args, settings))
+        return InlinePool(room=args[0])
+
+    monkeypatch.setattr(grids, "LocalPool", pool_of)
+    device = {"RUNTIME.DEVICE": "cpu"}
+    file = grid_file(tmp_path, SET={**FAKE, **device}, TEACHERS={"A": {"CFG": "teacher.yaml", "SET": device}})
+    lines = []
+    assert run_grid(file, prefix=str(tmp_path / "runs"), foretell=lines.append).ok
+    assert made == [((2, 8), {"gpus_each": 1})]
+    assert len(lines) == 1
