@@ -39,13 +39,14 @@ def _costs(grid: Any, prefix: str, processes: int) -> None:
         print(f"[{number}/{count}] measuring {label}", flush=True)
 
     print(
-        f"timing two short runs of each kind on random data, batches of {BATCHES[0]} and {BATCHES[1]} (--no-probe skips this):"
+        f"from finished runs below {prefix}; of kinds without any, timing two short runs on random data, batches of {BATCHES[0]} "
+        f"and {BATCHES[1]} (--no-probe skips this):"
     )
     found = estimate(grid, prefix, announce=announce, processes=processes)
     seconds = size = 0.0
     for one in found:
         each = f"{one.seconds / 3600:.2f} h" if one.seconds is not None else f"unknown: {one.reason}"
-        source = f" (from {one.finished} finished)" if one.finished else ""
+        source = f" ({one.source})" if one.source else ""
         print(f"{one.runs:>4} x {one.label}: {each}{source}, {one.size / 1e6:.1f} MB")
         seconds += one.runs * (one.seconds or 0.0)
         size += one.runs * one.size

@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefix", default="runs", type=expanded, help="folder in which the grid gets its own folder (default: runs)"
     )
     parser.add_argument(
-        "--jobs", type=int, default=0, help="number of runs at a time (default: one per GPU, or one per core)"
+        "--jobs",
+        type=int,
+        default=0,
+        help="number of workers (default: as many as fit into the memory of the GPUs, or one per core)",
     )
     parser.add_argument("--threads", type=int, default=0, help="number of threads in each worker")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and their estimated cost, then stop")
@@ -151,6 +154,7 @@ def _run(file: str, args: argparse.Namespace) -> int:
         threads=args.threads,
         imports=tuple(args.imports),
         announce=_say,
+        foretell=_say,
         retry=args.retry,
         pool=pool,
         processes=args.processes,
@@ -194,7 +198,8 @@ def status_table(status: Status) -> Any:
     total = status.total
     table.add_section()
     table.add_row("all", *(str(total[state]) for state in STATES))
-    lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state != "done"]
+    told = ("done", "running")  # the latter are below, with their progress
+    lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state not in told]
     lines += [f"running: {label} ({host})" for label, host in status.running.items()]
     lines += grouped(status.failed)
     return Group(table, *(Text(line) for line in lines))

@@ -18,7 +18,8 @@ MAY = {
     "comparison": {"results"},
     "paper": {"grids", "results", "comparison"},
     "pictures": {"results", "comparison", "paper"},
-    "running": {"grids", "results"},
+    "machine": {"results"},
+    "running": {"grids", "results", "machine"},
     "methods": set(),
     "speed": set(),
 }

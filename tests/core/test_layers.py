@@ -62,6 +62,7 @@ FLOORS: dict[str, list[str]] = {
         "comparison",
         "paper",
         "pictures",
+        "machine",
         "running",
         "methods, speed",
     ],

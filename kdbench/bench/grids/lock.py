@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 STATE_DIR = ".state"
 #: seconds between signs of life of a held lock, and without one until another process takes it over
 BEAT, STALE = 5.0, 60.0
+#: least seconds between two notes in a held lock
+NOTE = 2.0
 
 
 class BusyError(Exception):
@@ -44,6 +46,7 @@ class RunLock:
     def __init__(self, path: Path, token: str, beat: float) -> None:
         self.path, self.token, self.beat = path, token, beat
         self._looked = time.monotonic()
+        self._noted = float("-inf")
         self._lost = False
 
     @property
@@ -69,6 +72,26 @@ class RunLock:
             raise LockLostError(
                 f"another process has taken over this run ({self.path.name}) because this one gave no sign of life; stopping"
             )
+
+    def note(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Put facts into the lock's record, for whoever looks on: as a whole, at most once in :data:`NOTE` seconds.
+
+        Never an error, and never waits: what cannot be written (a full disk, no locks on this file system) is left out. Nothing is
+        written over the record of another owner.
+
+        Args:
+            facts: gives them; called only when they are written.
+        """
+        now = time.monotonic()
+        if now - self._noted < NOTE:
+            return
+        self._noted = now
+        with contextlib.suppress(OSError), _guard(self.path.parent, wait=False) as guarded:
+            record = read_record(self.path) if guarded else None
+            if record is not None and record.get("token") == self.token:
+                temporary = self.path.with_name(f".{self.path.name}.{self.token}")
+                temporary.write_text(json.dumps({**record, **facts()}), encoding="utf-8")
+                os.replace(temporary, self.path)
 
 
 @contextlib.contextmanager
@@ -178,21 +201,24 @@ def _busy(path: Path, record: Mapping[str, Any] | None) -> BusyError:
 
 
 @contextlib.contextmanager
-def _guard(folder: Path) -> Iterator[None]:
+def _guard(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Keep other processes out of the folder's locks; False where that is not so: there are no such locks, or, without ``wait``,
+    another process is inside."""
     try:
         import fcntl
     except ImportError:  # no such locks on this system: creating the file, which one process can, must do
-        yield
+        yield False
         return
     with (folder / ".guard").open("a") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            _warn_of_no_locks(str(folder), str(error.strerror))
-            yield
+            if not isinstance(error, BlockingIOError):
+                _warn_of_no_locks(str(folder), str(error.strerror))
+            yield False
             return
         try:
-            yield
+            yield True
         finally:
             fcntl.flock(stream, fcntl.LOCK_UN)
 

@@ -25,7 +25,8 @@ GRID_FILE = "grid.json"
 
 def read_states(folder: str | Path) -> dict[str, dict[str, Any]]:
     """What is known of each run by key: ``{"status": "done", "run": ...}`` or ``{"status": "failed", "error": ...}``; a run that is
-    under way is ``{"status": "running", "host": ..., "since": ...}``. Unreadable files are left out."""
+    under way is ``{"status": "running", "host": ..., "since": ..., "epoch": ..., "epochs": ...}``, with what its worker noted last.
+    Unreadable files are left out."""
     states: dict[str, dict[str, Any]] = {}
     now = time.time()
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kdbench.bench.grids.state import read_grid_record, read_states
 from kdbench.errors import KdbenchError
@@ -15,7 +17,7 @@ STATES = ("done", "running", "failed", "waiting")
 
 @dataclass(frozen=True)
 class Status:
-    """Counts by pair and state; reasons of failures and hosts of running runs by label."""
+    """Counts by pair and state; by label the reasons of failures, and host, process and progress of runs that are under way."""
 
     name: str
     pairs: dict[str, dict[str, int]]
@@ -55,12 +57,25 @@ def grid_status(folder: str | Path) -> Status:
         if what == "failed":
             failed[label] = str(state.get("error") or cell["error"])
         elif what == "running":
-            running[label] = f"{state.get('host', '?')}, process {state.get('pid', '?')}"
+            running[label] = _whereabouts(state)
     teachers = {n: str(states.get(k, {}).get("status", "waiting")) for n, k in record.get("teachers", {}).items()}
     failed |= {
         f"teacher {n}": str(states[record["teachers"][n]].get("error")) for n, s in teachers.items() if s == "failed"
     }
+    running |= {
+        f"teacher {n}": _whereabouts(states[record["teachers"][n]]) for n, s in teachers.items() if s == "running"
+    }
     return Status(record["name"], {p: {s: c[s] for s in STATES} for p, c in pairs.items()}, teachers, failed, running)
+
+
+def _whereabouts(state: Mapping[str, Any]) -> str:
+    """Where a run is under way, and how far it has come, as its worker noted it."""
+    words = [str(state.get("host", "?")), f"process {state.get('pid', '?')}"]
+    if "epoch" in state and "epochs" in state:
+        words.append(f"epoch {state['epoch']} of {state['epochs']}")
+    if "step" in state and "steps" in state:
+        words.append(f"step {state['step']} of {state['steps']}")
+    return ", ".join(words)
 
 
 def grouped(failed: dict[str, str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pandas as pd
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
 from kdbench.bench.results.labels import load_grid_results
-from kdbench.bench.results.run_files import timing_of
+from kdbench.bench.results.run_files import has_shared_epochs, timing_of
 
 
 def costs(folder: str | Path) -> pd.DataFrame:
     """Mean seconds per epoch by pair and label (columns ``pair``, ``label``, ``seconds``), from ``timing.jsonl``; where that is
-    missing, the run's seconds divided by its epochs, which hold evaluation and export too.
+    missing, the run's seconds divided by its epochs, which hold evaluation and export too. Runs that a GPU trained together with
+    others have no seconds of their own: they are left out.
 
     Raises:
         KdbenchError: see :func:`kdbench.bench.results.labels.load_grid_results`.
@@ -23,9 +25,16 @@ def costs(folder: str | Path) -> pd.DataFrame:
     frame, _ = load_grid_results(folder)
     frame = frame.dropna(subset=["folder"]).copy()
     fallback = frame["seconds"] / frame["epochs"]
-    timed = [timing_of(place).get("seconds_per_epoch") for place in frame["folder"]]
-    frame["seconds"] = [t if t is not None else float(f) for t, f in zip(timed, fallback)]
+    frame["seconds"] = [_seconds(place, float(rough)) for place, rough in zip(frame["folder"], fallback)]
+    frame = frame.dropna(subset=["seconds"])
     return frame.groupby(["pair", "label"], sort=False)["seconds"].mean().reset_index()
+
+
+def _seconds(folder: str, rough: float) -> float:
+    timed = timing_of(folder).get("seconds_per_epoch")
+    if timed is not None:
+        return timed
+    return math.nan if has_shared_epochs(folder) else rough
 
 
 def frontier(points: dict[str, tuple[float, float]]) -> list[str]:

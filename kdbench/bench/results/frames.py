@@ -22,7 +22,7 @@ COLUMNS = tuple(name for name in FIELDS if name not in ("environment", "classes"
 DETAIL = ("seconds_per_epoch", "images_per_second", "data_share", "peak_gpu_bytes", "peak_rss_bytes")
 #: columns of an epoch, from ``metrics.jsonl`` and from ``timing.jsonl``
 CURVE = ("top1", "top5", "test_loss", "val_top1", "val_top5", "lr")
-TIMING = ("seconds", "data_seconds", "images_per_second", "peak_gpu_bytes", "peak_rss_bytes")
+TIMING = ("seconds", "data_seconds", "images_per_second", "together", "peak_gpu_bytes", "peak_rss_bytes")
 ENVIRONMENT = (
     "device",
     "gpu",

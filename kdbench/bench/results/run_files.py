@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,48 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 def timing_of(folder: str | Path) -> dict[str, float]:
     """Means over a run's epochs from ``timing.jsonl``; the first epoch, which warms up, is left out where there are more.
 
+    Epochs in which a GPU trained several runs at once (``together``) have the time and the memory of all of them: they are left
+    out, and where there are no others, so are the run's figures.
+
     Returns:
         ``seconds_per_epoch``, ``images_per_second``, ``data_share`` (of the seconds, 0 to 1), and ``peak_gpu_bytes`` and
         ``peak_rss_bytes`` where they were recorded; empty without the file, and where it cannot be read.
     """
     try:
         lines = read_lines(Path(folder) / "timing.jsonl")
-        used = lines[1:] or lines
-        seconds = [float(line["seconds"]) for line in used]
-        means = {
-            "seconds_per_epoch": sum(seconds) / len(seconds),
-            "images_per_second": sum(float(line["images_per_second"]) for line in used) / len(used),
-            "data_share": sum(float(line["data_seconds"]) for line in used) / max(sum(seconds), 1e-12),
-        }
+        own = [line for line in lines if not is_shared(line)]
+        used = own_epochs(lines)
+        means = _means(used) if used or not lines else {}
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return {}
-    for key in ("peak_gpu_bytes", "peak_rss_bytes"):
-        peaks = [line[key] for line in lines if isinstance(line.get(key), (int, float))]
+    for key, recorded in (("peak_gpu_bytes", own), ("peak_rss_bytes", lines)):
+        peaks = [line[key] for line in recorded if isinstance(line.get(key), (int, float))]
         means |= {key: float(max(peaks))} if peaks else {}
     return means
+
+
+def is_shared(line: Mapping[str, Any]) -> bool:
+    """Whether a line of ``timing.jsonl`` has the seconds of several runs that were trained at once."""
+    return int(line.get("together", 1)) > 1
+
+
+def own_epochs(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Lines with the run's own seconds; the first epoch, which warms up, only where there is no other."""
+    return [line for line in lines[1:] or lines if not is_shared(line)]
+
+
+def has_shared_epochs(folder: str | Path) -> bool:
+    """Whether a run was trained at once with others on a GPU, for at least an epoch: its seconds are then not its own."""
+    try:
+        return any(is_shared(line) for line in read_lines(Path(folder) / "timing.jsonl"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _means(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    seconds = [float(line["seconds"]) for line in lines]
+    return {
+        "seconds_per_epoch": sum(seconds) / len(seconds),
+        "images_per_second": sum(float(line["images_per_second"]) for line in lines) / len(lines),
+        "data_share": sum(float(line["data_seconds"]) for line in lines) / max(sum(seconds), 1e-12),
+    }

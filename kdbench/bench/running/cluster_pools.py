@@ -104,12 +104,16 @@ class RayPool:
         """Ray queues what it has no resources for."""
         return not self.jobs or len(self._busy) < self.jobs
 
+    def has_room_for(self, kind: str, *, alone: bool = False) -> bool:
+        """The engine itself keeps tasks apart."""
+        return self.has_room
+
     @property
     def is_busy(self) -> bool:
         """Whether a task is queued or under way."""
         return bool(self._busy)
 
-    def start(self, key: Any, fn: Callable[..., Any], *args: Any) -> None:
+    def start(self, key: Any, fn: Callable[..., Any], *args: Any, kind: str = "", alone: bool = False) -> None:
         """Hand over a task."""
         self._busy[self._remote.remote(fn, args)] = key
 
@@ -166,12 +170,16 @@ class SlurmPool:
         """The queue takes everything; jobs at a time are the array's limit."""
         return not self.max_jobs or len(self._busy) + len(self._wave) < self.max_jobs
 
+    def has_room_for(self, kind: str, *, alone: bool = False) -> bool:
+        """The engine itself keeps tasks apart."""
+        return self.has_room
+
     @property
     def is_busy(self) -> bool:
         """Whether a job is queued or under way."""
         return bool(self._busy or self._wave)
 
-    def start(self, key: Any, fn: Callable[..., Any], *args: Any) -> None:
+    def start(self, key: Any, fn: Callable[..., Any], *args: Any, kind: str = "", alone: bool = False) -> None:
         """Take a task into the next array."""
         self._wave.append((key, Requeued(fn, args)))
 

@@ -1,4 +1,4 @@
-"""What a grid will cost: seconds of this machine, and disk."""
+"""What each kind of run of a grid will cost: seconds of this machine, and disk; from finished runs or from probes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from yacs.config import CfgNode
 from kdbench.bench.grids.grid_file import Grid
 from kdbench.bench.grids.state import finished_run, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
+from kdbench.bench.machine.speeds import is_from
 from kdbench.bench.results.run_files import timing_of
+from kdbench.bench.running.forecast import Outlook, device_of
 from kdbench.bench.running.small_run import small_config, trained_small
-from kdbench.data.teacher_cache.cache import META, ViewShape
+from kdbench.data.teacher_cache.cache import META, ViewShape, cache_root
 from kdbench.engine.training.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
+from kdbench.models.names import canonical_name
 
 #: samples of the two probes' steps
 BATCHES = (2, 8)
@@ -30,8 +33,9 @@ _STEPS = 2
 class Estimate:
     """Of one kind of run (a method on a pair): how many there are, and of one of them seconds and bytes.
 
-    ``seconds`` is None where they are not known; ``reason`` then says why. ``finished`` runs were measured whole; without any,
-    two probes were. ``caches`` are the bytes of stored teacher outputs by what they are shared under.
+    ``seconds`` is None where they are not known; ``reason`` then says why. ``finished`` runs were measured whole, ``source`` says
+    which; without any, two probes were. ``caches`` are the bytes of stored teacher outputs by what they are shared under, where a
+    probe or an earlier cache told the size of a row.
     """
 
     label: str
@@ -41,6 +45,7 @@ class Estimate:
     size: int = 0
     reason: str = ""
     finished: int = 0
+    source: str = ""
     caches: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -65,30 +70,37 @@ def estimate(
 ) -> list[Estimate]:
     """Seconds and bytes of one run of each kind. Equal runs count once.
 
-    Where runs of a kind have finished below ``prefix``, their own timings are taken. Otherwise two short runs on random data
-    with batches of :data:`BATCHES` are measured, on this machine's device, and a step's cost ``a + b * batch`` is extrapolated to
-    the real batch. Evaluation is not counted. A GPU that a large batch fills better is cheaper than that.
+    Where runs of a kind have finished in the grid's folder on this device, their own timings are taken; else the images per second
+    of those of other grids below ``prefix``; else those of the slowest other method of the same pair. Otherwise two short runs on
+    random data with batches of :data:`BATCHES` are measured, on this machine's device, and a step's cost ``a + b * batch`` is
+    extrapolated to the real batch. Evaluation is not counted. A GPU that a large batch fills better is cheaper than that. A run is
+    counted by itself, whatever may be trained together with it.
 
     Args:
         grid: resolved.
         prefix: folder above the grid's own.
-        announce: called with label, number and count before each kind.
+        announce: called with label, number and count before each kind that is probed.
         processes: of each run: finished ones of another number are other runs.
 
     Raises:
         UnknownNameError: a method, network or data set is not registered.
     """
-    kinds: dict[str, list[Task]] = {}
-    for task in make_tasks(grid, prefix, processes):
+    tasks = make_tasks(grid, prefix, processes)
+    device = device_of(tasks)
+    outlook = Outlook(tasks, prefix, processes, lambda: device)
+    kinds: dict[str, list[int]] = {}
+    for number, task in enumerate(tasks):
         label = task.label if task.trains else f"{task.cells[0].method} {task.cells[0].pair}"
-        kinds.setdefault(label, []).append(task)
+        kinds.setdefault(label, []).append(number)
     folder = Path(prefix) / grid.name
     states = read_states(folder)
     found = []
-    for number, (label, tasks) in enumerate(kinds.items(), 1):
-        if announce is not None:
-            announce(label, number, len(kinds))
-        found.append(_from_finished(label, tasks, folder, states) or _from_probes(label, tasks))
+    for place, (label, numbers) in enumerate(kinds.items(), 1):
+        alike = [tasks[number] for number in numbers]
+        learnt = _from_finished(label, alike, folder, states, device) or _from_others(label, alike, outlook, numbers[0])
+        if learnt is None and announce is not None:
+            announce(label, place, len(kinds))
+        found.append(learnt or _from_probes(label, alike))
     return found
 
 
@@ -100,18 +112,38 @@ def cache_bytes(found: list[Estimate], budget: float) -> int:
     return min(sum(shared.values()), int(budget * 1e9))
 
 
-def _from_finished(label: str, tasks: list[Task], folder: Path, states: dict[str, dict[str, Any]]) -> Estimate | None:
+def _from_finished(
+    label: str, tasks: list[Task], folder: Path, states: dict[str, dict[str, Any]], device: str
+) -> Estimate | None:
     seconds, sizes = [], []
     for task in tasks:
         result = finished_run(folder, task.key, states)
-        timing = timing_of(result.folder) if result is not None else {}
-        if result is not None and timing:
+        timing = timing_of(result.folder) if result is not None and is_from(result.environment, device) else {}
+        if result is not None and "seconds_per_epoch" in timing:
             seconds.append(timing["seconds_per_epoch"] * task.cfg.SOLVER.EPOCHS)
             sizes.append(_folder_size(Path(result.folder)))
     if not seconds:
         return None
     means = float(np.mean(seconds)), int(np.mean(sizes))
-    return Estimate(label, len(tasks), tasks[0].images, *means, finished=len(seconds))
+    count, caches = len(seconds), _caches(tasks, _recorded_layout(tasks[0]))
+    source = f"from {count} finished"
+    return Estimate(label, len(tasks), tasks[0].images, *means, finished=count, source=source, caches=caches)
+
+
+def _from_others(label: str, tasks: list[Task], outlook: Outlook, number: int) -> Estimate | None:
+    """From runs of other grids, or of another method of the pair."""
+    kind = outlook.kinds[number]
+    speed, near = outlook.speeds.of(kind), outlook.speeds.nearest(kind)
+    if speed is not None:
+        source = f"from {speed.runs} finished below {outlook.prefix}"
+    elif near is not None:
+        method, speed = near
+        source = f"as {method} on this pair, from {speed.runs} finished"
+    else:
+        return None
+    images = tasks[0].images or round(speed.images * tasks[0].cfg.SOLVER.EPOCHS)
+    seconds, size, caches = speed.alone * images, int(speed.size), _caches(tasks, _recorded_layout(tasks[0]))
+    return Estimate(label, len(tasks), images, seconds, size, finished=speed.runs, source=source, caches=caches)
 
 
 def _from_probes(label: str, tasks: list[Task]) -> Estimate:
@@ -181,6 +213,21 @@ def _caches(tasks: list[Task], layout: ViewShape | None) -> dict[str, int]:
         shared = json.dumps([task.teacher.name, seed, str(cfg.DATASET), str(cfg.AUGMENT), cfg.SOLVER.BATCH_SIZE])
         found[shared] = (cfg.CACHE.VIEWS or cfg.SOLVER.EPOCHS) * view
     return found
+
+
+def _recorded_layout(task: Task) -> ViewShape | None:
+    """A row of the teacher's outputs as an earlier run stored them; None where the cache is off, or holds none of this teacher."""
+    if task.teacher is None or not task.cfg.CACHE.ENABLED:
+        return None
+    name = canonical_name(task.teacher.network)
+    for file in sorted(cache_root(task.cfg).glob(f"*/{META}")):
+        try:
+            meta = json.loads(file.read_text(encoding="utf-8"))
+            if meta["key"]["teacher"]["name"] == name and meta["key"]["dtype"] == task.cfg.CACHE.DTYPE:
+                return ViewShape(**meta["layout"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # of another version
+    return None
 
 
 def _folder_size(folder: Path) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kdbench.errors import KdbenchError
@@ -13,13 +13,20 @@ from kdbench.errors import KdbenchError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: its value, or the reason why there is none, and the whole traceback; ``died``: its process ended
-    under it, so that nothing is known of the task itself."""
+    """What became of a task: its value, or the reason why there is none, and the whole traceback.
+
+    ``died``: its process ended under it, so that nothing is known of the task itself. ``no_memory``: a GPU had none left.
+    ``crowded``: other tasks were on its GPU meanwhile. ``card``: what its process took of the GPU, in bytes
+    (:func:`kdbench.bench.machine.cards.memory_report`).
+    """
 
     value: Any = None
     error: str = ""
     trace: str = ""
     died: bool = False
+    no_memory: bool = False
+    crowded: bool = False
+    card: Mapping[str, int] = field(default_factory=dict)
 
 
 def guarded(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
@@ -37,7 +44,17 @@ def failure(error: Exception) -> Outcome:
     if not isinstance(error, KdbenchError):
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f" ({os.path.basename(frame.filename)}:{frame.lineno})"
-    return Outcome(error=f"{type(error).__name__}: {error}{place}", trace=trace)
+    return Outcome(error=f"{type(error).__name__}: {error}{place}", trace=trace, no_memory=_is_no_memory(error))
+
+
+def _is_no_memory(error: Exception) -> bool:
+    """Whether a GPU's memory was exhausted: PyTorch's allocator says so by a class of its own, CUDA and its libraries in words."""
+    import torch
+
+    told = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+    )
 
 
 class Pool(Protocol):
@@ -55,8 +72,11 @@ class Pool(Protocol):
     def is_busy(self) -> bool:
         """Whether a task is under way."""
 
-    def start(self, key: Any, fn: Callable[..., Any], *args: Any) -> None:
-        """Hand over a task."""
+    def has_room_for(self, kind: str, *, alone: bool = False) -> bool:
+        """Whether a task of this kind may begin now; ``alone``: with nobody beside it on its GPU."""
+
+    def start(self, key: Any, fn: Callable[..., Any], *args: Any, kind: str = "", alone: bool = False) -> None:
+        """Hand over a task; ``kind``: tasks of one kind take the same memory."""
 
     def finished(self, timeout: float | None = None) -> Iterator[tuple[Any, Outcome]]:
         """Wait for at least one task, or ``timeout`` seconds; yields (key, outcome) of those that are done."""

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from kdbench.bench.grids.lock import BusyError, LockLostError, RunLock, held
 from kdbench.bench.grids.state import write_state
+from kdbench.bench.machine.cards import memory_report
 from kdbench.bench.running.pool import Outcome, failure
 from kdbench.bench.running.torchrun import train_in_processes
 from kdbench.engine.identity.brought import brought_code
@@ -61,7 +62,7 @@ def run_task(
             if processes > 1:
                 result = train_in_processes(cfg, processes, folder, key, lock, imports)
             else:
-                result = train(cfg, progress=lambda *_: lock.check())
+                result = train(cfg, progress=lambda *at: _after_step(lock, cfg, *at))
             write_state(folder, key, {"status": "done", "run": result.run_id, "seconds": time.perf_counter() - started})
     except BusyError:
         return BUSY
@@ -109,7 +110,7 @@ def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str,
         held_ones = list(locks)
 
         def progress(place: int, epoch: int, step: int, steps: int) -> None:
-            locks[held_ones[place]].check()
+            _after_step(locks[held_ones[place]], members[held_ones[place]].cfg, epoch, step, steps)
 
         results = train_cohort([members[n].cfg for n in held_ones], progress=progress) if held_ones else []
         seconds = (time.perf_counter() - started) / max(1, len(results))
@@ -124,6 +125,18 @@ def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str,
                 write_state(folder, members[number].key, record)
                 outcomes[number] = Outcome((result, seconds))
     return [outcomes[number] for number in range(len(members))]
+
+
+def _after_step(lock: RunLock, cfg: CfgNode, epoch: int, step: int, steps: int) -> None:
+    """Stop where the run was taken over; note how far it has come, and what this process takes of its GPU.
+
+    Raises:
+        LockLostError: another process has taken the run over.
+    """
+    lock.check()
+    whole = epoch > cfg.SOLVER.EVAL_EVERY  # an evaluation, which may take more than a step, lies behind
+    at = {"epoch": epoch, "epochs": cfg.SOLVER.EPOCHS, "step": step, "steps": steps}
+    lock.note(lambda: {**at, **(memory_report() if whole else {})})
 
 
 def _arrive(cwd: str, imports: tuple[str, ...]) -> None:

@@ -218,3 +218,50 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
 def test_without_locks_one_of_many_gets_a_stale_one(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks available")))
     test_of_many_processes_at_a_stale_lock_one_gets_it(tmp_path)
+
+
+def test_notes_stand_in_the_record_and_never_too_often(tmp_path, monkeypatch):
+    calls = []
+
+    def facts():
+        calls.append(len(calls))
+        return {"epoch": 3, "epochs": 9, "call": len(calls)}
+
+    with held(tmp_path, "k") as lock:
+        path = tmp_path / STATE_DIR / "k.lock"
+        before = json.loads(path.read_text())
+        for _ in range(5):
+            lock.note(facts)
+        assert json.loads(path.read_text()) == {**before, "epoch": 3, "epochs": 9, "call": 1}
+        assert len(calls) == 1
+        assert lock.is_held
+        monkeypatch.setattr("kdbench.bench.grids.lock.NOTE", 0.0)
+        lock.note(facts)
+        assert json.loads(path.read_text())["call"] == 2
+        with pytest.raises(BusyError), held(tmp_path, "k"):
+            pass
+    assert [file.name for file in path.parent.iterdir()] == [".guard"]
+
+
+def test_a_note_is_never_written_over_another_owners_record(tmp_path):
+    with held(tmp_path, "k") as lock:
+        lock_of(tmp_path, host="elsewhere", pid=1, token="new")
+        lock.note(lambda: pytest.fail("the record is not ours"))
+        assert json.loads((tmp_path / STATE_DIR / "k.lock").read_text())["token"] == "new"
+
+
+def test_a_note_waits_for_nobody_and_fails_nothing(tmp_path, monkeypatch):
+    with held(tmp_path, "k") as lock:
+        before = lock.path.read_text()
+        with (lock.path.parent / ".guard").open("a") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            lock.note(lambda: pytest.fail("another process is inside"))
+        monkeypatch.setattr("kdbench.bench.grids.lock.NOTE", 0.0)
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "replace", full)
+        lock.note(lambda: {"epoch": 1})
+        assert lock.path.read_text() == before
+        assert lock.is_held

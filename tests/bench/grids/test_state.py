@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import multiprocessing
+import os
+import socket
 import time
 
 import pytest
@@ -12,7 +15,7 @@ from rich.console import Console
 from small_grids import grid_file
 
 from kdbench.bench.comparison.table import build_table
-from kdbench.bench.grids.lock import STATE_DIR
+from kdbench.bench.grids.lock import STATE_DIR, held
 from kdbench.bench.grids.state import clear_failures, read_states, write_state
 from kdbench.bench.grids.status import grid_status
 from kdbench.bench.running.run_grid import run_grid
@@ -137,3 +140,28 @@ def test_many_failures_of_one_reason_are_one_line(tmp_path):
         "failed: 25 runs: OutOfMemoryError (p / KD / seed 0, for instance)",
         "failed: 25 runs: DataError: no file /data/1.jpg (p / KD / seed 1, for instance)",
     ]
+
+
+def test_status_shows_how_far_each_run_has_come(tmp_path):
+    cells = [{"pair": "p", "method": m, "seed": 1, "key": m, "run": None, "error": ""} for m in ("KD", "DKD", "CRD")]
+    record = {"name": "g", "pairs": ["p"], "methods": ["KD"], "baseline": "KD", "cells": cells, "teachers": {"A": "T"}}
+    (tmp_path / "grid.json").write_text(json.dumps(record))
+    at = {"epoch": 3, "epochs": 12, "step": 7, "steps": 20}
+    with contextlib.ExitStack() as stack:
+        for key, facts in (("KD", at), ("DKD", {**at, "epoch": 4}), ("CRD", None), ("T", at)):
+            lock = stack.enter_context(held(tmp_path, key))
+            if facts is not None:
+                lock.note(lambda facts=facts: facts)
+        status = grid_status(tmp_path)
+    here = f"{socket.gethostname()}, process {os.getpid()}"
+    assert status.running == {
+        "p / KD / seed 1": f"{here}, epoch 3 of 12, step 7 of 20",
+        "p / DKD / seed 1": f"{here}, epoch 4 of 12, step 7 of 20",
+        "p / CRD / seed 1": here,
+        "teacher A": f"{here}, epoch 3 of 12, step 7 of 20",
+    }
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(status_table(status))
+    text = console.export_text()
+    assert f"running: p / DKD / seed 1 ({here}, epoch 4 of 12, step 7 of 20)" in text
+    assert text.count("teacher A") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from synthetic_runs import write_run
@@ -70,6 +72,21 @@ def test_runs_without_timing_and_metrics(tmp_path):
     assert costs(tmp_path / "r").seconds.tolist() == [30.0]
     assert main(["table", str(tmp_path / "r"), "--plots", str(tmp_path / "o")]) == 0
     assert not (tmp_path / "o" / "ranks.png").exists()
+
+
+def test_runs_that_a_gpu_trained_together_have_no_cost_of_their_own(tmp_path):
+    for method, together in (("KD", 2), ("DKD", 1), ("HCD", 2)):
+        run = tmp_path / "r" / write_run(tmp_path / "r", method=method, seed=1, top1=70.0, seconds=(9.0, 5.0))
+        lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
+        (run / "timing.jsonl").write_text("".join(json.dumps({**line, "together": together}) + "\n" for line in lines))
+    frame = costs(tmp_path / "r")
+    assert (frame.label.tolist(), frame.seconds.tolist()) == (["DKD"], [5.0])
+    (tmp_path / "r" / run.name / "timing.jsonl").unlink()
+    assert costs(tmp_path / "r").seconds.tolist() == [5.0, 30.0]  # of what is not recorded, the run's seconds by epoch
+    for file in (tmp_path / "r").glob("*-DKD-*/timing.jsonl"):
+        file.write_text('{"epoch": 1, "seconds": 1.0, "data_seconds": 0.1, "images_per_second": 9.0, "together": 3}\n')
+    assert main(["table", str(tmp_path / "r"), "--plots", str(tmp_path / "o")]) == 0
+    assert (tmp_path / "o" / "cost.png").exists()
 
 
 def test_statistics_without_ranks_say_why_and_draw_nothing(tmp_path, capsys):

@@ -150,3 +150,28 @@ def test_the_page_describes_every_column():
         (second, [*CURVE, *TIMING]),
     ):
         assert [c for c in columns if f"`{c}`" not in part] == []
+
+
+def test_seconds_of_several_runs_are_no_runs_own(tmp_path):
+    run = tmp_path / write_run(tmp_path, method="KD", seed=1, top1=70.0, seconds=(9.0, 2.0))
+    rows = [
+        {"epoch": n, "seconds": s, "data_seconds": 1.0, "images_per_second": 64 / s, "peak_gpu_bytes": 100}
+        for n, s in ((1, 9.0), (2, 4.0), (3, 6.0), (4, 30.0))
+    ]
+
+    def write(*together):
+        lines = [{**row, **({"together": n} if n > 1 else {})} for row, n in zip(rows, together)]
+        (run / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write(3, 1, 1, 2)
+    assert timing_of(run) == {
+        "seconds_per_epoch": 5.0,
+        "images_per_second": pytest.approx((16 + 64 / 6) / 2),
+        "data_share": pytest.approx(0.2),
+        "peak_gpu_bytes": 100.0,
+    }
+    write(3, 3, 3, 3)
+    assert timing_of(run) == {}
+    frame = load_results(tmp_path, detail=True)
+    assert frame[["seconds_per_epoch", "images_per_second", "peak_gpu_bytes"]].isna().all(axis=None)
+    assert load_curves(tmp_path).together.dropna().tolist() == [3.0] * 4

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from inline_pool import InlinePool
 from small_grids import FAKE, grid_file
 
 from kdbench.bench.grids.grid_file import load_grid
@@ -38,6 +40,12 @@ def test_the_teacher_cache_is_counted_once_for_those_who_share_it(tmp_path):
     view = 32 * (10 + _width()) * 2 + 16
     assert cache_bytes(found, 20.0) == 2 * view  # one epoch of two seeds
     assert cache_bytes(found, 1e-6) == 1000
+    assert run_grid(grid, prefix=str(tmp_path), pool=InlinePool()).ok
+    again = estimate(grid, str(tmp_path))  # from what has finished, and its cache
+    assert all(one.finished for one in again)
+    assert cache_bytes(again, 20.0) == 2 * view
+    shutil.rmtree(tmp_path / ".teacher-cache")
+    assert cache_bytes(estimate(grid, str(tmp_path)), 20.0) == 0
 
 
 def _width():

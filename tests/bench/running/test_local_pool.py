@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from kdbench.bench.running.local_pool import LocalPool, visible_gpus
+from kdbench.bench.running.local_pool import LocalPool
 
 
 def test_each_worker_sees_its_gpu_and_threads_and_a_death_costs_one_task():
@@ -30,14 +30,6 @@ def test_each_worker_sees_its_gpu_and_threads_and_a_death_costs_one_task():
         assert "worker process died" in outcome.error
         pool.start("lives", int, 3)
         assert [outcome.value for _, outcome in pool.finished()] == [3]
-
-
-def test_visible_gpus(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_gpus() == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 6")
-    assert visible_gpus() == ["3", "6"]
 
 
 def test_a_worker_that_dies_while_idle_costs_nothing():

@@ -1,0 +1,226 @@
+"""Hands out the runs of a grid, and collects what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from kdbench.bench.grids.grid_file import Grid
+from kdbench.bench.grids.state import GRID_FILE, finished_run, read_states, write_state
+from kdbench.bench.grids.tasks import Task, placed
+from kdbench.bench.machine.speeds import Kind
+from kdbench.bench.machine.time_left import TimeLeft, duration
+from kdbench.bench.running.cohorts import put_together
+from kdbench.bench.running.pool import Outcome, Pool
+from kdbench.bench.running.run_task import BUSY, Member, run_cohort, run_task
+from kdbench.engine.result import RunResult
+from kdbench.files import write_atomically
+
+log = logging.getLogger(__name__)
+_POLL = 1.0  # seconds between looks at runs that another grid is at
+
+
+class Runner:
+    """Hands out tasks as their teachers become available and collects what comes back.
+
+    Args:
+        grid: resolved.
+        tasks: its runs.
+        folder: the grid's.
+        announce: called with a line per finished run.
+        imports: modules that workers import first.
+        processes: of each run.
+        size: largest number of runs that are trained together.
+        workers: groups at a time; 0 = not known.
+        kinds: of runs that share the memory of a GPU; empty where none do.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        tasks: list[Task],
+        folder: Path,
+        announce: Callable[[str], None],
+        imports: tuple[str, ...],
+        processes: int,
+        size: int,
+        workers: int,
+        kinds: Mapping[int, Kind],
+    ) -> None:
+        self.processes, self.size, self.workers, self.kinds = processes, size, workers, kinds
+        self.single: set[int] = set()  # tasks whose cohort died with them, so that they are run by themselves
+        self.alone: set[int] = set()  # tasks for which there was no memory beside others of their GPU
+        self.grid, self.folder, self.announce, self.imports = grid, folder, announce, imports
+        self.waiting = list(enumerate(tasks))
+        self.tasks = tasks
+        self.weights = {name: teacher.weights for name, teacher in grid.teachers.items() if teacher.weights}
+        self.results: dict[str, RunResult] = {}
+        self.failed: dict[str, str] = {}
+        self.dead: dict[str, str] = {}
+        self.by_task: dict[int, RunResult] = {}
+        self.elsewhere: set[int] = set()  # tasks that another process was at when we last looked
+        self.states: dict[str, dict[str, Any]] = read_states(folder)
+        self.looked = time.monotonic()
+        self.clock = TimeLeft({number: _likes(task) for number, task in self.waiting}, workers)
+
+    def to_do(self) -> list[int]:
+        """Tasks of which neither a result nor a failure is recorded."""
+        return [
+            number
+            for number, task in self.waiting
+            if self._status(number) != "failed" and finished_run(self.folder, task.key, self.states) is None
+        ]
+
+    def run(self, pool: Pool) -> None:
+        """Until every task has ended, here or in another process."""
+        while self.waiting or pool.is_busy:
+            self._start_ready(pool)
+            if pool.is_busy:
+                for numbers, outcome in pool.finished(timeout=_POLL if self.elsewhere else None):
+                    self._take_back(numbers, outcome)
+            elif self.waiting and self.elsewhere:
+                time.sleep(_POLL)
+            self._look()
+
+    def _look(self) -> None:
+        """See what other processes have done meanwhile."""
+        if self.elsewhere and time.monotonic() - self.looked >= _POLL:
+            self.states, self.looked = read_states(self.folder), time.monotonic()
+            self.elsewhere = {n for n in self.elsewhere if self._status(n) == "running"}
+
+    def _status(self, number: int) -> str:
+        return str(self.states.get(self.tasks[number].key, {}).get("status", ""))
+
+    def _start_ready(self, pool: Pool) -> None:
+        kept = []
+        ready: dict[int, CfgNode] = {}
+        for number, task in self.waiting:
+            name = task.teacher.name if task.teacher else ""
+            done = finished_run(self.folder, task.key, self.states)
+            if done is not None:
+                self._collect(number, Outcome((done, 0.0)), recorded=True)
+            elif self._status(number) == "failed":
+                self._collect(number, Outcome(error=str(self.states[task.key].get("error"))), recorded=True)
+            elif name in self.dead:
+                # no record: the cell is tried as soon as its teacher is there
+                self._collect(number, Outcome(error=f"its teacher {name} failed: {self.dead[name]}"), recorded=True)
+            else:
+                kept.append((number, task))
+                if pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
+                    cfg = (
+                        task.cells[0].with_teacher(task.teacher, self.weights.get(name, "")) if task.cells else task.cfg
+                    )
+                    ready[number] = placed(cfg, task.cfg.LOG.PREFIX, task.cfg.EXPERIMENT.NAME)
+        begun: set[int] = set()
+        for group in self._groups(ready):
+            if pool.has_room_for(self._kind(group), alone=group[0] in self.alone):
+                self._start(pool, group, ready)
+                begun |= set(group)
+        self.waiting = [(number, task) for number, task in kept if number not in begun]
+
+    def _groups(self, ready: dict[int, CfgNode]) -> list[list[int]]:
+        """What may begin, as groups that are trained together; teachers first, each by itself."""
+        apart = self.single | self.alone
+        single = [number for number in ready if self.tasks[number].trains or number in apart]
+        others = {number: cfg for number, cfg in ready.items() if number not in single}
+        return [*([number] for number in single), *put_together(others, self.size, self.workers or 1)]
+
+    def _kind(self, group: list[int]) -> str:
+        """Equal for groups that take the same memory of a GPU; empty where that does not matter."""
+        return " with ".join(sorted(str(self.kinds[number]) for number in group if number in self.kinds))
+
+    def _start(self, pool: Pool, group: list[int], ready: dict[int, CfgNode]) -> None:
+        tasks = [self.tasks[number] for number in group]
+        where: dict[str, Any] = {"kind": self._kind(group), "alone": group[0] in self.alone}
+        if len(group) == 1:
+            place = (str(self.folder), tasks[0].key, os.getcwd(), self.processes, tasks[0].code)
+            pool.start(group, run_task, ready[group[0]], self.imports, *place, **where)
+        else:
+            members = [Member(ready[number], task.key, task.code) for number, task in zip(group, tasks)]
+            pool.start(group, run_cohort, members, self.imports, str(self.folder), os.getcwd(), **where)
+        self.clock.begin(group)
+
+    def _take_back(self, group: list[int], outcome: Outcome) -> None:
+        """What became of a group."""
+        self.clock.stop(group)
+        if len(group) > 1 and outcome.died:  # perhaps of one of them, or of all together
+            log.warning("a worker died with %d runs; they are run one by one", len(group))
+            self.single |= set(group)
+            self.waiting += [(number, self.tasks[number]) for number in group]
+            return
+        found = outcome.value if len(group) > 1 and not outcome.error else [outcome] * len(group)
+        for number, own in zip(group, found):
+            if own.no_memory and (len(group) > 1 or outcome.crowded):
+                log.warning("%s: no memory beside others of its GPU; it is run alone", self.tasks[number].label)
+                self.alone.add(number)
+                self.waiting.append((number, self.tasks[number]))
+            else:
+                self._collect(number, own)
+
+    def _collect(self, number: int, outcome: Outcome, *, recorded: bool = False) -> None:
+        task = self.tasks[number]
+        if outcome.value == BUSY:
+            self.states.setdefault(task.key, {"status": "running"})
+            self.elsewhere.add(number)
+            self.waiting.append((number, task))
+            return
+        self.clock.end(number, 0.0 if outcome.error or recorded else outcome.value[1])
+        done = len(self.by_task) + len(self.failed) + 1
+        head = f"[{done:>{len(str(len(self.tasks)))}}/{len(self.tasks)}] {task.label}"
+        if outcome.error:
+            self.failed[task.label] = outcome.error
+            if task.trains:
+                self.dead[task.trains] = outcome.error
+            if not recorded:
+                record = {"status": "failed", "label": task.label, "error": outcome.error}
+                write_state(self.folder, task.key, record, trace=outcome.trace)
+            self.announce(f"{head}  FAILED: {outcome.error}")
+            return
+        result, seconds = outcome.value
+        self.by_task[number] = self.results[task.label] = result
+        if task.trains:
+            self.weights[task.trains] = str(Path(result.folder) / "student.safetensors")
+        self.announce(f"{head}  top-1 {result.top1_last:.2f}  {self._time(seconds)}")
+
+    def _time(self, seconds: float) -> str:
+        """What a run took, and what is left of the grid."""
+        if not seconds:
+            return "done before"
+        left = self.clock.left()
+        return f"{seconds:.1f} s" + (f", about {duration(left)} left" if left else "")
+
+    def write_record(self) -> None:
+        """What table and status need to know besides the runs: order and labels of rows and columns, keys of the state."""
+        cells = []
+        for number, task in enumerate(self.tasks):
+            result = self.by_task.get(number)
+            for cell in task.cells:
+                entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher}
+                entry |= {"student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
+                entry |= {"network": self.grid.teachers[cell.teacher].network if cell.teacher else ""}
+                entry |= {"key": task.key, "run": result.run_id if result else None}
+                cells.append({**entry, "error": self.failed.get(task.label, "")})
+        head = {
+            "name": self.grid.name,
+            "pairs": self.grid.pairs,
+            "methods": self.grid.methods,
+            "baseline": self.grid.baseline,
+        }
+        teachers = {task.trains: task.key for task in self.tasks if task.trains}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / GRID_FILE, json.dumps({**head, "teachers": teachers, "cells": cells}) + "\n")
+
+
+def _likes(task: Task) -> tuple[str, ...]:
+    """What a run is like, nearest first, for :class:`kdbench.bench.machine.time_left.TimeLeft`."""
+    if task.trains:
+        return (f"teacher {task.cfg.DISTILLER.STUDENT}", "teachers")
+    cell = task.cells[0]
+    return (f"{cell.method} {cell.pair}", f"any {cell.pair}", "cells")
