@@ -7,6 +7,7 @@ a profile. Writes gpu.json and gpu.md, after each part as far as it has come.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def main(words: list[str] | None = None) -> int:
         "returns their number of images; it is timed on the small pair. May be given several times",
     )
     args = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as ^C: what was begun is ended
     try:
         only, chosen = _names("--only", args.only, NAMES), _names("--methods", args.methods, methods().names())
         _check(args)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,9 @@ from kdbench.bench.speed.gpu.parts import execute, part_named
 from kdbench.bench.speed.gpu.settings import Settings, in_a_line
 from kdbench.data.malloc import tune_malloc
 from kdbench.files import write_atomically
+
+#: seconds between looks at the parent
+_POLL = 1.0
 
 
 def main(words: list[str]) -> int:
@@ -25,6 +32,7 @@ def main(words: list[str]) -> int:
     def save(found: dict[str, Any]) -> None:
         write_atomically(file, json.dumps(found))
 
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     tune_malloc()
     with tempfile.TemporaryDirectory(prefix="kdbench-gpu-", ignore_cleanup_errors=True) as folder:
         try:
@@ -35,6 +43,13 @@ def main(words: list[str]) -> int:
                 found = {**json.loads(file.read_text(encoding="utf-8")), **found}
         save(found)
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """End this process and its own children when the parent is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(_POLL)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -40,17 +40,17 @@ class Job:
         shape: of a part that has several.
         seconds: that it may take.
         folder: for what it writes.
-        number: of the job.
+        number: of the part's processes.
     """
 
     def __init__(self, part: Part, settings: Settings, shape: str, seconds: float, folder: Path, number: int) -> None:
         self.part, self.settings, self.shape, self.seconds = part, settings, shape, seconds
-        self.file, self._log = folder / f"{number}.json", folder / f"{number}.log"
+        self.file, self._log = folder / f"{part.name}-{number}.json", folder / f"{part.name}-{number}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._end = 0.0
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, threads: int = 0) -> None:
+        """Begin, with so many CPU threads; 0 = PyTorch's choice."""
         self._end = time.monotonic() + self.seconds
         words = [self.part.name, str(self.file), self.settings.to_json(), str(self.seconds), self.shape]
         with self._log.open("wb") as stream:
@@ -58,7 +58,7 @@ class Job:
                 [sys.executable, "-m", _MODULE, *words],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=_environment(threads),
                 start_new_session=True,  # so that its own children end with it
             )
 
@@ -143,14 +143,15 @@ def _wave(
     jobs: list[Job] = []
     for part in parts:
         limit = part.limit * minutes / MINUTES
-        for share, shape in _shares(part, settings):
-            number = len(list(folder.iterdir())) + len(jobs)
+        for number, (share, shape) in enumerate(_shares(part, settings)):
             jobs.append(Job(part, share, shape, limit, folder, number))
-    waiting, running = list(jobs), []
-    left = list(parts)
+    waiting, left = list(jobs), list(parts)
+    running: list[Job] = []
     # what is timed is alone in its wave, one process behind the other
     beside = settings.is_gpu and len(parts) > 1
-    most = max(1, (os.cpu_count() or 1) // 2) if beside else 1
+    cores = os.cpu_count() or 1
+    most = min(len(jobs), max(1, cores // 2)) if beside else 1
+    threads = max(1, cores // most) if beside else 0
     try:
         while left:
             running = [job for job in running if not job.over()]
@@ -158,7 +159,7 @@ def _wave(
                 job = waiting.pop(0)
                 job.seconds = min(job.seconds, deadline - time.monotonic())
                 if job.seconds >= _LEAST:
-                    job.start()
+                    job.start(threads)
                     running.append(job)
             busy = {job.part for job in [*waiting, *running]}
             for part in [part for part in left if part not in busy]:
@@ -191,11 +192,12 @@ def _merged(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {**whole, "rows": rows, **({"error": "; ".join(errors)} if errors else {})}
 
 
-def _environment() -> dict[str, str]:
-    """A child imports this copy of kdbench."""
+def _environment(threads: int) -> dict[str, str]:
+    """A child imports this copy of kdbench, and shares the cores with those beside it."""
     root = str(Path(kdbench.__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    return {**os.environ, **shared, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
 
 
 def _write(results: dict[str, Any], out: Path) -> None:

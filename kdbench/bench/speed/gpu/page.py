@@ -61,7 +61,7 @@ def _yes(value: Any) -> str:
 def _trouble(row: Found) -> str:
     if "refused" in row:
         return f"refused: {row['refused']}"
-    return f"**failed**: {row['error']}" if "error" in row else ""
+    return f"**failed**: {row['error']}" if "error" in row else row.get("missing", "")
 
 
 def _methods(found: Found) -> str:

@@ -49,8 +49,8 @@ PARTS = (
     Part("methods", "Captured steps, and the GPU against the CPU", ("checks.steps", "run"), 90, 0, split="methods"),
     Part("determinism", "Twice, and interrupted and resumed", ("checks.repeats", "run"), 90, 0, split="methods"),
     Part("ddp", "DDP in a group of one", ("checks.group", "run"), 60, 0),
-    Part("small", "Speed at 32 pixels", ("rates.tables", "small"), 85, 1, timed=True),
-    Part("large", "Speed at 224 pixels", ("rates.tables", "large"), 100, 2, timed=True),
+    Part("small", "Speed, small images", ("rates.tables", "small"), 85, 1, timed=True),
+    Part("large", "Speed, large images", ("rates.tables", "large"), 100, 2, timed=True),
     Part("profile", "Where a step's time goes", ("rates.profiles", "run"), 45, 3, split="shapes"),
     Part("compile", "torch.compile", ("rates.tables", "compiled"), 60, 4, timed=True),
 )

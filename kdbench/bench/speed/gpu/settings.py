@@ -50,13 +50,17 @@ class Pair:
     repeat: int = 1
     chunk: int = _CHUNK
 
-    def window(self, batch: int) -> tuple[int, int, int]:
-        """Steps of an epoch before a reading, in it, and of the whole epoch. A reading holds whole chunks of the loader, so that it
-        has its share of what is done for several batches at once."""
-        chunk = max(1, self.chunk // (batch * self.size**2))
+    def together(self, batch: int) -> int:
+        """Steps whose batches are prepared together."""
+        return max(1, self.chunk // (batch * self.size**2))
+
+    def window(self, batch: int, readings: int = 0) -> tuple[int, int, int]:
+        """Steps of an epoch before the readings, in one of them, and of the whole epoch, which holds ``readings`` (0 = ``rounds``).
+        A reading holds whole chunks of the loader, so that it has its share of what is done for several batches at once."""
+        chunk = self.together(batch)
         steps = max(1, round(self.steps * self.batch / batch / chunk)) * chunk
         before = -(-_WARM // chunk) * chunk
-        whole = before + steps + chunk
+        whole = before + (readings or self.rounds) * steps + chunk
         return before, steps, -(-whole // self.repeat) * self.repeat
 
 
@@ -102,7 +106,7 @@ class Settings:
 def settings_for(device: str, methods: tuple[str, ...] = (), peers: tuple[str, ...] = ()) -> Settings:
     """What is measured on a card, or, on a CPU, a rehearsal of it with networks of no interest."""
     if device.startswith("cuda"):
-        small = Pair("resnet32x4", "resnet8x4", 32, 100, batch=64, steps=192, rounds=3, large_batch=256)
+        small = Pair("resnet32x4", "resnet8x4", 32, 100, batch=64, steps=128, rounds=3, large_batch=256)
         swin = "timm:swin_tiny_patch4_window7_224"
         large = Pair(swin, "timm:resnet18", 224, 100, batch=128, steps=24, rounds=3, repeat=4)
         return Settings(device, small, large, methods, peers)

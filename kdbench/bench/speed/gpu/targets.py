@@ -65,11 +65,11 @@ def _ratio(above: Find, below: Find) -> Find:
 def _profiled(shape: str, value: Callable[[Mapping[str, Any]], float]) -> Find:
     def find(results: Results) -> float | str:
         found: Mapping[str, Any] = results["parts"].get("profile", {})
-        row = next((row for row in found.get("rows", []) if row["name"] == shape), {})
+        row: Mapping[str, Any] = next((row for row in found.get("rows", []) if row["name"] == shape), {})
         try:
             return value(row)
         except KeyError:
-            return str(row.get("error") or found.get("error") or "no reading")
+            return str(row.get("error") or row.get("missing") or found.get("error") or "no reading")
 
     return find
 
@@ -78,9 +78,11 @@ def _unequal(results: Results) -> float | str:
     """Runs that did not end in the bytes of the first one."""
     found: Mapping[str, Any] = results["parts"].get("determinism", {})
     rows = [row for row in found.get("rows", []) if "refused" not in row]
+    if not rows:
+        return str(found.get("error") or "no run")
     failed = [row["method"] for row in rows if "error" in row]
-    if failed or found.get("error") or not rows:
-        return str(found.get("error") or f"failed: {', '.join(failed)}" if failed or found else "no run")
+    if found.get("error") or failed:
+        return str(found.get("error") or f"failed: {', '.join(failed)}")
     return float(sum((not row["twice"]) + (not row["resumed"]) for row in rows))
 
 

@@ -38,7 +38,8 @@ def run(settings: Settings, folder: Path, save: Save) -> dict[str, Any]:
         return found | {"error": f"this build of PyTorch has no {backend}"}
     teacher = teacher_file(folder, "cpu")
     runtime = start_runtime(tiny("KD", settings.device, folder, teacher))
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=_WAIT)
+    store = dist.TCPStore("127.0.0.1", 0, 1, is_master=True)
+    dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=_WAIT)
     try:
         for method in [name for name in _METHODS if not settings.methods or name in settings.methods]:
             ends = {}

@@ -27,6 +27,8 @@ IMAGES = 6 * _BATCH + _BATCH // 2
 _WIDTHS = [12, 16, 24]
 #: batches in training mode after which a fresh teacher's running statistics are those of its features
 _SETTLING = 20
+#: mean and standard deviation of the data set "fake"
+_STATISTICS = ((0.5,) * 3, (0.29,) * 3)
 
 
 def methods_of(settings: Settings) -> tuple[str, ...]:
@@ -49,11 +51,12 @@ def teacher_file(
         **options: of the network.
     """
     options = options or ({"widths": _WIDTHS} if name == "small_cnn" else {})
-    teacher = create_model(name, num_classes=classes, data_size=size, norm="none", seed=0, **options).to(device).train()
+    teacher = create_model(name, num_classes=classes, data_size=size, norm=_STATISTICS, seed=0, **options).to(device)
+    settles = any(key.endswith("running_mean") for key in teacher.backbone.state_dict())
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for _ in range(_SETTLING):
-            teacher(torch.rand(_BATCH, 3, size, size, generator=generator).to(device))
+        for _ in range(_SETTLING if settles else 0):
+            teacher.train()(torch.rand(_BATCH, 3, size, size, generator=generator).to(device))
     file = folder / "teacher.pt"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({key: value.cpu() for key, value in teacher.backbone.state_dict().items()}, file)
@@ -150,10 +153,8 @@ def steps_of(cfg: CfgNode, common: Common, *, captured: bool) -> Outcome:
         raise loop.failed[trainer]
     module = trainer.step.module
     state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-    names = {value: name for name, value in module.named_parameters()}
-    gradients = {
-        names[parameter]: entry["momentum_buffer"].cpu().clone()
-        for parameter, entry in trainer.optimizer.state.items()
-        if entry.get("momentum_buffer") is not None
+    averages = {
+        name: trainer.optimizer.state.get(value, {}).get("momentum_buffer") for name, value in module.named_parameters()
     }
+    gradients = {name: value.cpu().clone() for name, value in averages.items() if value is not None}
     return Outcome(state, gradients, dict(trainer.history[-1]["train"]), counted.taken, counted.replayed)

@@ -44,19 +44,17 @@ def run(settings: Settings, folder: Path, save: Save) -> dict[str, Any]:
         for device, images in ((settings.device, IMAGES), (settings.device, _ONE), ("cpu", _ONE))
     )
 
-    def cfg(method: str, name: str, device: str = settings.device, **how: Any) -> Any:
-        return tiny(method, device, folder / name, teacher, **how)
-
     for method in methods_of(settings):
         row: dict[str, Any] = {"method": method}
         try:
-            captured = steps_of(cfg(method, "captured"), many, captured=True)
-            single = steps_of(cfg(method, "single"), many, captured=False)
+            captured = steps_of(tiny(method, settings.device, folder / "captured", teacher), many, captured=True)
+            single = steps_of(tiny(method, settings.device, folder / "single", teacher), many, captured=False)
             row |= {"steps": captured.steps, "replayed": captured.replayed}
             row |= {"differ": differences(captured, single), "equal": not differences(captured, single)}
-            short = {"images": _ONE, "epochs": 1}
-            there = steps_of(cfg(method, "there", **short), one, captured=False)
-            here = steps_of(cfg(method, "here", "cpu", **short), host, captured=False)
+            there, here = (
+                steps_of(tiny(method, device, folder / name, teacher, _ONE, 1), common, captured=False)
+                for device, name, common in ((settings.device, "there", one), ("cpu", "here", host))
+            )
             row["deviation"] = deviation(there, here)
             row["tolerance"] = WIDER.get(method, TOLERANCE)[0]
             row["agrees"] = row["deviation"] <= row["tolerance"]

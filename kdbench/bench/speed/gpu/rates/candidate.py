@@ -46,36 +46,34 @@ class Talk:
 
 
 class Window:
-    """Progress of runs that measures a part of each epoch, when its turn has come.
+    """Progress of runs that measures some steps whenever its turn has come; one reading follows the other.
 
     Args:
         talk: whom to answer.
         device: that computes.
         batch: images of a step.
-        before, steps: steps of an epoch before the part, and in it.
-        first: epoch of the first reading.
+        before, steps: steps of the epoch before the first reading, and of a reading.
+        epoch: in which the readings are.
     """
 
-    def __init__(self, talk: Talk, device: torch.device, batch: int, before: int, steps: int, first: int) -> None:
-        self.talk, self.device, self.batch, self.first = talk, device, batch, first
-        self.start, self.stop = before, before + steps
-        self._reached = (0, 0)
+    def __init__(self, talk: Talk, device: torch.device, batch: int, before: int, steps: int, epoch: int) -> None:
+        self.talk, self.device, self.batch, self.epoch = talk, device, batch, epoch
+        self.steps, self._next = steps, before
         self._answer: dict[str, Any] = {"ready": True}
         self._images, self._began = 0, 0.0
 
     def __call__(self, member: int, epoch: int, step: int, steps: int) -> None:
-        """After a step of a member; the first one to get there begins or ends a reading for all."""
+        """After a step of a member; the first one to get there ends a reading for all, and begins the next."""
         self._images += self.batch
-        if epoch < self.first or step not in (self.start, self.stop) or (epoch, step) <= self._reached:
+        if epoch != self.epoch or step != self._next:
             return
-        self._reached = (epoch, step)
+        self._next += self.steps
         synchronize(self.device)
-        if step == self.stop:
+        if self._began:
             self._answer = {"seconds": time.perf_counter() - self._began, "images": self._images}
-        else:  # answers here, so that the rest of the epoch before falls into nobody's turn
-            self.talk.say(self._answer)
-            self.talk.wait()
-            self._images, self._began = 0, time.perf_counter()
+        self.talk.say(self._answer)
+        self.talk.wait()
+        self._images, self._began = 0, time.perf_counter()
 
 
 def synchronize(device: torch.device) -> None:
@@ -86,7 +84,7 @@ def synchronize(device: torch.device) -> None:
 
 def serve_runs(talk: Talk, spec: dict[str, Any], device: torch.device) -> None:
     """Runs of kdbench, several of them as a cohort."""
-    window = Window(talk, device, spec["batch"], spec["before"], spec["steps"], spec["first"])
+    window = Window(talk, device, spec["batch"], spec["before"], spec["steps"], spec["epoch"])
     outcomes = train_cohort([load_config(overrides=settings) for settings in spec["runs"]], progress=window)
     errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
     talk.say({"error": in_a_line(errors[0]) if errors else "the run ended before its last reading"})

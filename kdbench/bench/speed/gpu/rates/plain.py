@@ -37,16 +37,15 @@ def plain_steps(spec: dict[str, Any], device: torch.device) -> Callable[[int], i
     labels = torch.randint(0, spec["classes"], (spec["images"],), device=device)
     order = torch.randperm(spec["images"], device=device)
     place = 0
+    layout = torch.channels_last if spec["channels_last"] else torch.contiguous_format
 
     def load() -> tuple[Tensor, Tensor]:
         nonlocal order, place
         if place + batch > len(order):
             order, place = torch.randperm(spec["images"], device=device), 0
         chosen, place = order[place : place + batch], place + batch
-        found = _augment(images[chosen], pad).float().div_(255).sub_(_MEAN).div_(_STD)
-        if spec["channels_last"]:
-            found = found.contiguous(memory_format=torch.channels_last)
-        return found, labels[chosen]
+        found = augment(images[chosen], pad).float().div_(255).sub_(_MEAN).div_(_STD)
+        return found.contiguous(memory_format=layout), labels[chosen]
 
     def steps(count: int) -> int:
         with products(spec["precision"], device):
@@ -68,8 +67,8 @@ def plain_steps(spec: dict[str, Any], device: torch.device) -> Callable[[int], i
 def _network(spec: dict[str, Any], role: str, device: torch.device) -> Any:
     name, options = spec[role]
     model = create_model(name, num_classes=spec["classes"], data_size=spec["size"], norm="none", seed=0, **options)
-    how = {"memory_format": torch.channels_last} if spec["channels_last"] else {}
-    return model.backbone.to(device, **how).train()
+    network = model.backbone.to(device).train()
+    return network.to(memory_format=torch.channels_last) if spec["channels_last"] else network
 
 
 def _kl(logits: Tensor, taught: Tensor) -> Tensor:
@@ -77,7 +76,7 @@ def _kl(logits: Tensor, taught: Tensor) -> Tensor:
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * _TEMPERATURE**2
 
 
-def _augment(images: Tensor, pad: int) -> Tensor:
+def augment(images: Tensor, pad: int) -> Tensor:
     """Each image cropped at a place of its own, and flipped or not: (B, 3, H, W) uint8."""
     count, _, height, width = images.shape
     device = images.device

@@ -14,14 +14,16 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from kdbench.bench.speed.gpu.checks.runs import tiny
 from kdbench.bench.speed.gpu.rates.candidate import synchronize
 from kdbench.bench.speed.gpu.rates.tables import HALF, Specs
 from kdbench.bench.speed.gpu.rates.trace import read_trace
 from kdbench.bench.speed.gpu.settings import Save, Settings, in_a_line
 from kdbench.config.load import load_config
 from kdbench.engine.run import train
+from kdbench.engine.runtime import start_runtime
 
-#: steps under the profiler, whose traces are large
+#: steps under the profiler, whose traces are large, at least; whole chunks of the loader
 _TRACED = 16
 #: where CUPTI is sound with CUDA graphs; for older versions what PyTorch's inductor sets
 _SOUND, _CUPTI = (12, 6), {"DISABLE_CUPTI_LAZY_REINIT": "1", "TEARDOWN_CUPTI": "0"}
@@ -41,23 +43,25 @@ def run(settings: Settings, folder: Path, save: Save, shape: str) -> dict[str, A
         ``rows`` with one row: ``name``, ``data_share`` (of an epoch's time the part in which the host waited for data), ``step_ms``
         (without the profiler), ``warned`` (waits of which PyTorch warns, per step), what
         :func:`~kdbench.bench.speed.gpu.rates.trace.read_trace` gives, ``busy`` (``busy_ms`` / ``step_ms``). Without a GPU the first
-        two alone; with ``error`` what came before it.
+        two alone, or ``missing``; with ``error`` what came before it.
     """
     row: dict[str, Any] = {"name": shape}
     found = {"rows": [row]}
     which, _, how = shape.partition(", ")
     if how == "captured" and not settings.is_gpu:
-        row["error"] = "takes a GPU"
+        row["missing"] = "takes a GPU"
         return found
     if torch.version.cuda and tuple(map(int, torch.version.cuda.split(".")[:2])) < _SOUND:
         os.environ |= _CUPTI
-    spec = Specs(settings, getattr(settings, which), folder).runs(
-        {**HALF, "GRAPH": "auto" if how == "captured" else "off"}
-    )
+    start_runtime(tiny("KD", settings.device, folder, ""))  # sets what cuBLAS reads at its start, which the teacher is
+    make = Specs(settings, getattr(settings, which), folder, readings=1)
+    spec = make.runs({**HALF, "GRAPH": "auto" if how == "captured" else "off"})
     try:
         row["data_share"] = _data_share(spec["runs"][0], folder)
         save(found)
-        watch = Watch(torch.device(settings.device), spec["before"], spec["steps"], folder, row, lambda: save(found))
+        chunk = make.pair.together(spec["batch"])
+        counts = (spec["before"], spec["steps"], min(spec["steps"], -(-_TRACED // chunk) * chunk))
+        watch = Watch(torch.device(settings.device), counts, folder, row, lambda: save(found))
         with contextlib.suppress(Enough):
             train(load_config(overrides=spec["runs"][0]), progress=watch)
     except Exception as error:  # noqa: BLE001 - a finding
@@ -70,12 +74,12 @@ class Enough(BaseException):
 
 
 class Watch:
-    """Progress of a run that measures an epoch's steps: in the first epoch their time, in the second one their warnings of waiting, in
-    the third some under the profiler; then it ends the run.
+    """Progress of a run that measures an epoch's steps: in the first epoch their time, in the second one their warnings of waiting,
+    in the third some under the profiler; then it ends the run.
 
     Args:
         device: that computes.
-        before, steps: steps of an epoch before what is measured, and of that.
+        counts: steps of an epoch before what is measured, in it, and under the profiler.
         folder: for the trace.
         found: takes what is seen.
         save: called after each epoch.
@@ -84,14 +88,13 @@ class Watch:
     def __init__(
         self,
         device: torch.device,
-        before: int,
-        steps: int,
+        counts: tuple[int, int, int],
         folder: Path,
         found: dict[str, Any],
         save: Callable[[], None],
     ) -> None:
-        self.device, self.start, self.folder, self.found, self.save = device, before, folder, found, save
-        self.steps, self.traced = steps, min(steps, _TRACED)
+        self.device, self.folder, self.found, self.save = device, folder, found, save
+        self.start, self.steps, self.traced = counts
         self._began = 0.0
         self._within: Any = None
         self._warned: list[warnings.WarningMessage] = []
@@ -127,7 +130,7 @@ class Watch:
         self.found["warned"] = len(waits) / self.steps
 
     def _trace(self) -> None:
-        self._within = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
+        self._within = profile(activities=[ProfilerActivity.CUDA])
         self._within.start()
 
     def _traced(self) -> None:

@@ -60,8 +60,8 @@ def small(settings: Settings, folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def large(settings: Settings, folder: Path, seconds: float) -> dict[str, Any]:
-    """The large pair in bfloat16 and channels_last; arguments and result as :func:`small`'s. The cohort, which needs most memory, is
-    read after the single runs, with a plain loop of its own."""
+    """The large pair in bfloat16 and channels_last; arguments and result as :func:`small`'s. The cohort, which needs most memory,
+    is read after the single runs, with a plain loop of its own."""
     table = _Table(settings, settings.large, folder, seconds, PLAIN)
     make = table.specs
     specs = {PLAIN: make.plain("bf16", channels_last=True)}
@@ -97,10 +97,17 @@ def peer_name(file: str) -> str:
 
 
 class Specs:
-    """Specifications for :mod:`kdbench.bench.speed.gpu.rates.candidate`."""
+    """Specifications for :mod:`kdbench.bench.speed.gpu.rates.candidate`.
 
-    def __init__(self, settings: Settings, pair: Pair, folder: Path) -> None:
-        self.device, self.pair, self.folder = settings.device, pair, folder
+    Args:
+        settings: the device.
+        pair: what is trained.
+        folder: for teacher and runs.
+        readings: that an epoch holds; 0 = as many as there are rounds.
+    """
+
+    def __init__(self, settings: Settings, pair: Pair, folder: Path, readings: int = 0) -> None:
+        self.device, self.pair, self.folder, self.readings = settings.device, pair, folder, readings
         self.weights = teacher_file(folder, self.device, pair.teacher, pair.size, pair.classes, **dict(pair.options[0]))
         self._count = 0
         #: pixels of a random crop; the large images are flipped alone
@@ -118,18 +125,18 @@ class Specs:
         """A run of KD, or a cohort of ``members``."""
         self._count += 1
         batch = batch or self.pair.batch
-        before, steps, _ = self.pair.window(batch)
+        before, steps, _ = self.pair.window(batch, self.readings)
         given = self.settings(batch, self.folder / f"runs{self._count}")
         given |= {f"SOLVER.{key}": value for key, value in solver.items()}
         given |= {"RUNTIME.DETERMINISTIC": deterministic, "CACHE.ENABLED": cache, "CACHE.VIEWS": int(cache)}
         runs = [self.taught({**given, "DISTILLER.TYPE": "KD", **member}) for member in members or [{}]]
-        window = {"before": before, "steps": steps, "first": 1 + cache}  # the first epoch fills the cache
+        window = {"before": before, "steps": steps, "epoch": 1 + cache}  # the first epoch fills the cache
         return {"kind": "runs", "device": self.device, "runs": runs, "batch": batch, "members": len(runs), **window}
 
     def settings(self, batch: int, prefix: Path) -> dict[str, Any]:
         """Keys of all runs."""
         pair = self.pair
-        images = batch * pair.window(batch)[2] // pair.repeat
+        images = batch * pair.window(batch, self.readings)[2] // pair.repeat
         return {
             "DATASET.TYPE": "fake",
             "DATASET.OPTIONS": {"size": pair.size, "train": images, "test": 32, "num_classes": pair.classes},
@@ -161,7 +168,7 @@ class Specs:
     def plain(self, precision: str, batch: int = 0, *, channels_last: bool = False) -> dict[str, Any]:
         """The plain loop."""
         pair, batch = self.pair, batch or self.pair.batch
-        before, steps, whole = pair.window(batch)
+        before, steps, whole = pair.window(batch, self.readings)
         networks = {"teacher": (pair.teacher, pair.options[0]), "student": (pair.student, pair.options[1])}
         sizes = {"size": pair.size, "classes": pair.classes, "images": batch * whole // pair.repeat, "pad": self.pad}
         how = {"precision": precision, "channels_last": channels_last, "weights": self.weights}
