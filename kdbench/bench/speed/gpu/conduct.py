@@ -147,8 +147,7 @@ def _wave(
             jobs.append(Job(part, share, shape, limit, folder, number))
     waiting, left = list(jobs), list(parts)
     running: list[Job] = []
-    # what is timed is alone in its wave, one process behind the other
-    beside = settings.is_gpu and len(parts) > 1
+    beside = settings.is_gpu and not any(part.alone for part in parts)
     cores = os.cpu_count() or 1
     most = min(len(jobs), max(1, cores // 2)) if beside else 1
     threads = max(1, cores // most) if beside else 0

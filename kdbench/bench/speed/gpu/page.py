@@ -72,7 +72,7 @@ def _methods(found: Found) -> str:
     for row in found.get("rows", []):
         replayed = f"{row['replayed']} of {row['steps']}" if "steps" in row else ""
         apart = f"{row['deviation']:.1e} ({row['tolerance']:g})" if "deviation" in row else ""
-        trouble = _trouble(row) or ("differ: " + ", ".join(row["differ"][:3]) if row.get("differ") else "")
+        trouble = _trouble(row) or _finding(row)
         rows.append([row["method"], replayed, _yes(row.get("equal")), apart, _yes(row.get("agrees")), trouble])
     head = ["method", "steps replayed", "equal to single steps", "GPU from CPU (tolerance)", "agrees", ""]
     texts.append(_table(rows, head))
@@ -84,6 +84,12 @@ def _methods(found: Found) -> str:
             + "."
         )
     return "\n\n".join(texts)
+
+
+def _finding(row: Found) -> str:
+    if row["differ"]:
+        return "differ: " + ", ".join(row["differ"][:3])
+    return "**declared capturable, none was replayed**" if row["capturable"] and not row["replayed"] else ""
 
 
 def _determinism(found: Found) -> str:

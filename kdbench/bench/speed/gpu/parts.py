@@ -24,7 +24,7 @@ class Part:
         title: on the page.
         function: module below this room, and function.
         limit: seconds of six minutes; with more or less time proportionately more or less.
-        wave: parts of one wave are run beside each other, as none of them is timed.
+        wave: parts of one wave are run beside each other, unless they are to be :attr:`alone`.
         split: ``methods`` (several processes, each with some), ``shapes`` (a process for each of :data:`SHAPES`), or nothing.
         timed: the function is told how many seconds it has.
     """
@@ -36,6 +36,11 @@ class Part:
     wave: int
     split: str = ""
     timed: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether its processes run one behind the other, as they measure time."""
+        return self.timed or self.split == "shapes"
 
     def load(self) -> Callable[..., dict[str, Any]]:
         """The function; its module needs torch."""
@@ -50,7 +55,7 @@ PARTS = (
     Part("determinism", "Twice, and interrupted and resumed", ("checks.repeats", "run"), 90, 0, split="methods"),
     Part("ddp", "DDP in a group of one", ("checks.group", "run"), 60, 0),
     Part("small", "Speed, small images", ("rates.tables", "small"), 85, 1, timed=True),
-    Part("large", "Speed, large images", ("rates.tables", "large"), 100, 2, timed=True),
+    Part("large", "Speed, large images", ("rates.tables", "large"), 110, 2, timed=True),
     Part("profile", "Where a step's time goes", ("rates.profiles", "run"), 45, 3, split="shapes"),
     Part("compile", "torch.compile", ("rates.tables", "compiled"), 60, 4, timed=True),
 )

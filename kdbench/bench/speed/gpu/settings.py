@@ -108,7 +108,7 @@ def settings_for(device: str, methods: tuple[str, ...] = (), peers: tuple[str, .
     if device.startswith("cuda"):
         small = Pair("resnet32x4", "resnet8x4", 32, 100, batch=64, steps=128, rounds=3, large_batch=256)
         swin = "timm:swin_tiny_patch4_window7_224"
-        large = Pair(swin, "timm:resnet18", 224, 100, batch=128, steps=24, rounds=3, repeat=4)
+        large = Pair(swin, "timm:resnet18", 224, 100, batch=128, steps=24, rounds=3, repeat=12)
         return Settings(device, small, large, methods, peers)
     options: tuple[dict[str, Any], dict[str, Any]] = ({"widths": [12, 16, 24]}, {})
     both: dict[str, Any] = {"classes": 10, "batch": 8, "steps": 2, "rounds": 2, "options": options, "chunk": 1}

@@ -35,13 +35,15 @@ def judge(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def _rate(part: str, name: str) -> Find:
+def _value(part: str, name: str, key: str) -> Find:
+    """A candidate's ``rate``, or its ``ratio`` to the plain loop that was read by turns with it."""
+
     def find(results: Results) -> float | str:
         found: Mapping[str, Any] = results["parts"].get(part, {})
         row = next((row for row in found.get("rows", []) if row["name"] == name), None)
-        if row is not None:
-            return float(row["rate"])
-        return f"{name}: {found.get('missing', {}).get(name) or found.get('error') or 'no reading'}"
+        if row is None:
+            return f"{name}: {found.get('missing', {}).get(name) or found.get('error') or 'no reading'}"
+        return f"{found['base']}: no reading" if row[key] is None else float(row[key])
 
     return find
 
@@ -86,19 +88,26 @@ def _unequal(results: Results) -> float | str:
     return float(sum((not row["twice"]) + (not row["resumed"]) for row in rows))
 
 
-_SMALL, _LARGE = (lambda name: _rate("small", name)), (lambda name: _rate("large", name))
+def _small(name: str) -> Find:
+    return _value("small", name, "rate")
+
+
+def _large(name: str, key: str = "rate") -> Find:
+    return _value("large", name, key)
+
+
 #: target, bound, whether it is the least or the most, where the value comes from
 _TARGETS: tuple[tuple[str, float, bool, Find], ...] = (
-    (f"32 pixels: KD in bf16, times {PEER}'s trainer", 5.0, True, _ratio(_SMALL(f"KD, {_HALF}, captured"), _peer)),
-    (f"32 pixels: KD with TF32, times {PEER}'s trainer", 3.0, True, _ratio(_SMALL("KD, TF32, captured"), _peer)),
+    (f"32 pixels: KD in bf16, times {PEER}'s trainer", 5.0, True, _ratio(_small(f"KD, {_HALF}, captured"), _peer)),
+    (f"32 pixels: KD with TF32, times {PEER}'s trainer", 3.0, True, _ratio(_small("KD, TF32, captured"), _peer)),
     (
         f"32 pixels: cohort of 7, students' images/s together, times {PEER}'s trainer (whose rate with KD stands for all seven)",
-        *(8.0, True, _ratio(_SMALL(f"cohort of 7, {_HALF}"), _peer)),
+        *(8.0, True, _ratio(_small(f"cohort of 7, {_HALF}"), _peer)),
     ),
-    ("224 pixels: KD, times the plain loop of equal precision", 1.3, True, _ratio(_LARGE("KD"), _LARGE("plain loop"))),
+    ("224 pixels: KD, times the plain loop of equal precision", 1.3, True, _large("KD", "ratio")),
     (
         "224 pixels: cohort of 7, students' images/s together, times the plain loop",
-        *(2.5, True, _ratio(_LARGE("cohort of 7"), _LARGE("plain loop"))),
+        *(2.5, True, _large("cohort of 7", "ratio")),
     ),
     (
         "224 pixels: the host's wait for data, share of an epoch",
@@ -112,11 +121,11 @@ _TARGETS: tuple[tuple[str, float, bool, Find], ...] = (
     ),
     (
         "32 pixels: a step in deterministic mode, times one without",
-        *(1.15, False, _ratio(_SMALL(f"KD, {_HALF}, not deterministic"), _SMALL(f"KD, {_HALF}, captured"))),
+        *(1.15, False, _ratio(_small(f"KD, {_HALF}, not deterministic"), _small(f"KD, {_HALF}, captured"))),
     ),
     (
         "224 pixels: a step in deterministic mode, times one without",
-        *(1.15, False, _ratio(_LARGE("KD, not deterministic"), _LARGE("KD"))),
+        *(1.15, False, _ratio(_large("KD, not deterministic"), _large("KD"))),
     ),
     ("runs that are not equal twice, or not after an interruption", 0.0, False, _unequal),
 )

@@ -12,7 +12,7 @@ import pytest
 from kdbench.bench.speed.gpu import conduct as room
 from kdbench.bench.speed.gpu.conduct import conduct
 from kdbench.bench.speed.gpu.parts import NAMES, PARTS, part_named
-from kdbench.bench.speed.gpu.settings import settings_for
+from kdbench.bench.speed.gpu.settings import Settings, settings_for
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,14 @@ def test_a_crash_costs_its_part(tmp_path, monkeypatch):
     for name in ("ddp", "compile"):
         assert results["parts"][name]["error"].startswith("its process ended with code 1: ")
         assert "no_such_module" in results["parts"][name]["error"]
+
+
+def test_processes_beside_each_other(tmp_path, monkeypatch):
+    """As on a GPU; the children compute on the CPU."""
+    monkeypatch.setattr(Settings, "is_gpu", property(lambda settings: True))
+    results = conduct(settings_for("cpu", ("Vanilla", "KD")), tmp_path, minutes=20, only=["methods"])
+    assert [row["method"] for row in results["parts"]["methods"]["rows"]] == ["KD", "Vanilla"]
+    assert all(row["equal"] for row in results["parts"]["methods"]["rows"])
 
 
 def test_shares_of_a_part_are_put_together():

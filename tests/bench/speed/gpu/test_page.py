@@ -30,8 +30,8 @@ def test_targets_are_judged(results):
         pytest.approx(5.2),
         pytest.approx(2.4),
         pytest.approx(9.0),
-        pytest.approx(4000 / 3400),
-        pytest.approx(9000 / 3400),
+        pytest.approx(1.18),
+        pytest.approx(2.65),
         pytest.approx(0.01),
         pytest.approx(32 / 31),
         pytest.approx(27 / 26),
@@ -65,6 +65,17 @@ def test_what_is_missing_is_not_guessed(results):
         "no kernels",
         "failed: KD",
     ]
+
+
+def test_a_candidate_without_its_plain_loop_is_not_judged(results):
+    results["parts"]["large"]["rows"][1]["ratio"] = None
+    assert judge(results)[3]["why"] == "plain loop: no reading"
+
+
+def test_a_method_that_was_never_replayed_is_pointed_out(results):
+    assert "none was replayed" not in render(results)
+    results["parts"]["methods"]["rows"][1]["replayed"] = 0
+    assert "declared capturable, none was replayed" in render(results)
 
 
 def test_runs_that_were_cut_off_are_not_all_equal(results):

@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdbench.bench.speed.gpu.checks.runs import teacher_file
-from kdbench.bench.speed.gpu.rates import profiles, tables
+from kdbench.bench.speed.gpu.rates import profiles, tables, turns
 from kdbench.bench.speed.gpu.rates.candidate import Window
 from kdbench.bench.speed.gpu.rates.plain import augment, plain_steps
 from kdbench.bench.speed.gpu.rates.turns import by_turns
@@ -105,6 +105,36 @@ def test_one_that_hangs_is_ended(tmp_path):
         {"hangs": "not ready: it took longer than the time that it had"},
     )
     assert time.monotonic() - began < 60
+
+
+def test_no_reading_is_begun_after_the_time(tmp_path, monkeypatch):
+    class Ready:
+        """Takes half of the time for each answer."""
+
+        def __init__(self, name, spec, folder) -> None:
+            self.name, self.answers = name, 0
+
+        def answer(self, until):
+            self.answers += 1
+            if self.answers == 1:
+                return {"ready": True}
+            clock[0] += 5.0
+            return {"seconds": 1.0, "images": 8}
+
+        def go(self) -> None:
+            assert clock[0] < 10.0
+
+        def end(self) -> None:
+            clock.append(0.0)
+
+    clock = [0.0]
+    monkeypatch.setattr(turns, "Candidate", Ready)
+    monkeypatch.setattr(turns.time, "monotonic", lambda: clock[0])
+    specs = {name: {"batch": 8, "steps": 1, "members": 1} for name in ("one", "two", "three")}
+    rates, missing = by_turns(specs, 3, 10.0, tmp_path)
+    assert rates == {"one": [8.0], "two": [8.0]}
+    assert missing == {"three": "no time was left for a reading"}
+    assert len(clock) == 1 + len(specs)
 
 
 def test_a_cohort_of_fewer_students_is_no_reading(tmp_path):

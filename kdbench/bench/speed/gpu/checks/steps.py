@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdbench.bench.speed.gpu.checks.runs import IMAGES, Outcome, methods_of, steps_of, teacher_file, tiny
 from kdbench.bench.speed.gpu.settings import Save, Settings, in_a_line
+from kdbench.distillers.base import distillers
 from kdbench.engine.runtime import start_runtime
 from kdbench.engine.session.prepare import Common
 from kdbench.errors import IncompatibleError
@@ -28,8 +29,8 @@ _SMALL = 1e-2
 
 
 def run(settings: Settings, folder: Path, save: Save) -> dict[str, Any]:
-    """Rows by method: ``steps``, ``replayed``, ``equal`` (captured and single steps end in the same bits), ``differ`` (what does
-    not), ``deviation`` (of GPU and CPU), ``tolerance``, ``agrees``; or ``error``.
+    """Rows by method: ``steps``, ``replayed``, ``capturable`` (as declared), ``equal`` (captured and single steps end in the same
+    bits), ``differ`` (what does not), ``deviation`` (of GPU and CPU), ``tolerance``, ``agrees``; or ``refused``, or ``error``.
 
     Args:
         settings: device and methods.
@@ -49,8 +50,9 @@ def run(settings: Settings, folder: Path, save: Save) -> dict[str, Any]:
         try:
             captured = steps_of(tiny(method, settings.device, folder / "captured", teacher), many, captured=True)
             single = steps_of(tiny(method, settings.device, folder / "single", teacher), many, captured=False)
-            row |= {"steps": captured.steps, "replayed": captured.replayed}
-            row |= {"differ": differences(captured, single), "equal": not differences(captured, single)}
+            differ = differences(captured, single)
+            row |= {"steps": captured.steps, "replayed": captured.replayed, "differ": differ, "equal": not differ}
+            row["capturable"] = distillers.get(method).capturable
             there, here = (
                 steps_of(tiny(method, device, folder / name, teacher, _ONE, 1), common, captured=False)
                 for device, name, common in ((settings.device, "there", one), ("cpu", "here", host))

@@ -205,7 +205,7 @@ class _Table:
         return Specs(self.settings, self.pair, self.folder)
 
     def read(
-        self, specs: dict[str, dict[str, Any]], *, share: float = 1.0, rounds: int = 0, starting: float = 0.6
+        self, specs: dict[str, dict[str, Any]], *, share: float = 1.0, rounds: int = 0, starting: float = 0.7
     ) -> dict[str, Any]:
         """Read candidates by turns, in a share of the time that is left; returns :meth:`result`. A candidate that was read before
         is the base of the new ones, and keeps its row."""

@@ -82,7 +82,7 @@ def by_turns(
     seconds: float,
     folder: Path,
     *,
-    starting: float = 0.6,
+    starting: float = 0.7,
     together: bool = True,
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Read candidates by turns, the order turned by one in every round.
@@ -124,6 +124,9 @@ def by_turns(
             for candidate in there[first:] + there[:first]:
                 if candidate.name in missing:
                     continue
+                if time.monotonic() >= begun + seconds:
+                    late = {candidate.name for candidate in there} - rates.keys() - missing.keys()
+                    return rates, missing | dict.fromkeys(late, "no time was left for a reading")
                 candidate.go()
                 answer = candidate.answer(min(begun + seconds, time.monotonic() + _READING * seconds))
                 if "error" in answer:
