@@ -34,7 +34,8 @@ def main(words: list[str]) -> int:
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     tune_malloc()
-    with tempfile.TemporaryDirectory(prefix="kdbench-gpu-", ignore_cleanup_errors=True) as folder:
+    # beside the result, so that whoever ends this process clears it away
+    with tempfile.TemporaryDirectory(dir=file.parent, ignore_cleanup_errors=True) as folder:
         try:
             found = execute(part, settings, Path(folder), float(words[3]), words[4], save)
         except Exception as error:  # noqa: BLE001 - a finding: the other parts are measured

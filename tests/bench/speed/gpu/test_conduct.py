@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,10 +54,13 @@ def test_two_parts(tool, tmp_path, capsys):
 
 def test_a_part_that_takes_too_long_is_cut_off_and_the_next_one_done(tmp_path, monkeypatch):
     monkeypatch.setattr(room, "_LEAST", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     parts = (replace(part_named("methods"), limit=1.0), part_named("ddp"))
     monkeypatch.setattr(room, "PARTS", parts)
     results = conduct(settings_for("cpu", ("KD",)), tmp_path)
     assert results["parts"]["methods"] == {"error": "cut off at its limit of 1 s"}
+    assert not list((tmp_path / "temporary").iterdir())
     assert results["parts"]["ddp"]["rows"]
 
 
