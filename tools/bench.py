@@ -13,7 +13,7 @@ from kdbench.data.malloc import tune_malloc
 
 
 def main() -> None:
-    rooms = [m.name for m in pkgutil.iter_modules(speed.__path__) if m.name != "timing"]
+    rooms = [m.name for m in pkgutil.iter_modules(speed.__path__) if m.name != "timing" and not m.ispkg]
     known = {{"wrapper": "features"}.get(room, room): room for room in rooms}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=list(known))

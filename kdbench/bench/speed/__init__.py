@@ -8,5 +8,6 @@
 ``cache.py``     a step served by the cache against one with the live teacher
 ``memory.py``    peak memory with the cache and without
 ``data.py``      preparing images against a DataLoader
+``gpu/``         what ``tools/gpu.py`` measures of a card, and checks
 ===============  =====================================================================================================
 """
