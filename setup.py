@@ -41,6 +41,7 @@ setup(
         "pandas>=2.1",
         "tabulate>=0.9",
         "pillow>=9.4",
+        "filelock>=3.12",
         "scikit-learn>=1.3",
         "matplotlib>=3.7",
         "rich>=13",

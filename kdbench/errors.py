@@ -45,6 +45,17 @@ class NonFiniteLossError(KdbenchError):
     """A loss term that became NaN or infinite."""
 
 
+class StorageError(KdbenchError):
+    """A file that could not be written or read: a full disk, a quota, a folder that is gone."""
+
+
+class RunBusyError(KdbenchError):
+    """A run that another process is at; ``args[1]`` is its folder."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def nearest(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
     """The valid names closest to ``name``, best first, whatever the case of the letters."""
     by_lower: dict[str, str] = {}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from kdbench.errors import StorageError
 
 
 def file_size(file: Path) -> int:
@@ -13,7 +16,11 @@ def file_size(file: Path) -> int:
 
 
 def write_atomically(file: Path, text: str) -> None:
-    """Write a text file so that a reader sees either the old or the whole new one."""
+    """Write a text file so that a reader sees either the old or the whole new one; what fails leaves nothing behind.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
@@ -25,3 +32,19 @@ def write_atomically(file: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+@contextlib.contextmanager
+def stored(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong with the disk, where what is inside writes to ``path``.
+
+    Raises:
+        StorageError: an operation on a file failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise StorageError(
+            f"{path} cannot be written: {reason}; when that is mended, the same command goes on from the last checkpoint"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -206,4 +207,8 @@ def status_table(status: Status) -> Any:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    """Print a line. A reader that has gone (``| head``) is no reason to end the runs: what follows is printed nowhere."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

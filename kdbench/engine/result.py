@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.engine.run_folder import RunFolder
-from kdbench.files import write_atomically
+from kdbench.files import stored, write_atomically
 from kdbench.seal import sealed, unsealed
 
 # What a field may hold; read_record checks values by these names.
@@ -78,7 +78,8 @@ class RunResult:
         """Write ``result.json`` as a whole or not at all."""
         record = asdict(self)
         record = sealed({**{name: record[name] for name in FIELDS}, **self.more})
-        write_atomically(file, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        with stored(file):
+            write_atomically(file, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 #: kind of each field of ``result.json`` by its name, in the file's order

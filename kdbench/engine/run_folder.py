@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from kdbench.config.load import to_dict
 from kdbench.errors import ConfigError
-from kdbench.files import write_atomically
+from kdbench.files import file_size, stored, write_atomically
 
 _LONGEST = 255  # bytes of a file's name, on nearly every file system
 
@@ -79,24 +79,36 @@ class RunFolder:
             raise ConfigError(
                 f"LOG.PREFIX: {self.path} cannot be made: {error.strerror}; name another folder"
             ) from None
-        write_atomically(self.config, yaml.safe_dump(to_dict(cfg), sort_keys=False))
+        with stored(self.config):
+            write_atomically(self.config, yaml.safe_dump(to_dict(cfg), sort_keys=False))
 
     def append(self, file: Path, record: Mapping[str, Any]) -> None:
-        """Append one line of JSON."""
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record, allow_nan=False) + "\n")
+        """Append one line of JSON, or leave the file as it was.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with stored(file):
+            size = file_size(file)
+            try:
+                with file.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(record, allow_nan=False) + "\n")
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(file, size)
+                raise
 
     def rewrite(self, file: Path, records: Iterable[Mapping[str, Any]]) -> None:
         """Make the file hold these lines of JSON."""
         text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-        try:
+        with contextlib.suppress(OSError):
             if file.read_bytes() == text.encode():
                 return
-        except OSError:
-            pass
-        write_atomically(file, text)
+        with stored(file):
+            write_atomically(file, text)
 
     def truncate(self, file: Path, size: int) -> None:
         """Cut what was written after the checkpoint that a run resumes from."""
-        if file.is_file() and file.stat().st_size > size:
-            os.truncate(file, size)
+        with stored(file):
+            if file.is_file() and file.stat().st_size > size:
+                os.truncate(file, size)

@@ -41,6 +41,7 @@ def test_files_of_a_run(tmp_path, digits_teacher):
             "student.safetensors",
             "result.json",
             "inputs.json",
+            ".lock",
         )
     }
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -20,7 +20,7 @@ from kdbench.engine.identity.brought import brought_code
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
 from kdbench.engine.session.cohort import train_cohort
-from kdbench.errors import KdbenchError
+from kdbench.errors import KdbenchError, RunBusyError
 
 log = logging.getLogger(__name__)
 #: what comes back in the place of a result where another process is at the run
@@ -64,7 +64,7 @@ def run_task(
             else:
                 result = train(cfg, progress=lambda *at: _after_step(lock, cfg, *at))
             write_state(folder, key, {"status": "done", "run": result.run_id, "seconds": time.perf_counter() - started})
-    except BusyError:
+    except (BusyError, RunBusyError):
         return BUSY
     except LockLostError as error:
         log.warning("%s", error)
@@ -115,7 +115,9 @@ def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str,
         results = train_cohort([members[n].cfg for n in held_ones], progress=progress) if held_ones else []
         seconds = (time.perf_counter() - started) / max(1, len(results))
         for number, result in zip(held_ones, results):
-            if isinstance(result, LockLostError):
+            if isinstance(result, RunBusyError):
+                outcomes[number] = Outcome(BUSY)
+            elif isinstance(result, LockLostError):
                 log.warning("%s", result)
                 outcomes[number] = Outcome(BUSY)
             elif isinstance(result, Exception):

@@ -180,7 +180,10 @@ class Runner:
                 self.dead[task.trains] = outcome.error
             if not recorded:
                 record = {"status": "failed", "label": task.label, "error": outcome.error}
-                write_state(self.folder, task.key, record, trace=outcome.trace)
+                try:
+                    write_state(self.folder, task.key, record, trace=outcome.trace)
+                except OSError as error:  # a full disk, say, which need not stop the others
+                    log.warning("the failure of %s cannot be recorded: %s", task.label, error.strerror)
             self.announce(f"{head}  FAILED: {outcome.error}")
             return
         result, seconds = outcome.value

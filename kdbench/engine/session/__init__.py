@@ -5,6 +5,7 @@ Rooms:
 - announce: What a run is about to do, in one paragraph, before its first step.
 - single: Batches of one sample: whether student and method can train on them is found out before a folder exists.
 - locate: A run's folder and identity, and whether the run is done.
+- holding: One process at a run: a lock on its folder, and what killed processes left there.
 - prepare: From a configuration to what is trained; whatever is wrong is found here, before a folder exists.
 - finish: The exported student and ``result.json``.
 - cohort: Runs that share data, order, augmentation and teacher, trained in one process.

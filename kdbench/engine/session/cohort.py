@@ -17,7 +17,7 @@ from kdbench.engine.session.prepare import Common, Prepared, prepare
 from kdbench.engine.training.captured import graph_maker
 from kdbench.engine.training.loop import Loop
 from kdbench.engine.training.trainer import Trainer
-from kdbench.errors import ConfigError
+from kdbench.errors import ConfigError, RunBusyError
 
 log = logging.getLogger(__name__)
 Outcome = RunResult | Exception
@@ -73,17 +73,22 @@ def _wave(
         try:
             found = prepare(cfgs[number], common, resume=resume)
             if isinstance(found, Prepared):
-                twin = next((other for other, run in ready.items() if run.folder.path == found.folder.path), None)
-                if twin is not None:
-                    raise ConfigError(
-                        f"members {twin} and {number} of the cohort are the same run, {found.folder.path.name}"
-                    )
                 ready[number] = found
             else:
                 outcomes[number] = found
+        except RunBusyError as error:
+            twin = next((other for other, run in ready.items() if run.folder.path == error.args[1]), None)
+            outcomes[number] = error
+            if twin is not None:
+                name = ready[twin].folder.path.name
+                outcomes[number] = ConfigError(f"members {twin} and {number} of the cohort are the same run, {name}")
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the others are trained
             outcomes[number] = error
-    return _train(ready, common, outcomes, progress) if ready else []
+    try:
+        return _train(ready, common, outcomes, progress) if ready else []
+    finally:
+        for run in ready.values():
+            run.release()
 
 
 def _train(

@@ -19,6 +19,7 @@ from kdbench.engine.parts import build_distiller, build_network, make_loader
 from kdbench.engine.result import RunResult
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.session.announce import opening
+from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
 from kdbench.engine.session.single import check_single
 from kdbench.engine.teacher.gate import check_gate
@@ -85,6 +86,27 @@ class Prepared(Parts):
     inputs: Inputs
     hashes: dict[str, str]
     teacher_top1: float | None
+    holding: Holding | None = None
+
+    def begin(self) -> RunResult | KdbenchError | None:
+        """Take the folder and write what the run is; its result, where another process has finished it since we looked, or the
+        error why it cannot begin."""
+        try:
+            self.holding = Holding(self.folder)
+            if self.folder.done:
+                self.release()
+                return RunResult.read(self.folder)
+            self.folder.create(self.cfg)
+            self.inputs.record(self.folder)
+        except KdbenchError as error:
+            self.release()
+            return error
+        return None
+
+    def release(self) -> None:
+        """Let other processes have the run."""
+        if self.holding is not None:
+            self.holding.release()
 
 
 def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared | RunResult:
@@ -126,9 +148,12 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
         log.warning(
             "--resume: %s has no checkpoint; it starts at epoch 1 (another key or seed is another run)", folder.path
         )
+    run = Prepared(cfg, data, loader, student, distiller, folder, inputs, hashes, teacher_top1)
+    found = runtime.from_main(run.begin() if runtime.is_main else None)
+    if isinstance(found, KdbenchError):
+        raise found
+    if found is not None:
+        return found
     if runtime.is_main:
-        folder.create(cfg)
-        inputs.record(folder)
         log.info("%s", opening(cfg, data, student, teacher, folder, runtime))
-    runtime.barrier()
-    return Prepared(cfg, data, loader, student, distiller, folder, inputs, hashes, teacher_top1)
+    return run

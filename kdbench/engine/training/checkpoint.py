@@ -8,10 +8,11 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from kdbench.files import stored
 from kdbench.seal import BrokenSealError, open_sealed, seal_file
 
 log = logging.getLogger(__name__)
@@ -20,21 +21,55 @@ _PLAIN = {"epoch": int, "history": list, "metrics_bytes": int, "timing_bytes": i
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write so that a reader, or a kill, finds a whole checkpoint: the new one, or the one that was there, which is kept."""
+    """Write so that a reader, or a kill, finds a whole checkpoint: the new one, or the one that was there, which is kept.
+
+    Raises:
+        StorageError: it cannot be written; what was there stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w+b") as stream:
-            torch.save(state, stream)
-            seal_file(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if path.is_file():
-            os.replace(path, previous(path))
-        os.replace(temporary, path)
+        with stored(path):
+            with temporary.open("w+b") as stream:
+                _write(state, stream)
+                seal_file(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if path.is_file():
+                os.replace(path, previous(path))
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _write(state: dict[str, Any], stream: IO[bytes]) -> None:
+    """``torch.save``, whose own error says nothing of the disk's."""
+    watched = _Watched(stream)
+    try:
+        torch.save(state, watched)  # type: ignore[arg-type]
+    except RuntimeError:
+        if watched.error is not None:
+            raise watched.error from None
+        raise
+
+
+class _Watched:
+    """A file that remembers what went wrong when it was written."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self._stream.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def previous(path: Path) -> Path:

@@ -10,7 +10,7 @@ import torch
 
 import kdbench
 from kdbench.engine.training.checkpoint import load_checkpoint, previous, save_checkpoint
-from kdbench.errors import KdbenchError
+from kdbench.errors import KdbenchError, StorageError
 
 BASE = {
     "DATASET.TYPE": "fake",
@@ -139,6 +139,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path):
         def __reduce__(self):
             raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="cannot be written: disk full"):
         save_checkpoint(tmp_path / "checkpoint.pt", {"epoch": 1, "bad": Unwritable()})
     assert not list(tmp_path.iterdir())
