@@ -6,6 +6,7 @@
 ``losses.py``    losses alone against a plain KL divergence
 ``wrapper.py``   a FeatureModel against its bare backbone
 ``cache.py``     a step served by the cache against one with the live teacher
+``cohort.py``    methods trained together on one teacher against the same runs one by one
 ``memory.py``    peak memory with the cache and without
 ``data.py``      preparing images against a DataLoader
 ``gpu/``         what ``tools/gpu.py`` measures of a card, and checks

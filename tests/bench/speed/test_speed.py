@@ -8,16 +8,18 @@ import pkgutil
 from pathlib import Path
 
 import torch
+import yaml
 
 import kdbench.bench.speed as speed
-from kdbench.bench.speed import losses, step
+from kdbench.bench.speed import cohort, losses, step
+from kdbench.config.files import flatten
 
 MATRIX = json.loads((Path(__file__).parents[2] / "conformance" / "matrix.json").read_text(encoding="utf-8"))
 
 
 def test_every_measurement_has_rounds():
     names = [m.name for m in pkgutil.iter_modules(speed.__path__) if m.name != "timing" and not m.ispkg]
-    assert {"cache", "data", "wrapper", "losses", "memory", "step"} == set(names)
+    assert {"cache", "cohort", "data", "wrapper", "losses", "memory", "step"} == set(names)
     for name in names:
         assert "rounds" in importlib.import_module(f"kdbench.bench.speed.{name}").run.__annotations__
 
@@ -29,6 +31,17 @@ def test_steps_of_all_methods_against_kd():
     assert all(value > 0 for value in costs["x KD"].values())
     rows = step.run("small_cnn", "small_vit", batch=4, size=8, rounds=1, methods=("KD",))
     assert [row["step"] for row in rows] == ["floor", "student only", "KD"]
+
+
+def test_a_cohort_against_its_runs_one_by_one():
+    (row,) = cohort.run(rounds=1, teachers=("small_mixer",), methods=("Vanilla", "KD"), epochs=1)
+    assert row["methods"] == 2
+    assert row["separate s"] >= 0
+    assert row["x as fast"] > 0
+    grid = yaml.safe_load((Path(__file__).parents[3] / "configs/grids/quickstart.yaml").read_text(encoding="utf-8"))
+    assert list(cohort.METHODS) == grid["METHODS"]  # what docs/speed.md says of the quickstart
+    given = {setting.key: setting.value for setting in flatten(grid["SET"], "")}
+    assert {key: value for extra in cohort.METHODS.values() for key, value in extra.items()} == given
 
 
 def test_every_loss_is_differentiated():
