@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2] / "kdbench"
 #: comma, not each other.
 FLOORS: dict[str, list[str]] = {
     "": [
-        "errors, version, files, seal, logs, random, transfer",
+        "errors, version, escape, files, seal, logs, random, transfer",
         "paths, domains",
         "plugins",
         "registry",
