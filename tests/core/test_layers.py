@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "kdbench"
 FLOORS: dict[str, list[str]] = {
     "": [
         "errors, version, escape, files, seal, logs, random, transfer",
-        "paths, domains",
+        "paths, domains, streams",
         "plugins",
         "registry",
         "catalogue",
