@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kdbench.errors import did_you_mean
+from kdbench.errors import did_you_mean, shown
 
 Domain = str | tuple[str, ...]
+_SHOWN = 12  # numbers of a list in a message
 _INTERVAL = re.compile(r"([\[(])\s*(\S+?)\s*,\s*(\S+?)\s*([\])])")
 
 
@@ -28,7 +29,7 @@ def violation(value: Any, domain: Domain) -> str | None:
         if value in domain:
             return None
         words = ", ".join(word or "''" for word in domain)
-        return f"{value!r} is none of {words}{did_you_mean(str(value), domain)}"
+        return f"{shown(value)} is none of {words}{did_you_mean(str(value), domain)}"
     holds = parse(domain)
     for part in _leaves(value):
         if isinstance(part, bool) or not isinstance(part, (int, float)):
@@ -105,5 +106,6 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _show(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_show, value))}]"
-    return f"{value:g}" if isinstance(value, float) and not isinstance(value, bool) else repr(value)
+        rest = ", ..." if len(value) > _SHOWN else ""
+        return f"[{', '.join(map(_show, value[:_SHOWN]))}{rest}]"
+    return f"{value:g}" if isinstance(value, float) and not isinstance(value, bool) else shown(value)

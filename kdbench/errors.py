@@ -1,6 +1,7 @@
 """Errors that a user can cause, and the "did you mean" that goes with them.
 
-The command line prints such an error as one line and exits with code 2; everything else is a bug and keeps its traceback.
+The command line prints such an error as one line and exits with code 2; everything else is a bug, whose traceback it writes to a
+file.
 """
 
 from __future__ import annotations
@@ -68,3 +69,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """`` (did you mean 'x'?)``, or the empty string where nothing is near."""
     found = nearest(name, choices, n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def shown(value: object, limit: int = 200) -> str:
+    """A value for a message: its repr, cut after ``limit`` letters; of a number of thousands of digits, that it is one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} letters)"

@@ -9,6 +9,7 @@ Rooms:
 - listing: ``kdbench list``.
 - main: ``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it.
 - options: ``--cfg FILE``, the shorthands, and the tail of overrides, as in mdistiller.
+- unexpected: The last resort: an error that is nobody's mistake in one line, its traceback in a file.
 - progress: Progress bars, on a terminal only.
 - table: ``kdbench table``.
 - teacher: ``kdbench teacher``.

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.escape import visible
 from kdbench.paths import expanded
 
 
@@ -76,4 +77,4 @@ def _list(root: Path, folders: dict[str, Path]) -> None:
         teacher = key.get("teacher", {}).get("name", "?")
         views = len(list(folder.glob("view*.bin")))
         about = f"seed {key.get('aug_seed', '?')}, {key.get('dtype', '?')}, batch {key.get('batch_size', '?')}"
-        print(f"{name}  {teacher}  {views} views  {folder_bytes(folder) / 1e6:.1f} MB  {about}")
+        print(visible(f"{name}  {teacher}  {views} views  {folder_bytes(folder) / 1e6:.1f} MB  {about}"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from kdbench.escape import visible
+
 
 def dry_run(file: str, args: argparse.Namespace) -> int:
     """Print cells, images, time and disk; write the configurations where asked.
@@ -17,7 +19,7 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
 
     grid = load_grid(file, args.opts)
     for cell in grid.cells:
-        print(cell.label)
+        print(visible(cell.label))
     tasks = make_tasks(grid, args.prefix, args.processes)
     own = sum(bool(task.trains) for task in tasks)
     images = sum(task.images for task in tasks)
@@ -36,7 +38,7 @@ def _costs(grid: Any, prefix: str, processes: int) -> None:
     from kdbench.bench.running.estimate import BATCHES, cache_bytes, estimate
 
     def announce(label: str, number: int, count: int) -> None:
-        print(f"[{number}/{count}] measuring {label}", flush=True)
+        print(f"[{number}/{count}] measuring {visible(label)}", flush=True)
 
     print(
         f"from finished runs below {prefix}; of kinds without any, timing two short runs on random data, batches of {BATCHES[0]} "
@@ -45,9 +47,9 @@ def _costs(grid: Any, prefix: str, processes: int) -> None:
     found = estimate(grid, prefix, announce=announce, processes=processes)
     seconds = size = 0.0
     for one in found:
-        each = f"{one.seconds / 3600:.2f} h" if one.seconds is not None else f"unknown: {one.reason}"
+        each = f"{one.seconds / 3600:.2f} h" if one.seconds is not None else f"unknown: {visible(one.reason)}"
         source = f" ({one.source})" if one.source else ""
-        print(f"{one.runs:>4} x {one.label}: {each}{source}, {one.size / 1e6:.1f} MB")
+        print(f"{one.runs:>4} x {visible(one.label)}: {each}{source}, {one.size / 1e6:.1f} MB")
         seconds += one.runs * (one.seconds or 0.0)
         size += one.runs * one.size
     unknown = sum(one.runs for one in found if one.seconds is None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.cli.dry_run import dry_run
 from kdbench.errors import ConfigError
+from kdbench.escape import visible
 from kdbench.paths import expanded
 
 if TYPE_CHECKING:
@@ -193,9 +194,9 @@ def status_table(status: Status) -> Any:
 
     from kdbench.bench.grids.status import STATES, grouped
 
-    table = Table("pair", *STATES, title=status.name)
+    table = Table("pair", *STATES, title=Text(visible(status.name)))
     for pair, counts in status.pairs.items():
-        table.add_row(pair, *(str(counts[state] or "") for state in STATES))
+        table.add_row(Text(visible(pair)), *(str(counts[state] or "") for state in STATES))
     total = status.total
     table.add_section()
     table.add_row("all", *(str(total[state]) for state in STATES))
@@ -203,12 +204,12 @@ def status_table(status: Status) -> Any:
     lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state not in told]
     lines += [f"running: {label} ({host})" for label, host in status.running.items()]
     lines += grouped(status.failed)
-    return Group(table, *(Text(line) for line in lines))
+    return Group(table, *(Text(visible(line)) for line in lines))
 
 
 def _say(line: str) -> None:
     """Print a line. A reader that has gone (``| head``) is no reason to end the runs: what follows is printed nowhere."""
     try:
-        print(line, flush=True)
+        print(visible(line), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

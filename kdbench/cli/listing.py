@@ -12,6 +12,7 @@ from typing import Any
 from kdbench.catalogue import dataset_rows, methods, model_rows
 from kdbench.domains import show
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.escape import visible
 
 #: of timm's and torchvision's names more than this many are only named: a spec takes a moment, and there are 1,400
 _MANY = 20
@@ -105,9 +106,10 @@ def _datasets(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _print(rows: Sequence[dict[str, Any]], *, wide: bool) -> None:
     """Aligned columns; the last one is cut at the terminal's width unless ``wide``."""
+    rows = [{column: visible(value) for column, value in row.items()} for row in rows]
     columns = list(rows[0])
-    widths = {c: max(len(c), *(len(str(row[c])) for row in rows)) for c in columns}
+    widths = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
     limit = 10**6 if wide else shutil.get_terminal_size((100, 24)).columns
     for row in [{c: c for c in columns}, *rows]:
-        line = "  ".join(str(row[c]).ljust(widths[c]) for c in columns).rstrip()
+        line = "  ".join(row[c].ljust(widths[c]) for c in columns).rstrip()
         print(line if len(line) <= limit else line[: limit - 1] + "…")

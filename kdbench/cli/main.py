@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.errors import KdbenchError, did_you_mean, shown
+from kdbench.escape import visible
 from kdbench.logs import at_level
 from kdbench.plugins import import_plugins
+from kdbench.streams import PlainFormatter, any_encoding
 
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
 VERBS: dict[str, tuple[str, str]] = {
@@ -24,6 +26,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "cache": ("kdbench.cli.cache", "list or remove stored teacher outputs"),
     "list": ("kdbench.cli.listing", "list methods, models or data sets"),
 }
+#: verbs whose work goes on where it was interrupted
+_RESUMING = ("train", "teacher", "grid")
+_TRACEBACK = "--traceback"
+_LONGEST = 5000  # letters of a message
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,41 +67,67 @@ def common(parser: argparse.ArgumentParser) -> None:
         help="import a module or .py file that registers your own methods, models or data sets",
     )
     parser.add_argument("--quiet", action="store_true", help="print warnings only")
+    parser.add_argument(
+        _TRACEBACK,
+        action="store_true",
+        help="show the traceback of an unexpected error, instead of writing it to a file in the temporary folder",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for an error of the user's, 130 for an interrupt."""
+    """Run a command; returns the exit code: 0, 2 for an error of the user's, 70 for an unexpected one, 130 for an interrupt."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
-        if verb and verb not in VERBS:
-            raise _UsageError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}; there are {', '.join(VERBS)}")
-        args = _parse(build_parser([verb]), words)
-        if args.version:
-            import kdbench
-
-            print(f"kdbench {kdbench.__version__}")
-            return 0
-        if not args.verb:
-            build_parser([]).print_help()
-            return 0
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-        with at_level("kdbench", logging.WARNING if args.quiet else logging.INFO):
-            import_plugins(args.imports)
-            run: Callable[[argparse.Namespace], int] = importlib.import_module(VERBS[verb][0]).run
-            return run(args)
+        with any_encoding():
+            return _main(words, verb)
     except KdbenchError as error:
-        print(f"kdbench: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"kdbench: {_one_line(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # `kdbench list | head`: the reader has gone, and flushing at exit must not complain about it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(
-            "kdbench: interrupted; run the same command again to continue from the last finished epoch", file=sys.stderr
-        )
+        again = "; run the same command again to continue from the last finished epoch" if verb in _RESUMING else ""
+        print(f"kdbench: interrupted{again}", file=sys.stderr)
         return 130
+    except UnicodeEncodeError as error:
+        print(
+            f"kdbench: {shown(error.object)} is no text in {error.encoding}; rename what has this name", file=sys.stderr
+        )
+        return 2
+    except Exception as error:  # noqa: BLE001 - the last resort
+        from kdbench.cli.unexpected import tell
+
+        return tell(error, words, traceback_shown=_TRACEBACK in words)
+
+
+def _main(words: list[str], verb: str) -> int:
+    if verb and verb not in VERBS:
+        raise _UsageError(f"unknown verb {shown(verb)}{did_you_mean(verb, VERBS)}; there are {', '.join(VERBS)}")
+    args = _parse(build_parser([verb]), words)
+    if args.version:
+        import kdbench
+
+        print(f"kdbench {kdbench.__version__}")
+        return 0
+    if not args.verb:
+        build_parser([]).print_help()
+        return 0
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    with at_level("kdbench", logging.WARNING if args.quiet else logging.INFO):
+        import_plugins(args.imports)
+        run: Callable[[argparse.Namespace], int] = importlib.import_module(VERBS[verb][0]).run
+        return run(args)
+
+
+def _one_line(error: KdbenchError) -> str:
+    """Its message without line ends and control characters, cut where it is longer than anybody reads."""
+    text = " ".join(visible(part) for part in str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text):,} letters)"
 
 
 def _parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from kdbench.errors import ConfigError, KdbenchError
+from kdbench.escape import csv, visible
 from kdbench.paths import expanded
 
 
@@ -89,7 +90,7 @@ def _paper(args: argparse.Namespace) -> int:
                 suffix = "tex" if form == "latex" else form
                 _write(Path(args.out) / f"table{number}.{suffix}", render(table, form))
     if args.format == "csv":  # one frame, one header
-        print(pd.concat([to_frame(table) for table in tables]).to_csv(index=False))
+        print(csv(pd.concat([to_frame(table) for table in tables])))
     if args.plots:
         from kdbench.bench.pictures.published_and_own import plot_reported
 
@@ -109,7 +110,7 @@ def _comparison(args: argparse.Namespace) -> int:
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
     if args.format not in ("md", "csv"):
         raise ConfigError(f"--format {args.format!r}: the table of a folder is md or csv; latex needs --paper")
-    text, frame = table.to_markdown(), table.to_frame().to_csv(index=False)
+    text, frame = table.to_markdown(), table.to_csv()
     print(text if args.format == "md" else frame)
     if args.out:
         out = _folder(args.out)
@@ -140,7 +141,7 @@ def _stats(args: argparse.Namespace) -> int:
         try:
             found = ranks(table)
         except KdbenchError as error:
-            print(f"no diagram of ranks: {error}")
+            print(f"no diagram of ranks: {visible(error)}")
         else:
             plot_ranks(found, _folder(args.plots) / "ranks.png")
             print(f"written: {Path(args.plots) / 'ranks.png'}")

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kdbench.config.defaults import Tree
-from kdbench.config.values import StrictLoader, Text, decode, fresh
-from kdbench.errors import ConfigError, did_you_mean
+from kdbench.config.values import Text, decode, fresh
+from kdbench.config.yaml_text import parse, read_text
+from kdbench.errors import ConfigError, did_you_mean, shown
 from kdbench.paths import beside, user_path
 
 _MAX_DEPTH = 3  # a file, its base, and the base's base
@@ -43,7 +42,8 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
     """One YAML file with its ``_BASE_`` merged in.
 
     Raises:
-        ConfigError: missing file, no YAML, a cycle of bases, or more than two bases above each other.
+        ConfigError: missing or empty file, no YAML, one of very many values, a cycle of bases, or more than two bases above each
+            other.
     """
     path = user_path(path)
     tree = _read_one(path)
@@ -55,7 +55,9 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
     base = tree.pop("_BASE_", None)
     if base is None:
         return tree
-    return merge_trees(read_yaml(beside(path, str(base)), (*_chain, resolved)), tree)
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: _BASE_ expects the path of a file, got {shown(base)}")
+    return merge_trees(read_yaml(beside(path, base), (*_chain, resolved)), tree)
 
 
 def _read_one(path: Path) -> Tree:
@@ -63,19 +65,18 @@ def _read_one(path: Path) -> Tree:
     path = user_path(path)
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{path}: a configuration is a .yaml file")
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise ConfigError(f"{shown(str(path))}: cannot be read: {error.strerror}") from None
+    if not there:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
         raise ConfigError(f"no configuration file {str(path)!r}{near}")
-    try:
-        loader = StrictLoader(path.read_text(encoding="utf-8"))
-        loader.name = str(path)
-        tree = loader.get_single_data() or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a text file") from None
+    tree = parse(read_text(path), str(path))
+    if tree is None:
+        raise ConfigError(f"{path}: is empty; a configuration is a mapping of keys to values")
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values, got {shown(tree)}")
     return tree
 
 

@@ -23,10 +23,11 @@ from kdbench.config.names import suggestion
 from kdbench.config.rules import broken_rules
 from kdbench.config.values import Text, as_tuple, convert, decode, finite, fresh
 from kdbench.domains import Domain, violations
-from kdbench.errors import ConfigError, did_you_mean
+from kdbench.errors import ConfigError, did_you_mean, shown
 from kdbench.paths import expanded
 
 log = logging.getLogger(__name__)
+_MOST_TOLD = 20  # errors of a configuration in one message
 __all__ = [
     "NO_TEACHER",
     "Setting",
@@ -50,7 +51,8 @@ class _Problems:
     def raise_if_any(self) -> None:
         if self.lines:
             head = "" if len(self.lines) == 1 else f"{len(self.lines)} errors in the configuration: "
-            raise ConfigError(head + "; ".join(self.lines))
+            rest = len(self.lines) - _MOST_TOLD
+            raise ConfigError(head + "; ".join(self.lines[:_MOST_TOLD]) + (f"; and {rest} more" if rest > 0 else ""))
 
 
 def load_config(
@@ -187,14 +189,14 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems, known: Tree) -> No
             where = ".".join(parts[:depth])
             rest = ".".join(parts[depth:])
             near = suggestion(rest, known if not depth and "." not in rest else node if isinstance(node, dict) else {})
-            problems.add(setting, f"unknown key {part!r}{' in ' + where if where else ''}{near}")
+            problems.add(setting, f"unknown key {shown(part)}{' in ' + where if where else ''}{near}")
             return
         if depth < len(parts) - 1:
             node = node.setdefault(part, {})
     if "OPTIONS" in parts[:-1]:
         option = decode(setting.value) if isinstance(setting.value, Text) else fresh(setting.value)
         if not finite(option):
-            problems.add(setting, f"holds a number that is not finite: {option!r}")
+            problems.add(setting, f"holds a number that is not finite: {shown(option)}")
         node[parts[-1]] = option
         return
     try:
@@ -222,7 +224,9 @@ def _check_values(tree: Tree, domains: Mapping[str, Domain], settings: Sequence[
     for key, message in [*broken_rules(tree), *violations(tree, domains)]:
         found.setdefault(key, []).append(message)
     for key, message in ((key, "; ".join(messages)) for key, messages in found.items()):
-        problems.add(source.get(key, Setting(key, None, "default")), message)
+        # options of a file are one setting
+        given = source.get(key) or source.get(key.rpartition(".")[0]) or Setting(key, None, "default")
+        problems.add(replace(given, key=key), message)
 
 
 def _freeze(tree: Tree) -> CfgNode:
@@ -238,7 +242,7 @@ def _to_node(tree: Mapping[str, Any], above: str = "") -> CfgNode:
         full = f"{above}{key}"
         node[key] = _to_node(value, f"{full}.") if isinstance(value, Mapping) else as_tuple(value)
         if not isinstance(value, Mapping) and not _is_plain(node[key]):
-            raise ConfigError(f"{full}: {value!r} is no number, text, truth value or list of these")
+            raise ConfigError(f"{full}: {shown(value)} is no number, text, truth value or list of these")
     return node
 
 

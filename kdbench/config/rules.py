@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdbench.errors import shown
 from kdbench.paths import leads_out
 
 #: trainers of mdistiller that change what is computed; ``base`` and ``crd`` are what happens here anyway
 FOREIGN_TRAINERS = ("dot", "crd_dot")
+_LARGEST_OPTION = 1_000_000
 _MAGNITUDE = 10.0  # the strongest level of timm's RandAugment, where the string does not say another
 
 
@@ -35,20 +37,45 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "SOLVER.WARMUP_EPOCHS", f"{warmup:g} is no whole number, which only SOLVER.SCHEDULE_PER: step can follow"
     for key in ("NAME", "TAG"):
         value = tree["EXPERIMENT"][key]
-        if leads_out(value) or any(ord(letter) < 32 for letter in value):
-            yield f"EXPERIMENT.{key}", f"{value!r} leads out of LOG.PREFIX; expects a name, or names joined by /"
+        odd = any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in value)  # no text of UTF-8
+        if odd or leads_out(value):
+            yield f"EXPERIMENT.{key}", f"{shown(value)} leads out of LOG.PREFIX; expects a name, or names joined by /"
     kind, colon, place = tree["DATASET"]["TYPE"].partition(":")
     if kind.lower() == "folder" and colon and not place.strip():
         yield "DATASET.TYPE", f"{kind + colon!r} names no folder; write folder:<path>"
     for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS"):
         if not _numbers(tree["DISTILLER"][key]):
             yield f"DISTILLER.{key}", f"expects numbers, got {_show(tree['DISTILLER'][key])}"
+    for section in ("TEACHER", "STUDENT", "DATASET"):
+        yield from _options(section, tree[section]["OPTIONS"])
     for role in ("TEACHER", "STUDENT"):
         norm = tree[role]["NORM"]
         if not (
             isinstance(norm, str) or (len(norm) == 2 and all(_numbers(part, 3) for part in norm) and min(norm[1]) > 0)
         ):
             yield f"{role}.NORM", f"expects a word or [[mean x 3], [std x 3]] with positive std, got {_show(norm)}"
+
+
+def _options(section: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names that no builder can have, and numbers that no network has and no memory holds."""
+    for name, value in options.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            yield f"{section}.OPTIONS", f"expects names of options, got {shown(name)}"
+        elif section != "DATASET" and "seed" not in name.lower():
+            too_large = [number for number in _whole_numbers(value) if abs(number) > _LARGEST_OPTION]
+            if too_large:
+                yield (
+                    f"{section}.OPTIONS.{name}",
+                    f"{shown(too_large[0])} lies outside [-{_LARGEST_OPTION}, {_LARGEST_OPTION}], as no width or count does",
+                )
+
+
+def _whole_numbers(value: Any) -> Iterator[int]:
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    for part in parts:
+        yield from _whole_numbers(part)
+    if isinstance(value, int):
+        yield value
 
 
 def _auto(text: str) -> Iterator[tuple[str, str]]:

@@ -1,33 +1,18 @@
-"""Values of a configuration: strict YAML, words of a command line, and conversion to the type of a key."""
+"""Values of a configuration: words of a command line, and conversion to the type of a key."""
 
 from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from kdbench.config.defaults import WORD_OR_LIST
-from kdbench.errors import ConfigError
-
-
-class StrictLoader(yaml.SafeLoader):
-    """YAML in which a duplicate key is an error."""
-
-
-def _mapping(loader: StrictLoader, node: yaml.MappingNode) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in result:
-            raise ConfigError(f"{loader.name}:{key_node.start_mark.line + 1}: key {key!r} stands twice")
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+from kdbench.config.yaml_text import DEEPEST, StrictLoader
+from kdbench.errors import shown
 
 
 class Text(str):
@@ -35,15 +20,30 @@ class Text(str):
 
 
 def decode(text: str) -> Any:
-    """A word as Python or else YAML reads it."""
+    """A word as Python or else YAML reads it.
+
+    Raises:
+        ConfigError: it stands for very many values, or has a key twice.
+    """
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", SyntaxWarning
+            )  # of backslashes and the like, in a word that may be no Python
+            value = ast.literal_eval(text)
+        if _is_shallow(value):
+            return value
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
         return yaml.load(text, StrictLoader)
     except yaml.YAMLError:
         return str(text)
+
+
+def _is_shallow(value: Any, depth: int = 0) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return depth < DEEPEST and all(_is_shallow(part, depth + 1) for part in parts)
 
 
 def fresh(value: Any) -> Any:
@@ -58,39 +58,39 @@ def convert(key: str, value: Any, default: Any) -> Any:
     if isinstance(value, Text):
         value = str(value) if isinstance(default, str) and key not in WORD_OR_LIST else decode(value)
     if isinstance(value, (Mapping, list, tuple)) and not finite(value):
-        raise ValueError(f"holds a number that is not finite: {value!r}")
+        raise ValueError(f"holds a number that is not finite: {shown(value)}")
     if isinstance(default, dict):
         if isinstance(value, Mapping):
             return fresh(value)
-        raise ValueError(f"expects a mapping of keys, got {value!r}")
+        raise ValueError(f"expects a mapping of keys, got {shown(value)}")
     if key in WORD_OR_LIST:
         if isinstance(value, (str, list, tuple)):
             return as_tuple(value) if not isinstance(value, str) else value
-        raise ValueError(f"expects a word or a list, got {value!r}")
+        raise ValueError(f"expects a word or a list, got {shown(value)}")
     if isinstance(default, bool):
         if isinstance(value, bool):
             return value
-        raise ValueError(f"expects True or False, got {value!r}")
+        raise ValueError(f"expects True or False, got {shown(value)}")
     if isinstance(default, float):
         number = _number(value)
         if number is not None and math.isfinite(number):
             return float(number)
-        raise ValueError(f"expects a number, got {value!r}")
+        raise ValueError(f"expects a number, got {shown(value)}")
     if isinstance(default, int):
         number = _number(value)
         if number is not None and float(number).is_integer() and not isinstance(value, str):
             return int(number)
-        raise ValueError(f"expects a whole number, got {value!r}")
+        raise ValueError(f"expects a whole number, got {shown(value)}")
     if isinstance(default, str):
         if isinstance(value, str):
             return value
-        raise ValueError(f"expects text, and YAML reads {value!r} as {type(value).__name__}: put it in quotes")
+        raise ValueError(f"expects text, and YAML reads {shown(value)} as {type(value).__name__}: put it in quotes")
     if isinstance(default, (tuple, list)):
         if isinstance(value, (list, tuple)):
             return as_tuple(value)
         if default and _number(value) is not None:
             return (value,)
-        raise ValueError(f"expects a list, got {value!r}")
+        raise ValueError(f"expects a list, got {shown(value)}")
     raise ValueError(f"has a default of unsupported type {type(default).__name__}")
 
 

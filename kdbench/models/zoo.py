@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from kdbench.errors import ModelError, did_you_mean
+from kdbench.errors import KdbenchError, ModelError, did_you_mean, shown
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.names import find_entry, own_side
 from kdbench.models.registry import ModelEntry
@@ -104,6 +104,8 @@ def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: i
             return entry.build(num_classes=num_classes, **options)
         with forked_seed("student", seed, entry.name):
             return entry.build(num_classes=num_classes, **options)
-    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"model {entry.name!r} cannot be built with {options}: {reason}") from None
+    except KdbenchError:
+        raise
+    except Exception as error:  # a builder fails in any way: by a division by zero, an index, memory
+        reason = " ".join((str(error) or type(error).__name__).split())[:200]
+        raise ModelError(f"model {entry.name!r} cannot be built with {shown(options)}: {reason}") from error

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2] / "kdbench"
 #: comma, not each other.
 FLOORS: dict[str, list[str]] = {
     "": [
-        "errors, version",
+        "errors, version, escape",
         "files, seal, logs, random, transfer",
-        "paths, domains",
+        "paths, domains, streams",
         "plugins",
         "registry",
         "catalogue",
@@ -30,7 +30,7 @@ FLOORS: dict[str, list[str]] = {
         "cli",
         "__init__, __main__",
     ],
-    "config": ["defaults, names", "values", "rules, effects, files", "load", "identity, cohort"],
+    "config": ["defaults, names, yaml_text", "values", "rules, effects, files", "load", "identity, cohort"],
     "models": [
         "spec, stage_names",
         "registry, backbone",

@@ -17,6 +17,7 @@ from kdbench.bench.comparison.statistics import (
 )
 from kdbench.bench.comparison.table import Table
 from kdbench.errors import KdbenchError
+from kdbench.escape import markdown
 
 
 def scores(table: Table) -> pd.DataFrame:
@@ -38,12 +39,12 @@ def ranks(table: Table) -> Friedman:
 def report(table: Table) -> str:
     """Cells with intervals, paired differences, then ranks and tests over the pairs; says what cannot be said."""
     parts = ["## Cells: mean [95% t interval] (seeds)", _cells(table)]
-    parts += [f"## Differences from {table.baseline}, paired by seed", _differences(table)]
+    parts += [f"## Differences from {markdown(table.baseline)}, paired by seed", _differences(table)]
     parts.append(
         "No cell has a significance star: with a few seeds a test within a cell has next to no power, and many cells tested one "
         "by one make stars by chance. An interval that holds 0 means that these seeds do not tell the two apart."
     )
-    parts += ["## Over pairs", _over_pairs(table), *table.notes()]
+    parts += ["## Over pairs", _over_pairs(table), *map(markdown, table.notes())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -60,8 +61,8 @@ def _cells(table: Table) -> str:
             table.absent(pair, m) if cell is None else summarise(list(cell.values.values())).text()
             for m, cell in zip(table.methods, cells)
         ]
-        rows.append([pair, *texts])
-    return tabulate(rows, ["pair", *table.methods], tablefmt="pipe", disable_numparse=True)
+        rows.append([markdown(pair), *texts])
+    return tabulate(rows, ["pair", *map(markdown, table.methods)], tablefmt="pipe", disable_numparse=True)
 
 
 def _differences(table: Table) -> str:
@@ -77,8 +78,8 @@ def _differences(table: Table) -> str:
                 texts.append(table.absent(pair, method))
             else:
                 texts.append(summarise([cell.values[seed] - base.values[seed] for seed in seeds]).text())
-        rows.append([pair, *texts])
-    return tabulate(rows, ["pair", *methods], tablefmt="pipe", disable_numparse=True)
+        rows.append([markdown(pair), *texts])
+    return tabulate(rows, ["pair", *map(markdown, methods)], tablefmt="pipe", disable_numparse=True)
 
 
 def _over_pairs(table: Table) -> str:
@@ -87,24 +88,24 @@ def _over_pairs(table: Table) -> str:
     parts = []
     try:
         found = ranks(table)
-        lines = [[m, f"{r:.2f}"] for m, r in sorted(found.ranks.items(), key=lambda item: item[1])]
+        lines = [[markdown(m), f"{r:.2f}"] for m, r in sorted(found.ranks.items(), key=lambda item: item[1])]
         parts.append(tabulate(lines, ["method", "average rank"], tablefmt="pipe", disable_numparse=True))
         parts.append(
             f"Friedman: chi2({len(found.ranks) - 1}) = {found.statistic:.2f}, p = {found.p:.3g} over {found.blocks} of "
             f"{len(frame)} pairs (those with every method). "
             f"Nemenyi's critical difference at {found.alpha:g}: {found.critical_difference:.2f} ranks."
         )
-        groups = "; ".join(", ".join(group) for group in found.cliques())
+        groups = "; ".join(", ".join(map(markdown, group)) for group in found.cliques())
         parts.append(f"Not told apart: {groups or 'none'}.")
     except KdbenchError as error:
-        parts.append(f"No ranks: {error}.")
+        parts.append(f"No ranks: {markdown(error)}.")
     if len(present) < 2:
         return "\n\n".join(parts)
     baseline = table.baseline if table.baseline in present else ""
     tests = pair_tests(frame[present], baseline=baseline)
     rows = [
         [
-            f"{t.first} - {t.second}",
+            f"{markdown(t.first)} - {markdown(t.second)}",
             f"{t.wins}/{t.ties}/{t.losses}",
             _difference(t.mean_difference),
             _p(t.p),

@@ -15,6 +15,7 @@ from kdbench.bench.results.frames import left_out
 from kdbench.bench.results.labels import load_blocks, load_grid_results
 from kdbench.bench.results.select import SELECT, check_select, rule_text
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.escape import csv, markdown
 
 
 @dataclass
@@ -65,11 +66,16 @@ class Table:
                 gain = self.gain(pair, method).value
                 gains.append("" if gain is None else f"{gain:+.2f}")
             teacher = self.teachers.get(pair)
-            rows.append([pair, "" if teacher is None else f"{teacher:.2f}", *cells])
-            rows.append([f"  gain over {self.baseline}", "", *gains])
-        body = tabulate(rows, ["teacher -> student", "teacher", *self.methods], tablefmt="pipe", disable_numparse=True)
+            rows.append([markdown(pair), "" if teacher is None else f"{teacher:.2f}", *cells])
+            rows.append([f"  gain over {markdown(self.baseline)}", "", *gains])
+        heads = ["teacher -> student", "teacher", *map(markdown, self.methods)]
+        body = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)
         rest = left_out(self.skipped, self.unfinished)
-        return f"{body}\n\n{' '.join([self.caption(), *self.notes(), *rest])}\n"
+        return f"{body}\n\n{' '.join([self.caption(), *map(markdown, self.notes()), *rest])}\n"
+
+    def to_csv(self) -> str:
+        """The frame as a file that a spreadsheet may open: no label is run as a formula."""
+        return csv(self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
         """Tidy: one line a cell."""

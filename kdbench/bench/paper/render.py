@@ -10,27 +10,9 @@ from tabulate import tabulate
 from kdbench.bench.paper.cell import PaperCell
 from kdbench.bench.paper.table import FilledPanel, PaperTable
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.escape import csv, latex, markdown
 
 FORMATS = ("md", "csv", "latex")
-_TEX = {
-    "&": r"\&",
-    "%": r"\%",
-    "_": r"\_",
-    "#": r"\#",
-    "$": r"\$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-_TEX |= {"{": r"\{", "}": r"\}", "\\": r"\textbackslash{}"}
-_SYMBOLS = {
-    "±": r"$\pm$",
-    "Δ": r"$\Delta$",
-    "✓": r"\checkmark{}",
-    "->": r"$\to$",
-    "|": r"$\mid$",
-    "<": "$<$",
-    ">": "$>$",
-}
 
 
 def render(table: PaperTable, form: str = "md") -> str:
@@ -41,7 +23,7 @@ def render(table: PaperTable, form: str = "md") -> str:
     """
     check_format(form)
     if form == "csv":
-        return to_frame(table).to_csv(index=False)
+        return csv(to_frame(table))
     return _markdown(table) if form == "md" else _latex(table)
 
 
@@ -95,11 +77,10 @@ def _markdown(table: PaperTable) -> str:
         if filled.panel.title:
             parts.append(filled.panel.title)
         heads = [f"{group}: {name}" if group and not _implied(group) else name for group, name in filled.panel.columns]
-        # a bar inside a cell would end it
         body = [[_md_cell(cell, table.source) for cell in row] for row in filled.rows]
         parts.append(tabulate(body, heads, tablefmt="pipe", disable_numparse=True))
-    notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
-    lines = [*notes, *table.remarks]
+    notes = [f"[{number}] {markdown(note)}" for number, note in enumerate(table.notes, 1)]
+    lines = [*notes, *map(markdown, table.remarks)]
     if lines:
         parts.append("\n".join(f"- {line}" for line in lines))
     return "\n\n".join(parts) + "\n"
@@ -119,20 +100,20 @@ def _latex(table: PaperTable) -> str:
     lines = [
         r"\begin{table*}[t]",
         r"\centering",
-        rf"\caption{{{_tex(table.caption())}}}",
+        rf"\caption{{{latex(table.caption())}}}",
         rf"\label{{tab:kdbench{table.layout.number}}}",
     ]
     for filled in table.panels:
         if filled.panel.title:
-            lines.append(rf"\par\smallskip {_tex(filled.panel.title)}\par\smallskip")
+            lines.append(rf"\par\smallskip {latex(filled.panel.title)}\par\smallskip")
         # scaled down where it is too wide, never up
         lines += [
             r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
             *_tabular(filled, table.source),
             "}",
         ]
-    notes = [rf"\textsuperscript{{{number}}} {_tex(note)}." for number, note in enumerate(table.notes, 1)]
-    notes += [_tex(line) for line in table.remarks]
+    notes = [rf"\textsuperscript{{{number}}} {latex(note)}." for number, note in enumerate(table.notes, 1)]
+    notes += [latex(line) for line in table.remarks]
     if notes:
         lines.append(r"\par\smallskip\raggedright\footnotesize " + " ".join(notes))
     return head + "\n".join([*lines, r"\end{table*}"]) + "\n"
@@ -145,7 +126,7 @@ def _tabular(filled: FilledPanel, source: str) -> list[str]:
     lines = [rf"\begin{{tabular}}{{{'l' * texts}{'c' * (len(columns) - texts)}}}", r"\toprule"]
     lines += _header([(group,) for group, _ in columns])
     lines += _header([(head, group) for (group, _), (head, _) in zip(columns, split)])
-    lines += [" & ".join(_tex(leaf) for _, leaf in split) + r" \\", r"\midrule"]
+    lines += [" & ".join(latex(leaf) for _, leaf in split) + r" \\", r"\midrule"]
     first = filled.rows[0][0].text
     for row in filled.rows:
         if row[0].text != first and "Method" in (name for _, name in columns):
@@ -157,7 +138,7 @@ def _tabular(filled: FilledPanel, source: str) -> list[str]:
 
 def _tex_cell(cell: PaperCell, source: str) -> str:
     marks = ",".join(str(mark) for mark in cell.marks)
-    body = r" $\mid$ ".join(_tex(part) for part in cell.parts(source))
+    body = r" $\mid$ ".join(latex(part) for part in cell.parts(source))
     return body + (rf"\textsuperscript{{{marks}}}" if marks else "")
 
 
@@ -175,12 +156,5 @@ def _header(names: list[tuple[str, ...]]) -> list[str]:
         return []
     starts = itertools.accumulate((width for _, width in spans), initial=1)
     rules = [rf"\cmidrule(lr){{{start}-{start + width - 1}}}" for start, (text, width) in zip(starts, spans) if text]
-    cells = [rf"\multicolumn{{{width}}}{{c}}{{{_tex(text)}}}" for text, width in spans]
+    cells = [rf"\multicolumn{{{width}}}{{c}}{{{latex(text)}}}" for text, width in spans]
     return [" & ".join(cells) + r" \\", "".join(rules)]
-
-
-def _tex(text: str) -> str:
-    text = "".join(_TEX.get(letter, letter) for letter in text)
-    for symbol, tex in _SYMBOLS.items():
-        text = text.replace(symbol, tex)
-    return text

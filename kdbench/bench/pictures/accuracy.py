@@ -7,6 +7,7 @@ from pathlib import Path
 from kdbench.bench.comparison.statistics import summarise
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import panels, save
+from kdbench.escape import picture
 
 
 def plot_table(table: Table, path: str | Path) -> None:
@@ -27,14 +28,14 @@ def plot_table(table: Table, path: str | Path) -> None:
             shown = summarise(seeds)
             bars = None if shown.high is None else shown.high - shown.mean
             axis.errorbar(entry.mean, row, xerr=bars, fmt="o", color="black", markersize=5, capsize=3, linewidth=1.3)
-        axis.set_title(pair, fontsize=10)
+        axis.set_title(picture(pair), fontsize=10)
         axis.grid(axis="x", color="0.9")
         axis.set_axisbelow(True)
-    axes[0].set_yticks(range(len(table.methods)), table.methods)
+    axes[0].set_yticks(range(len(table.methods)), list(map(picture, table.methods)))
     axes[0].invert_yaxis()
     figure.supxlabel(
         f"top-1 in percent, {table.select} epoch. Dot and bar: mean and 95% t interval;\n"
-        f"circles: seeds; dashed: {table.baseline}",
+        f"circles: seeds; dashed: {picture(table.baseline)}",
         fontsize=8,
         color="0.3",
     )

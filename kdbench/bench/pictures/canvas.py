@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kdbench.escape import picture
+
 #: told apart without colour: marker, and grey of the face
 MARKS = [(marker, face) for face in ("black", "white", "0.6") for marker in "osD^vPX<>*"]
 LINES = [(style, shade) for shade in ("black", "0.45", "0.7") for style in ("-", "--", ":", "-.")]
@@ -39,9 +41,10 @@ def legend_below(figure: Any, handles: dict[str, Any], **options: Any) -> None:
     """One legend below all panels, in as many columns as fit into the figure, which grows by the legend's height."""
     if not handles:
         return
+    labels = list(map(picture, handles))
     for columns in range(min(8, len(handles)), 0, -1):
         legend = figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9, **options
+            handles.values(), labels, loc="outside lower center", ncols=columns, fontsize=9, **options
         )
         box = legend.get_window_extent(figure.canvas.get_renderer())
         if box.width <= figure.bbox.width or columns == 1:

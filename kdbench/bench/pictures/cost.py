@@ -12,6 +12,7 @@ from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
 from kdbench.bench.results.labels import load_grid_results
 from kdbench.bench.results.run_files import has_shared_epochs, timing_of
+from kdbench.escape import picture
 
 
 def costs(folder: str | Path) -> pd.DataFrame:
@@ -69,7 +70,7 @@ def plot_cost(folder: str | Path, table: Table, path: str | Path) -> None:
                 cost, top1, marker, markerfacecolor=face, markeredgecolor="black", markersize=7, linestyle="none"
             )
             handles.setdefault(method, handle)
-        axis.set_title(pair, fontsize=10)
+        axis.set_title(picture(pair), fontsize=10)
         axis.margins(0.12)
         axis.set_xlabel("seconds per epoch", fontsize=9)
         axis.grid(color="0.92")

@@ -11,6 +11,7 @@ from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import LINES, MARKS, legend_below, panels, save
 from kdbench.bench.results.frames import load_curves
 from kdbench.bench.results.labels import load_grid_results
+from kdbench.escape import picture
 
 Curve = dict[int, float]  # top-1 by epoch
 
@@ -61,7 +62,7 @@ def plot_curves(folder: str | Path, table: Table, path: str | Path) -> None:
         if lowest:
             # the first epochs, near chance, would flatten all that is of interest
             axis.set_ylim(bottom=min(lowest) - 2)
-        axis.set_title(pair, fontsize=10)
+        axis.set_title(picture(pair), fontsize=10)
         axis.set_xlabel("epoch", fontsize=9)
         axis.grid(color="0.92")
         axis.set_axisbelow(True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from kdbench.bench.comparison.statistics import Friedman
 from kdbench.bench.pictures.canvas import pyplot, save
+from kdbench.escape import picture
 
 
 def plot_ranks(found: Friedman, path: str | Path) -> None:
@@ -49,5 +50,6 @@ def _label(axis: Any, method: str, rank: float, level: float, left: bool, count:
     end = 1 - 0.06 * (count - 1) if left else count + 0.06 * (count - 1)
     axis.plot([rank, rank, end], [0, level, level], color="black", linewidth=0.8)
     shift = -0.015 * (count - 1) if left else 0.015 * (count - 1)
-    text = f"{method}  {rank:.2f}" if left else f"{rank:.2f}  {method}"
+    name = picture(method)
+    text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
     axis.text(end + shift, level, text, ha="right" if left else "left", va="center", fontsize=9)

@@ -14,6 +14,7 @@ import yaml
 from kdbench.catalogue import image_side, known_model, methods
 from kdbench.config.defaults import NOT_IDENTITY, defaults
 from kdbench.config.load import merge_trees, to_dict
+from kdbench.config.yaml_text import LARGEST_FILE, check_size
 from kdbench.errors import KdbenchError
 from kdbench.models.stage_names import plain_choice
 
@@ -66,7 +67,7 @@ def recipe_of_run(folder: str | Path) -> RunRecipe | None:
     """The recipe of a run folder, from its ``config.yaml``; None where that cannot be read."""
     try:
         return _parse(_without_sections((Path(folder) / "config.yaml").read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+    except (OSError, yaml.YAMLError, KdbenchError, RecursionError, LookupError, TypeError, ValueError, AttributeError):
         return None
 
 
@@ -92,7 +93,12 @@ def disagreement(recipes: list[Recipe]) -> str:
 
 @functools.lru_cache(maxsize=8192)
 def _parse(text: str) -> RunRecipe:
-    tree = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    if len(text) > LARGEST_FILE:
+        raise ValueError("too large for a configuration")
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    root = loader.get_single_node()
+    check_size(root, "config.yaml")
+    tree = None if root is None else loader.construct_document(root)
     if not isinstance(tree, dict):
         raise yaml.YAMLError("no mapping")
     return RunRecipe(recipe(tree), str(tree.get("TEACHER", {}).get("WEIGHTS", "")))

@@ -61,6 +61,8 @@ class SmallCNN(StagedBackbone):
 
 def small_cnn(num_classes: int, widths: Sequence[int] = (8, 16, 32), drop_rate: float = 0.0) -> nn.Module:
     """A three-stage CNN, 8-16-32 channels."""
+    if isinstance(widths, str) or not all(isinstance(width, int) and width > 0 for width in widths) or not widths:
+        raise ValueError(f"widths expects whole numbers from 1, got {widths!r}")
     return SmallCNN(num_classes, tuple(widths), drop_rate)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdbench.errors import ModelError
+from kdbench.errors import ModelError, shown
 from kdbench.models.backbone.classifier import classifier_keys
 from kdbench.models.weights.recorded import Recorded
 
@@ -41,11 +41,14 @@ def stored_class_names(weights: str, metadata: Mapping[str, Any], stored: Record
 
 
 def _class_map(weights: str, name: str) -> list[str] | None:
-    places = [place for place in (Path(name), Path(weights).parent / Path(name).name) if place.is_file()]
+    try:
+        places = [place for place in (Path(name), Path(weights).parent / Path(name).name) if place.is_file()]
+    except OSError:  # a name too long for a file's
+        places = []
     if not places or places[0].suffix.lower() != ".txt":
         log.warning(
             "%s was trained with the class map %s, which %s: its outputs are taken to be in the data set's order",
-            *(weights, name, "is no text file and is not read" if places else "is not here"),
+            *(weights, shown(name), "is no text file and is not read" if places else "is not here"),
         )
         return None
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdbench.errors import ModelError
+from kdbench.errors import ModelError, shown
 from kdbench.models.weights.inert import InertArray
 from kdbench.models.weights.torch_files import some
 
@@ -34,6 +34,7 @@ WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."
 #: a distiller's student and teacher in one state dict
 PAIR = ("student.", "teacher.")
 _DEPTH = 4
+_MOST_ENTRIES = 100_000
 _COUNTER = ".num_batches_tracked"
 
 
@@ -68,6 +69,7 @@ def find_state(path: Path, content: Any, use_ema: bool, needed: Mapping[str, Ten
     """
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds a {type(content).__name__}; expected a state dict")
+    check_count(path, len(content))
     held = list(_search(content))
     if not held:
         raise ModelError(
@@ -90,11 +92,22 @@ def find_state(path: Path, content: Any, use_ema: bool, needed: Mapping[str, Ten
     return state
 
 
+def check_count(path: Path, count: int) -> None:
+    """Refuse a file of more entries than any network has tensors.
+
+    Raises:
+        ModelError: it has.
+    """
+    if count > _MOST_ENTRIES:
+        raise ModelError(f"{path} holds {count:,} entries, and no state dict has more than {_MOST_ENTRIES:,}")
+
+
 def _search(content: Mapping[Any, Any], names: tuple[str, ...] = ()) -> Iterator[Held]:
     own = tensors(content)
     inner = [value for value in content.values() if isinstance(value, Mapping)]
     # a nested mapping with tensors marks a wrapper, whose own few tensors (an accuracy) are no weights
-    if not any(_holds_tensors(value) for value in inner):
+    seen: dict[int, int] = {}
+    if not any(_holds_tensors(value, seen) for value in inner):
         if any(value.dim() for value in own.values()):
             yield Held(names, own)
         return
@@ -108,11 +121,16 @@ def _is_state(value: Any) -> bool:
     return isinstance(value, Mapping) and any(tensor.dim() for tensor in tensors(value).values())
 
 
-def _holds_tensors(content: Mapping[Any, Any], depth: int = 0) -> bool:
+def _holds_tensors(content: Mapping[Any, Any], seen: dict[int, int], depth: int = 0) -> bool:
+    """Whether there are tensors at or below ``content``. Mappings that were searched at this level or above are passed over: a
+    file may hold one at very many places."""
+    if seen.get(id(content), _DEPTH + 1) <= depth:
+        return False
     values = list(content.values())
     if any(isinstance(value, (Tensor, InertArray)) for value in values):
         return True
-    return depth < _DEPTH and any(_holds_tensors(v, depth + 1) for v in values if isinstance(v, Mapping))
+    seen[id(content)] = depth
+    return depth < _DEPTH and any(_holds_tensors(v, seen, depth + 1) for v in values if isinstance(v, Mapping))
 
 
 def tensors(content: Mapping[Any, Any]) -> State:
@@ -200,7 +218,9 @@ def _unwrapped(path: Path, state: State, known: set[str]) -> State:
         for wrapper in WRAPPERS:
             short = short if key in known else short.replace(wrapper, "")
         if short in found:
-            raise ModelError(f"{path} holds {short!r} twice, wrapped and not ({key!r}); re-save model.state_dict()")
+            raise ModelError(
+                f"{path} holds {shown(short)} twice, wrapped and not ({shown(key)}); re-save model.state_dict()"
+            )
         found[short] = value
     return found
 
@@ -216,7 +236,7 @@ def check_tensors(path: Path, state: Mapping[str, Tensor], needed: Mapping[str, 
         twin = (needed or {}).get(key)
         if kind and not (kind == "complex" and twin is not None and twin.is_complex()):
             raise ModelError(
-                f"{path}: tensor {key!r} is {kind} ({str(value.dtype).removeprefix('torch.')}); expected plain floating-point "
+                f"{path}: tensor {shown(key)} is {kind} ({str(value.dtype).removeprefix('torch.')}); expected plain floating-point "
                 "weights: convert it (dequantise, to_dense, to float32) and save the state dict again"
             )
 

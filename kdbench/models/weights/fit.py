@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdbench.errors import ModelError, did_you_mean
 from kdbench.models.backbone.classifier import classifier_names
 from kdbench.models.networks.cifar import CIFAR_MODELS
+from kdbench.models.weights.torch_files import name_of
 
 #: share of (key, shape) pairs in common from which a file is said to look like a network
 LIKENESS = 0.9
@@ -155,4 +156,4 @@ def _classifier_mismatch(needed: _Layout, given: _Layout, key: str, source: str)
 
 def _some(names: Iterable[str], limit: int = 3) -> str:
     names = list(names)
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+    return ", ".join(map(name_of, names[:limit])) + (", ..." if len(names) > limit else "")

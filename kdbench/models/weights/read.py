@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kdbench.errors import ModelError
-from kdbench.models.weights.containers import check_tensors, find_state, tensors
+from kdbench.models.weights.containers import check_count, check_tensors, find_state, tensors
 from kdbench.models.weights.fit import identify, load_into
 from kdbench.models.weights.recorded import Recorded, recorded_options
-from kdbench.models.weights.torch_files import check_regular, load_torch, read_head, unreadable
+from kdbench.models.weights.torch_files import check_regular, load_torch, name_for_readers, read_head, unreadable
 from kdbench.paths import user_path
 
 __all__ = ["file_sha256", "identify", "load_into", "read_recorded", "read_weights", "state_sha256"]
@@ -49,7 +49,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     """Hexadecimal SHA-256 of the names, types, shapes and values of tensors, wherever they lie and in whatever order."""
     digest = hashlib.sha256()
     for key, value in sorted(state.items()):
-        digest.update(f"{key}\0{value.dtype}\0{tuple(value.shape)}\n".encode())
+        digest.update(f"{key}\0{value.dtype}\0{tuple(value.shape)}\n".encode(errors="surrogatepass"))
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -78,8 +78,8 @@ def read_weights(
 
     Raises:
         ModelError: a file that is missing, empty, cut short, no checkpoint, without tensors (or without an asked moving
-            average), that holds several different weights that could be meant, that needs code to be executed, or whose tensors
-            are complex, sparse, quantised or of 8-bit floating point.
+            average), that holds several different weights that could be meant or more than 100,000 entries, that needs code to be
+            executed, or whose tensors are complex, sparse, quantised or of 8-bit floating point.
     """
     path = user_path(path)
     start = read_head(path)
@@ -114,12 +114,14 @@ def _is_safetensors(path: Path, start: bytes) -> bool:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
     """Tensors, metadata, and whether the file is our own."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with name_for_readers(path) as name, safe_open(name, framework="pt", device="cpu") as file:
             header = dict(file.metadata() or {})
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+            keys = list(file.keys())
+            check_count(path, len(keys))
+            state = {key: file.get_tensor(key) for key in keys}
         own = METADATA_KEY in header
         metadata = json.loads(header[METADATA_KEY]) if own else header
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} is cut short or damaged (safetensors); copy or download it again") from error
     if not state:
         raise ModelError(f"{path} holds no tensors")
@@ -134,7 +136,10 @@ def _facts(content: Mapping[Any, Any]) -> dict[str, Any]:
         if isinstance(value, argparse.Namespace):
             value = {k: v for k, v in vars(value).items() if isinstance(v, (str, int, float, bool, type(None)))}
         elif isinstance(value, Tensor) and value.ndim == 0:
-            value = value.item()
+            try:
+                value = value.item()
+            except RuntimeError:  # of a tensor without values
+                continue
         elif not isinstance(value, (str, int, float, bool)):
             continue
         facts[str(key)] = value

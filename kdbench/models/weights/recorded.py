@@ -82,9 +82,13 @@ def _architecture(model: str) -> Mapping[str, Any]:
 def _three(value: Any) -> _Three | None:
     if not isinstance(value, (list, tuple)) or len(value) not in (1, 3):
         return None
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in value):
+    try:
+        numbers = [float(v) for v in value if isinstance(v, (int, float))]
+    except OverflowError:  # a whole number beyond all floats
         return None
-    red, green, blue = [float(v) for v in value] * (3 // len(value))
+    if len(numbers) < len(value) or not all(map(math.isfinite, numbers)):
+        return None
+    red, green, blue = numbers * (3 // len(value))
     return red, green, blue
 
 

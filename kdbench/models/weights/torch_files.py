@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kdbench.errors import ModelError
+from kdbench.escape import visible
 from kdbench.models.weights.inert import inert_globals
 
 _HEAD_BYTES = 512
+_LARGEST_PICKLE = 500_000_000  # bytes of an archive that are no tensors'
+_LONGEST_NAME = 80
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -41,6 +45,19 @@ def check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
         raise ModelError(f"{path} is {kind}; expected a file of weights")
+
+
+@contextlib.contextmanager
+def name_for_readers(path: Path) -> Iterator[str]:
+    """A name under which readers that are no Python find a file: its own, or that of an open descriptor where the file's is not
+    UTF-8, as they take no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:
@@ -96,9 +113,9 @@ def load_torch(path: Path, start: bytes) -> Any:
     elif not start.startswith(pickle.PROTO):
         raise ModelError(damaged)
     try:
-        with inert_globals(), warnings.catch_warnings():
+        with inert_globals(), warnings.catch_warnings(), name_for_readers(path) as name:
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(name, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f" ({found.group(1)})" if found else " or is damaged,"
@@ -115,8 +132,13 @@ def _check_archive(path: Path, damaged: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            largest = max((info.file_size for info in archive.infolist() if info.filename.endswith(".pkl")), default=0)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ModelError(damaged) from error
+    if largest > _LARGEST_PICKLE:
+        raise ModelError(
+            f"{path} unpacks to {largest:,} bytes beside its tensors, as no checkpoint does; name a file of weights"
+        )
     if any(name.endswith("/constants.pkl") for name in names):
         raise ModelError(
             f"{path} is a TorchScript archive, which needs code to be executed, and is refused; "
@@ -128,5 +150,11 @@ def _check_archive(path: Path, damaged: str) -> None:
 
 def some(names: Iterable[Any], limit: int = 8) -> str:
     """The first of some names, and how many there are."""
-    names = [str(name) for name in names]
+    names = [name_of(name) for name in names]
     return (", ".join(names[:limit]) + (f", ... ({len(names)})" if len(names) > limit else "")) or "nothing"
+
+
+def name_of(key: Any) -> str:
+    """A key of a file for a message: in one line, and cut where it is very long."""
+    text = visible(str(key)[: _LONGEST_NAME + 1])
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."

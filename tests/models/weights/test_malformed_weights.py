@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from kdbench.errors import ModelError
 from kdbench.models.networks.cifar import CIFAR_MODELS
-from kdbench.models.weights.read import file_sha256, read_weights
+from kdbench.models.weights.class_names import stored_class_names
+from kdbench.models.weights.read import file_sha256, load_into, read_recorded, read_weights
 
 State = dict[str, Tensor]
 
@@ -102,6 +104,23 @@ def write_malformed(kind: str, path: Path, state: State) -> None:
         torch.save({**state, "_orig_mod.fc.bias": state["fc.bias"]}, path)
     elif kind == "empty state dict":
         torch.save({}, path)
+    elif kind in METADATA:
+        save_file(state, path, metadata={"kdbench": METADATA[kind]})
+    elif kind in HEADERS:
+        path.write_bytes(HEADERS[kind])
+    elif kind in PICKLES:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", PICKLES[kind]())
+            archive.writestr("archive/version", "3\n")
+    elif kind == "a million keys":
+        torch.save({f"k{i}": 0 for i in range(1_000_000)}, path)
+    elif kind == "one mapping at 10^12 places":
+        inner: dict[str, object] = {"lr": 0.1}
+        for _ in range(4):
+            inner = {f"k{i}": inner for i in range(1000)}
+        torch.save({"model": inner}, path)
+    elif kind == "scalars without values":
+        torch.save({"model": {}, "count": torch.ones((), device="meta")}, path)
     else:
         assert kind == "missing"
 
@@ -117,6 +136,43 @@ ODD: dict[str, Callable[[], Tensor]] = {
     "8-bit floating point": lambda: torch.ones(5, 64).to(torch.float8_e4m3fn),
     "sparse": lambda: torch.ones(5, 64).to_sparse(),
     "quantised": lambda: torch.quantize_per_tensor(torch.ones(5, 64), 0.1, 0, torch.qint8),
+}
+
+
+def safetensors_of(header: dict[str, object] | bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    """A file that says that its header is of that length."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+ONE = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+METADATA = {
+    "metadata of 100,000 lists": "[" * 100_000,
+    "metadata of 100,000 mappings": '{"a": ' * 100_000 + "1" + "}" * 100_000,
+    "metadata with a number of 5,000 digits": f'{{"a": {"9" * 5000}}}',
+}
+HEADERS = {
+    "a header longer than the file": safetensors_of(ONE, bytes(4), length=2**62),
+    "a header that ends in the data": safetensors_of(ONE, bytes(4), length=70),
+    "a header of no length": safetensors_of(ONE, bytes(4), length=0),
+    "tensors beyond the file": safetensors_of(
+        {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}, bytes(4)
+    ),
+    "tensors that overlap": safetensors_of({**ONE, "b": ONE["a"]}, bytes(4)),
+    "a type of another size": safetensors_of({"a": {**ONE["a"], "dtype": "F64"}}, bytes(4)),
+    "an unknown type": safetensors_of({"a": {**ONE["a"], "dtype": "F99"}}, bytes(4)),
+    "a negative shape": safetensors_of({"a": {**ONE["a"], "shape": [-1]}}, bytes(4)),
+    "a header of 50,000 mappings": safetensors_of(b'{"a":' * 50_000 + b"1" + b"}" * 50_000),
+    "a header that is no UTF-8": safetensors_of(b'{"\xff": 1}'),
+    "200,000 tensors": safetensors_of(
+        {f"k{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(200_000)}
+    ),
+}
+PICKLES = {
+    "100,000 lists": lambda: b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    "100,000 mappings": lambda: b"\x80\x02" + b"}X\x05\x00\x00\x00model" * 100_000 + b"N" + b"s" * 100_000 + b".",
+    "a mapping within itself": lambda: b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s.",
+    "a small file of 600 MB": lambda: b"\x80\x02" + bytes(600_000_000),
 }
 MALFORMED = {
     "missing": "does not exist",
@@ -149,6 +205,16 @@ MALFORMED = {
     "another function of numpy": r"needs code to be executed \(numpy",
     "two keys that become one": "holds 'fc.bias' twice, wrapped and not",
     "empty state dict": "holds no tensors.*its keys: nothing",
+    **dict.fromkeys(METADATA, "cut short or damaged"),
+    **dict.fromkeys(HEADERS, "cut short or damaged"),
+    "200,000 tensors": "holds 200,000 entries, and no state dict has more than 100,000",
+    "100,000 lists": "holds a list; expected a state dict",
+    "100,000 mappings": "holds no tensors",
+    "a mapping within itself": "holds no tensors",
+    "a small file of 600 MB": "unpacks to 600,000,002 bytes beside its tensors",
+    "a million keys": "holds 1,000,000 entries, and no state dict has more than 100,000",
+    "one mapping at 10^12 places": "holds no tensors",
+    "scalars without values": "holds no tensors",
 }
 
 
@@ -162,6 +228,44 @@ def test_malformed_files_are_refused_in_one_line(tmp_path: Path, state: State, k
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_a_file_whose_name_is_not_utf8(tmp_path: Path, state: State, kind: str) -> None:
+    plain, odd = tmp_path / f"w.{kind}", tmp_path / os.fsdecode(b"gr\xfcn." + kind.encode())
+    if kind == "safetensors":
+        save_file(state, plain)
+    else:
+        torch.save(state, plain, _use_new_zipfile_serialization=kind == "zip")
+    plain.rename(odd)
+    read, _ = read_weights(odd)
+    assert read.keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in read.items())
+
+
+@pytest.mark.parametrize("key", ["fc\n\x1b[31m", "x" * 1_000_000, "half \ud800"])
+def test_keys_are_told_in_one_short_line(tmp_path: Path, state: State, key: str) -> None:
+    torch.save({**state, key: torch.ones(2)}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="1 unexpected") as caught:
+        load_into(CIFAR_MODELS["resnet8"](num_classes=5), read_weights(tmp_path / "w.pth")[0], source="w.pth")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"mean": [1, 1, 10**400], "std": [1, 1, 1]},
+        {"mean": [[1]], "std": "abc", "input_size": [3, 10**30, 10**30]},
+        {"mean": None, "std": None, "model": "hf-hub:../x"},
+        {"mean": [0.5], "std": [1, 1, float("nan")], "model": "x" * 100_000, "class_map": "x" * 100_000},
+    ],
+)
+def test_options_beside_the_weights_that_say_nothing(tmp_path: Path, state: State, args: dict[str, object]) -> None:
+    torch.save({"model": state, "args": args}, tmp_path / "w.pth")
+    recorded = read_recorded(tmp_path / "w.pth")
+    assert (recorded.statistics, recorded.input_size) == (None, 0)
+    assert stored_class_names(str(tmp_path / "w.pth"), {}, recorded) is None
 
 
 @pytest.mark.parametrize("kind", ["pipe", "endless device"])

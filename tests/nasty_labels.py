@@ -1,0 +1,35 @@
+"""Names that mean something to a format: each kind of output is to show them as the text that they are."""
+
+from __future__ import annotations
+
+NASTY = [
+    "a|b",
+    "two\nlines\r\nand\ttabs",
+    "<script>alert(1)</script>",
+    "<!-- gone -->",
+    "![x](http://example.com/x.png)",
+    "[link](http://example.com)",
+    "http://example.com www.example.com",
+    "**bold** *x* __bold__ _x_ ~~gone~~ `code`",
+    r"back\slash \| \` \n",
+    "ends in \\",
+    "&lt;b&gt; &#124;",
+    r"$\undefined{$",
+    "$a$ and $b",
+    "100% & #1 {x} ~ ^ a_b",
+    "[x] [bold red]rich[/bold red] [/]",
+    "[/wrong]",
+    "*[1ex]",
+    "\x1b[31mred\x1b[0m\x07",
+    "=cmd|' /C calc'!A0",
+    "+1",
+    "-1.33",
+    "@SUM(A1)",
+    "\t=1+1",
+    " =1+1",
+    "„Größe“ ± → Δ ü 漢字",
+    "\u202egnp.exe",
+    "half \ud800",
+    "_hidden",
+    "x" * 3000,
+]
