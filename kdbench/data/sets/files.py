@@ -84,7 +84,7 @@ class FileSplit:
                 found = os.stat(path)
             except OSError as error:
                 raise DataError(f"{path}: {error.strerror}; restore the data set") from None
-            line = f"{name}\0{found.st_size}\0{label}\n".encode()
+            line = f"{name}\0{found.st_size}\0{label}\n".encode("utf-8", "surrogateescape")
             digest.update(line)
             written.update(line + str(found.st_mtime_ns).encode())
             touched.update(line + f"{found.st_mtime_ns}\0{found.st_ctime_ns}".encode())

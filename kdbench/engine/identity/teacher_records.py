@@ -73,7 +73,7 @@ def write_weights(root: Path, weights: str, sha256: str) -> None:
 
 
 def _weights_file(root: Path, weights: str) -> Path:
-    return root / WEIGHTS / f"{hashlib.sha256(os.path.abspath(weights).encode()).hexdigest()[:16]}.json"
+    return root / WEIGHTS / f"{hashlib.sha256(os.fsencode(os.path.abspath(weights))).hexdigest()[:16]}.json"
 
 
 def _record(file: Path, values: dict[str, Any]) -> None:
