@@ -46,5 +46,5 @@ def stored(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise StorageError(
-            f"{path} cannot be written: {reason}; when that is mended, the same command goes on from the last checkpoint"
+            f"{path} cannot be written: {reason}; when that is mended, the same command goes on from what is there"
         ) from error

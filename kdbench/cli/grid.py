@@ -93,6 +93,9 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < least:
             raise ConfigError(f"--{name} expects a number of at least {least}, got {getattr(args, name)}")
     _check_companions(args)
+    from kdbench.bench.running.cohorts import cohort_size
+
+    cohort_size(args.cohort)
     if args.status:
         return _status(args)
     from kdbench.bench.grids.find import find_grid

@@ -49,6 +49,11 @@ def check_together(cfgs: Sequence[CfgNode]) -> None:
     """
     if not cfgs:
         raise ConfigError("a cohort takes at least one configuration")
+    for number, cfg in enumerate(cfgs):
+        if not isinstance(cfg, CfgNode) or "DISTILLER" not in cfg:
+            raise ConfigError(
+                f"member {number} of the cohort is a {type(cfg).__name__}, expects what load_config returns"
+            )
     taught = [settings for cfg in cfgs if (settings := teacher_settings(cfg))]
     for group in ([shared_settings(cfg) for cfg in cfgs], taught):
         for other in group[1:]:

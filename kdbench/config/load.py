@@ -124,11 +124,14 @@ def build_config(
 
 def _renamed(setting: Setting) -> Setting:
     """A setting under the name that its key has now."""
+    if setting.value is False and "off" in DOMAINS.get(setting.key, ()):
+        return replace(setting, value="off")  # as YAML reads that word
     if setting.key not in RENAMED:
         return setting
     key, words = RENAMED[setting.key]
     word = words.get(str(setting.value).lower())
-    return replace(setting, key=key, value=setting.value if word is None else type(setting.value)(word))
+    kind = Text if isinstance(setting.value, Text) else str
+    return replace(setting, key=key, value=setting.value if word is None else kind(word))
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:

@@ -93,7 +93,7 @@ def test_streams_are_as_they_were_afterwards(monkeypatch):
         stream.write("ü")
 
 
-def test_images_whose_names_are_not_utf8_are_named(tmp_path, capsys):
+def test_images_whose_names_are_not_utf8_are_read(tmp_path, capsys):
     tree = class_tree(tmp_path / "set", ["cat", LATIN], {"train": 4, "val": 2})
     words = ["train", f"DATASET.TYPE=folder:{tree}", "DATASET.IMAGE_SIZE=8", "AUGMENT.CROP=none", "SOLVER.EPOCHS=1"]
     words += [
@@ -103,11 +103,8 @@ def test_images_whose_names_are_not_utf8_are_named(tmp_path, capsys):
         "DATASET.NUM_WORKERS=0",
         f"LOG.PREFIX={tmp_path / 'runs'}",
     ]
-    assert main([*words, "--quiet"]) == 2
-    error = capsys.readouterr().err
-    assert r"gr\udcfcn" in error
-    assert error.endswith("rename what has this name\n")
-    assert error.count("\n") == 1
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("Vanilla: top-1 ")
 
 
 def test_a_run_below_a_folder_whose_name_is_not_utf8(tmp_path, capsys):
@@ -120,11 +117,14 @@ def test_a_run_below_a_folder_whose_name_is_not_utf8(tmp_path, capsys):
         "SOLVER.WARMUP_EPOCHS=0",
         "DATASET.REPEAT=1",
     ]
-    assert main([*words, f"LOG.PREFIX={place}"]) == 0
+    # quiet: what is logged goes into the test's report, which is written as UTF-8
+    assert main([*words, f"LOG.PREFIX={place}", "--quiet"]) == 0
     [run] = [entry.name for entry in os.scandir(place)]
-    assert main(["eval", "--run", f"{place}/{run}"]) == 0
-    assert main(["table", place, "--out", f"{tmp_path}/out-{LATIN}", "--plots", f"{tmp_path}/out-{LATIN}"]) == 0
-    assert main(["cache", "ls", f"LOG.PREFIX={place}"]) == 0
+    assert main(["eval", "--run", f"{place}/{run}", "--quiet"]) == 0
+    assert (
+        main(["table", place, "--out", f"{tmp_path}/out-{LATIN}", "--plots", f"{tmp_path}/out-{LATIN}", "--quiet"]) == 0
+    )
+    assert main(["cache", "ls", f"LOG.PREFIX={place}", "--quiet"]) == 0
     printed = capsys.readouterr()
     assert r"gr\udcfcn" in printed.out
     assert len(os.listdir(f"{tmp_path}/out-{LATIN}")) == 6

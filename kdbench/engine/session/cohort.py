@@ -98,7 +98,8 @@ def _train(
     first = next(iter(ready.values()))
     make_graph = graph_maker(first.cfg, common.runtime)
     trainers = {
-        number: Trainer(run, common.runtime, _own(progress, number), make_graph) for number, run in ready.items()
+        number: Trainer(run, common.runtime, _own(progress, number), make_graph, others=len(ready) > 1)
+        for number, run in ready.items()
     }
     loop = Loop(list(trainers.values()), first.loader, common.teacher, common.runtime, make_graph)
     loop.run()

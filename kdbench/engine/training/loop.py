@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import logging
 import time
@@ -20,10 +21,10 @@ from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.captured import MakeGraph, OutputsRunner
 from kdbench.engine.training.finite import loss_error
-from kdbench.engine.training.graphs import Fixed, tensors_of
+from kdbench.engine.training.graphs import Fixed
 from kdbench.engine.training.room import Room
 from kdbench.engine.training.trainer import Explain, Trainer
-from kdbench.errors import LossError, NonFiniteLossError
+from kdbench.errors import NonFiniteLossError
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,12 @@ class Loop:
         self.runners = {
             kind: OutputsRunner(outputs, make_graph if kind != "network" else None, computed=kind == "live")
             for kind, outputs in self.sources.items()
+        }
+        #: teachers of their own for methods from outside kdbench that run parts of one, beside others
+        self.networks = {
+            m: copy.deepcopy(teacher.network)
+            for m, kind in self.channel.items()
+            if kind == "network" and m.step.apart and teacher is not None
         }
         on_streams = make_graph is not None and runtime.device.type == "cuda"
         self.streams = {m: torch.cuda.Stream(runtime.device) for m in members} if on_streams else {}
@@ -132,7 +139,6 @@ class Loop:
         room: Room | None,
     ) -> list[Trainer]:
         """Every member's step; returns those that are still there."""
-        seen = _versions(batch, given) if len(there) > 1 else None
         for member in there:
             if room is not None and member in newcomers and not room.fits():
                 self._put_off(member)
@@ -141,20 +147,11 @@ class Loop:
             kind = self.channel.get(member, "")
             settled = fixed and (kind in ("", "network") or self.runners[kind].settled)
             smoothing = batch.smoothing and member.cfg.SOLVER.LABEL_SMOOTHING
-            with self._attempt(member, first=bool(newcomers) and member is not there[0]):
-                with self._stream(member), measured:
-                    explain = self._explain(member, batch.epoch)
-                    member.take(replace(batch, smoothing=smoothing), given.get(kind), step, explain, fixed=settled)
-                if seen is not None and _versions(batch, given) != seen:
-                    raise LossError(
-                        f"{member.distiller.name} changes images, labels or the teacher's outputs in place, which others learn "
-                        "from; it can be trained alone (--cohort off)"
-                    )
-            if member in self.failed and seen is not None and _versions(batch, given) != seen:
-                loaded = next(itertools.islice(self.loader.epoch(batch.epoch), step, None))
-                batch, fixed = self._batch(loaded, batch.epoch, step)
-                given = self._given(batch, [m for m in there if m in self.members], fixed)
-                seen = _versions(batch, given)
+            own = self.networks.get(member, given.get(kind))
+            first = bool(newcomers) and member is not there[0]
+            with self._attempt(member, first=first), self._stream(member), measured:
+                explain = self._explain(member, batch.epoch)
+                member.take(replace(batch, smoothing=smoothing), own, step, explain, fixed=settled)
             clock.took(member)
         for member in there:
             if member in self.streams:
@@ -232,11 +229,6 @@ class Loop:
             return loss_error(where, loaded.images, output, cfg.DISTILLER.TEACHER)
 
         return explain
-
-
-def _versions(batch: Batch, given: dict[str, Any]) -> list[int]:
-    """How often each shared tensor was written to."""
-    return [tensor._version for tensor in tensors_of([batch, *given.values()])]
 
 
 class _Clock:

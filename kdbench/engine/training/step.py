@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from kdbench.distillers.batch import check_terms
 from kdbench.engine.precision import autocast
 from kdbench.engine.training.ledger import Ledger
 from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.spec import ModelOutput
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -41,11 +43,21 @@ class Step:
         ledger: takes in the loss terms.
         device: where they are.
         world: processes of the run.
+        apart: method and student are given copies of images, labels and the teacher's outputs, from which others learn.
     """
 
     def __init__(
-        self, cfg: CfgNode, module: TrainStep, optimizer: Optimizer, ledger: Ledger, device: torch.device, world: int
+        self,
+        cfg: CfgNode,
+        module: TrainStep,
+        optimizer: Optimizer,
+        ledger: Ledger,
+        device: torch.device,
+        world: int,
+        *,
+        apart: bool = False,
     ) -> None:
+        self.apart = apart
         self.cfg, self.module, self.optimizer, self.ledger, self.device = cfg, module, optimizer, ledger, device
         scaled = cfg.SOLVER.PRECISION == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scaled)
@@ -62,6 +74,12 @@ class Step:
         Raises:
             LossError: the method returned something else than loss terms.
         """
+        if self.apart:
+            # within a captured step, too: it copies what then lies at the addresses of its inputs
+            batch = replace(
+                batch, **{name: getattr(batch, name).clone() for name in ("images", "target", "index", "draw")}
+            )
+            teacher = teacher.map(torch.clone) if isinstance(teacher, ModelOutput) else teacher
         with autocast(self.cfg.SOLVER.PRECISION, self.device):
             terms = self._forward(teacher, batch)
         check_terms(self.module.distiller.name, terms)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.data.loader import TrainLoader
@@ -61,10 +63,18 @@ class Trainer:
         runtime: device and processes.
         progress: called after every step.
         make_graph: makes the graphs of captured steps; None runs all steps one by one.
+        others: others learn from the same batches. A method or network from outside kdbench, which might write into what it is
+            given, then works on copies.
     """
 
     def __init__(
-        self, parts: Parts, runtime: Runtime, progress: Progress | None = None, make_graph: MakeGraph | None = None
+        self,
+        parts: Parts,
+        runtime: Runtime,
+        progress: Progress | None = None,
+        make_graph: MakeGraph | None = None,
+        *,
+        others: bool = False,
     ) -> None:
         cfg, device = parts.cfg, runtime.device
         self.cfg, self.data, self.folder, self.loader = cfg, parts.data, parts.folder, parts.loader
@@ -80,7 +90,10 @@ class Trainer:
         if cfg.SOLVER.EMA > 0:
             self.average = WeightAverage(self.student, cfg.SOLVER.EMA, cfg.SOLVER.EPOCHS * len(self.loader))
         self.ledger = Ledger(device)
-        self.step = Step(cfg, module, self.optimizer, self.ledger, device, runtime.world)
+        #: whether something of it comes from outside kdbench
+        self.brought = _brought(module)
+        apart = others and self.brought
+        self.step = Step(cfg, module, self.optimizer, self.ledger, device, runtime.world, apart=apart)
         self.captured = StepRunner(self.step, make_graph)
         self.board = Board(cfg, self.folder.path / "tensorboard", enabled=runtime.is_main)
         self.history: list[dict[str, Any]] = []
@@ -114,7 +127,11 @@ class Trainer:
         """
         self.schedule.set(batch.epoch, step)
         # A student's own dropout: a function of the step, not of what ran before it.
-        torch.manual_seed(derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank))
+        seed = derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank)
+        torch.manual_seed(seed)
+        if self.brought:  # kdbench's own methods draw from nothing else
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that such a method would draw from
         self.train_step(batch, given, step, explain, fixed)
         self._images += len(batch.draw)
         count = (batch.epoch - 1) * len(self.loader) + step
@@ -244,3 +261,9 @@ class Trainer:
         self.folder.append(self.folder.timing, timing)
         log.info("epoch %d: top-1 %.2f, top-5 %.2f", line["epoch"], line["top1"], line["top5"])
         self.board.evaluation(line)
+
+
+def _brought(module: nn.Module) -> bool:
+    """Whether a method or the student's network comes from outside kdbench and the libraries that it is built on."""
+    known = ("kdbench.", "timm.", "torchvision.", "torch.")
+    return not all(type(part).__module__.startswith(known) for part in module.modules())
