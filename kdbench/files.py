@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,19 @@ from kdbench.errors import StorageError
 def file_size(file: Path) -> int:
     """Size in bytes; 0 for a file that does not exist."""
     return file.stat().st_size if file.is_file() else 0
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while part := stream.read(1 << 22):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def write_atomically(file: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.engine.run_folder import RunFolder
-from kdbench.files import stored, write_atomically
+from kdbench.files import sha256_of, stored, write_atomically
 from kdbench.seal import sealed, unsealed
 
 # What a field may hold; read_record checks values by these names.
@@ -54,6 +54,8 @@ class RunResult:
     teacher_sha256: Text
     data_fingerprint: Text
     environment: Facts
+    #: of ``student.safetensors`` as it was exported; empty where the run is older than this field
+    student_sha256: Text = field(default="", kw_only=True)
     #: names of the classes, in the order of the network's outputs
     classes: Names = field(default_factory=list)
     #: where the run lies; not in the file
@@ -71,8 +73,19 @@ class RunResult:
         record = read_record(folder.result)
         known: dict[str, Any] = {name: record.get(name) for name in FIELDS}
         known["classes"] = known["classes"] or []
+        known["student_sha256"] = known["student_sha256"] or ""
         more = {key: value for key, value in record.items() if key not in known}
         return cls(**known, folder=str(folder.path), more=more)
+
+    def student_fault(self, folder: RunFolder) -> str:
+        """What is wrong with the exported student by its content; empty where it is what was written, or that is not known."""
+        if not self.student_sha256:
+            return ""
+        try:
+            same = sha256_of(folder.student) == self.student_sha256
+        except OSError as error:
+            return f"{folder.student} cannot be read ({error.strerror})"
+        return "" if same else f"{folder.student} is not what was written"
 
     def write(self, file: Path) -> None:
         """Write ``result.json`` as a whole or not at all."""

@@ -21,6 +21,7 @@ from kdbench.bench.running.cohorts import put_together
 from kdbench.bench.running.pool import Outcome, Pool
 from kdbench.bench.running.run_task import BUSY, Member, run_cohort, run_task
 from kdbench.engine.result import RunResult
+from kdbench.engine.run_folder import RunFolder
 from kdbench.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class Runner:
         for number, task in self.waiting:
             name = task.teacher.name if task.teacher else ""
             done = finished_run(self.folder, task.key, self.states)
+            if done is not None and task.trains and done.student_fault(RunFolder(done.folder)):
+                done = None  # its run finds that out, too, and exports the network again
             if done is not None:
                 self._collect(number, Outcome((done, 0.0)), recorded=True)
             elif self._status(number) == "failed":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kdbench.engine.identity.inputs import environments_of
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.session.prepare import Common, Prepared
 from kdbench.engine.training.checkpoint import forget_previous
 from kdbench.engine.training.trainer import Trainer
+from kdbench.files import sha256_of
 from kdbench.models.feature_model.flops import forward_flops
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.weights.export import save_student
@@ -72,4 +75,4 @@ def _export(folder: RunFolder, student: FeatureModel, result: RunResult) -> None
         "top1": result.top1_last,
     }
     save_student(folder.student, student.backbone, metadata)
-    result.write(folder.result)
+    replace(result, student_sha256=sha256_of(folder.student)).write(folder.result)

@@ -88,9 +88,13 @@ def finished(folder: RunFolder, inputs: Inputs) -> RunResult | KdbenchError | No
     reason = folder.missing()
     if not reason:
         try:
-            return RunResult.read(folder)
+            result = RunResult.read(folder)
         except (OSError, ValueError) as error:
             reason = f"{folder.result} cannot be read ({error})"
+        else:
+            reason = result.student_fault(folder)
+            if not reason:
+                return result
     log.warning("%s; %s is renamed to *.damaged, and the run goes on", reason, folder.result.name)
     folder.set_aside()
     return None

@@ -45,3 +45,18 @@ def test_failing_cell_and_failing_teacher_leave_the_rest_alone(tmp_path):
     assert "expects 2 to 9" in reasons
     assert "its teacher B failed" in reasons
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 2  # teacher A and the student alone
+
+
+def test_a_teacher_whose_bits_flipped_teaches_nobody(tmp_path):
+    """Cells that are added later learn from the network from which the earlier ones learned."""
+    file = two_teachers(tmp_path, METHODS=["KD"], SEEDS=[1])
+    run_grid(file, prefix=str(tmp_path / "runs"), jobs=1, threads=1)
+    teacher = next((tmp_path / "runs").rglob("Vanilla-small_mixer-*")) / "student.safetensors"
+    content = teacher.read_bytes()
+    teacher.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    lines = []
+    more = two_teachers(tmp_path, METHODS=["KD"], SEEDS=[1, 2])
+    report = run_grid(more, prefix=str(tmp_path / "runs"), jobs=1, threads=1, announce=lines.append)
+    assert report.ok, report.failed
+    assert teacher.read_bytes() == content
+    assert len({result.teacher_sha256 for result in report.results.values() if result.teacher}) == 2  # two teachers

@@ -207,3 +207,29 @@ def test_a_changed_result_is_not_believed(tmp_path, caplog, key, value):
     assert json.loads(file.read_text())[key] == record[key]
     assert "its content is not what was written" in caplog.text
     assert file.with_name("result.json.damaged").is_file()
+
+
+def flip_last_bit(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_an_exported_student_whose_bits_flipped_is_exported_again(tmp_path, caplog):
+    first = kdbench.train(digits(tmp_path))
+    student = Path(first.folder) / "student.safetensors"
+    content = student.read_bytes()
+    flip_last_bit(student)
+    trained = []
+    assert kdbench.train(digits(tmp_path), progress=lambda *step: trained.append(step)).top1_last == first.top1_last
+    assert student.read_bytes() == content
+    assert not trained
+    assert "student.safetensors is not what was written" in caplog.text
+
+
+def test_a_result_from_before_that_was_recorded_is_believed(tmp_path):
+    first = kdbench.train(digits(tmp_path))
+    file = Path(first.folder) / "result.json"
+    older = {key: value for key, value in json.loads(file.read_text()).items() if key not in ("student_sha256", "seal")}
+    file.write_text(json.dumps(older))
+    assert kdbench.train(digits(tmp_path)).student_sha256 == ""
+    assert json.loads(file.read_text()) == older
