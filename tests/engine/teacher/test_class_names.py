@@ -134,7 +134,7 @@ def test_timms_class_map_is_found_beside_the_weights(
     cfg = config(tree, tmp_path, TEACHER__WEIGHTS=file)
     plain, own = build_network(cfg, "TEACHER", build_data(cfg)), name_of(cfg)
     assert (
-        "class map /data/maps/classes.txt, which is not here: its outputs are taken to be in the data set's order"
+        "class map '/data/maps/classes.txt', which is not here: its outputs are taken to be in the data set's order"
         in caplog.text
     )
     (tmp_path / "timm" / "classes.txt").write_text("\n".join(NATURAL) + "\n")
