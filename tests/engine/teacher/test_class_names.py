@@ -155,7 +155,7 @@ def test_timms_class_map_is_found_beside_the_weights(
     pickled = timm_file(tmp_path / "pickled", "classes.pkl")
     (tmp_path / "pickled" / "classes.pkl").write_bytes(b"\x80\x04")
     build_network(config(tree, tmp_path, TEACHER__WEIGHTS=pickled), "TEACHER", build_data(cfg))
-    assert "class map classes.pkl, which is no text file and is not read" in caplog.text
+    assert "class map 'classes.pkl', which is no text file and is not read" in caplog.text
 
 
 def source_of(cfg: Any) -> TeacherSource:
