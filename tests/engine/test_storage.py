@@ -9,34 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_run import content, overrides, settings
 
 import kdbench
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.errors import StorageError
 
-BASE = {
-    "DATASET.TYPE": "fake",
-    "DATASET.OPTIONS": {"size": 8, "train": 48, "test": 16, "num_classes": 4},
-    "DATASET.NUM_WORKERS": 0,
-    "DISTILLER.STUDENT": "small_cnn",
-    "SOLVER.EPOCHS": 3,
-    "SOLVER.BATCH_SIZE": 16,
-    "SOLVER.LR": 0.01,
-    "AUGMENT.CROP": "none",
-}
-
-
-def settings(folder, **extra):
-    return kdbench.load_config(overrides={**BASE, "LOG.PREFIX": str(folder), **extra})
-
-
-def content(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in ("metrics.jsonl", "student.safetensors")]
+EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return content(Path(kdbench.train(settings(tmp_path_factory.mktemp("whole"))).folder))
+    return content(Path(kdbench.train(settings(tmp_path_factory.mktemp("whole"), EPOCHS)).folder))
 
 
 def files(folder: Path) -> list[str]:
@@ -48,8 +32,8 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("limit", [0, 200, 3_000, 20_000, 60_000])
 def test_a_limit_on_the_size_of_files(tmp_path, whole, limit):
     """As a quota or a full disk: whichever file does not fit, one line names it."""
-    words = [f"{key}={value}" for key, value in BASE.items()]
-    command = [sys.executable, "-m", "kdbench", "train", *words, f"LOG.PREFIX={tmp_path / 'runs'}"]
+    words = [f"{key}={value}" for key, value in overrides(tmp_path / "runs", EPOCHS).items()]
+    command = [sys.executable, "-m", "kdbench", "train", *words]
 
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -62,7 +46,7 @@ def test_a_limit_on_the_size_of_files(tmp_path, whole, limit):
     assert "the same command goes on" in said[0]
     assert "Traceback" not in done.stderr
     assert files(tmp_path) == []
-    assert content(Path(kdbench.train(settings(tmp_path / "runs")).folder)) == whole
+    assert content(Path(kdbench.train(settings(tmp_path / "runs", EPOCHS)).folder)) == whole
 
 
 def test_a_folder_that_is_taken_away(tmp_path, whole):
@@ -71,12 +55,12 @@ def test_a_folder_that_is_taken_away(tmp_path, whole):
             shutil.rmtree(tmp_path / "runs")
 
     with pytest.raises(StorageError, match=r"cannot be written: No such file or directory; .*the same command goes on"):
-        kdbench.train(settings(tmp_path / "runs"), progress=progress)
-    assert content(Path(kdbench.train(settings(tmp_path / "runs")).folder)) == whole
+        kdbench.train(settings(tmp_path / "runs", EPOCHS), progress=progress)
+    assert content(Path(kdbench.train(settings(tmp_path / "runs", EPOCHS)).folder)) == whole
 
 
 def test_one_of_several_students_whose_folder_is_taken_away(tmp_path):
-    cfgs = [settings(tmp_path / "runs", **{"SOLVER.LR": rate}) for rate in (0.01, 0.02)]
+    cfgs = [settings(tmp_path / "runs", EPOCHS, **{"SOLVER.LR": rate}) for rate in (0.01, 0.02)]
     folders: list[Path] = []
 
     def progress(member, epoch, step, steps):

@@ -10,22 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_run import overrides, settings
 
 import kdbench
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.session.holding import Holding
 from kdbench.errors import RunBusyError
 
-BASE = {
-    "DATASET.TYPE": "fake",
-    "DATASET.OPTIONS": {"size": 8, "train": 48, "test": 16, "num_classes": 4},
-    "DATASET.NUM_WORKERS": 0,
-    "DISTILLER.STUDENT": "small_cnn",
-    "SOLVER.EPOCHS": 3,
-    "SOLVER.BATCH_SIZE": 16,
-    "SOLVER.LR": 0.01,
-    "AUGMENT.CROP": "none",
-}
+EPOCHS = 3
 CHILD = """
 import json, sys, time, kdbench
 cfg = kdbench.load_config(overrides=json.loads(sys.argv[1]))
@@ -37,15 +29,11 @@ kdbench.train(cfg, progress=progress)
 """
 
 
-def settings(folder, **extra):
-    return {**BASE, "LOG.PREFIX": str(folder), **extra}
-
-
 @pytest.fixture
 def at_work(tmp_path):
     """A process that is within the second epoch of a run."""
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, json.dumps(settings(tmp_path))], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, json.dumps(overrides(tmp_path, EPOCHS))], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "there\n"
@@ -56,10 +44,10 @@ def at_work(tmp_path):
 
 def test_the_second_process_says_who_has_the_run(tmp_path, at_work):
     with pytest.raises(RunBusyError, match=rf"is being trained by process {at_work.pid} on .*, since 20"):
-        kdbench.train(kdbench.load_config(overrides=settings(tmp_path)))
+        kdbench.train(settings(tmp_path, EPOCHS))
     metrics = next(tmp_path.rglob("metrics.jsonl")).read_text().splitlines()
     assert len(metrics) == 1
-    words = [f"{key}={value}" for key, value in settings(tmp_path).items()]
+    words = [f"{key}={value}" for key, value in overrides(tmp_path, EPOCHS).items()]
     done = subprocess.run(
         [sys.executable, "-m", "kdbench", "train", *words], capture_output=True, text=True, check=False
     )
@@ -74,7 +62,7 @@ def test_a_killed_process_is_no_obstacle_and_what_it_left_is_swept(tmp_path, at_
         file.write_bytes(b"half")
     os.kill(at_work.pid, signal.SIGKILL)
     at_work.wait()
-    result = kdbench.train(kdbench.load_config(overrides=settings(tmp_path)))
+    result = kdbench.train(settings(tmp_path, EPOCHS))
     assert Path(result.folder) == folder
     assert not any(file.exists() for file in left)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
@@ -82,11 +70,11 @@ def test_a_killed_process_is_no_obstacle_and_what_it_left_is_swept(tmp_path, at_
 
 
 def test_other_runs_of_the_same_folder_are_free(tmp_path, at_work):
-    assert kdbench.train(kdbench.load_config(overrides=settings(tmp_path, **{"EXPERIMENT.SEED": 2}))).epochs == 3
+    assert kdbench.train(settings(tmp_path, EPOCHS, **{"EXPERIMENT.SEED": 2})).epochs == 3
 
 
 def test_a_cohort_goes_on_without_the_one_that_is_held(tmp_path, at_work):
-    cfgs = [kdbench.load_config(overrides=settings(tmp_path, **extra)) for extra in ({}, {"SOLVER.LR": 0.02})]
+    cfgs = [settings(tmp_path, EPOCHS, **extra) for extra in ({}, {"SOLVER.LR": 0.02})]
     outcomes = kdbench.train_cohort(cfgs)
     assert isinstance(outcomes[0], RunBusyError)
     assert outcomes[1].epochs == 3
@@ -96,7 +84,7 @@ def test_it_is_let_go_after_an_error(tmp_path):
     def progress(epoch, step, steps):
         raise ValueError("mine")
 
-    cfg = kdbench.load_config(overrides=settings(tmp_path))
+    cfg = settings(tmp_path, EPOCHS)
     with pytest.raises(ValueError, match="mine"):
         kdbench.train(cfg, progress=progress)
     assert kdbench.train(cfg).epochs == 3
@@ -116,7 +104,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, caplog, monkeypatch):
 
 def test_many_begin_at_once_and_one_trains(tmp_path):
     code = CHILD.replace("time.sleep(100)", "time.sleep(1)")
-    words = [sys.executable, "-c", code, json.dumps(settings(tmp_path))]
+    words = [sys.executable, "-c", code, json.dumps(overrides(tmp_path, EPOCHS))]
     children = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     codes = [child.wait(timeout=120) for child in children]
     told = [child.stderr.read() for child in children if child.stderr is not None]

@@ -7,29 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import content, settings
 
 import kdbench
 from kdbench.engine.training.checkpoint import load_checkpoint, previous, save_checkpoint
 from kdbench.errors import KdbenchError, StorageError
 
-BASE = {
-    "DATASET.TYPE": "fake",
-    "DATASET.OPTIONS": {"size": 8, "train": 48, "test": 16, "num_classes": 4},
-    "DATASET.NUM_WORKERS": 0,
-    "DISTILLER.STUDENT": "small_cnn",
-    "SOLVER.EPOCHS": 4,
-    "SOLVER.BATCH_SIZE": 16,
-    "SOLVER.LR": 0.01,
-    "AUGMENT.CROP": "none",
-}
-
-
-def settings(folder, **extra):
-    return kdbench.load_config(overrides={**BASE, "LOG.PREFIX": str(folder), **extra})
-
-
-def content(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in ("metrics.jsonl", "student.safetensors")]
+EPOCHS = 4
 
 
 def killed(folder, epoch: int) -> Path:
@@ -40,14 +24,14 @@ def killed(folder, epoch: int) -> Path:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kdbench.train(settings(folder), progress=stop)
+        kdbench.train(settings(folder, EPOCHS), progress=stop)
     (place,) = (file.parent for file in Path(folder).rglob("checkpoint.pt"))
     return place
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return content(Path(kdbench.train(settings(tmp_path_factory.mktemp("whole"))).folder))
+    return content(Path(kdbench.train(settings(tmp_path_factory.mktemp("whole"), EPOCHS)).folder))
 
 
 def flipped(content: bytes, seed: int) -> bytes:
@@ -63,7 +47,7 @@ def test_one_bit_that_was_flipped(tmp_path, whole, caplog, seed):
     file = folder / "checkpoint.pt"
     file.write_bytes(flipped(file.read_bytes(), seed))
     begun = []
-    kdbench.train(settings(tmp_path), progress=lambda epoch, *_: begun.append(epoch))
+    kdbench.train(settings(tmp_path, EPOCHS), progress=lambda epoch, *_: begun.append(epoch))
     assert content(folder) == whole
     assert begun[0] == 3  # the epoch before was kept
     assert "is damaged" in caplog.text
@@ -75,7 +59,7 @@ def test_one_that_was_cut(tmp_path, whole, size):
     folder = killed(tmp_path, 4)
     file = folder / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:size])
-    kdbench.train(settings(tmp_path))
+    kdbench.train(settings(tmp_path, EPOCHS))
     assert content(folder) == whole
 
 
@@ -84,7 +68,7 @@ def test_both_damaged_is_the_beginning(tmp_path, whole, caplog):
     for file in (folder / "checkpoint.pt", previous(folder / "checkpoint.pt")):
         assert file.is_file()
         file.write_bytes(b"nothing")
-    kdbench.train(settings(tmp_path))
+    kdbench.train(settings(tmp_path, EPOCHS))
     assert content(folder) == whole
     assert "goes on from the beginning" in caplog.text
 
@@ -92,7 +76,7 @@ def test_both_damaged_is_the_beginning(tmp_path, whole, caplog):
 def test_a_kill_between_the_two_renames(tmp_path, whole):
     folder = killed(tmp_path, 4)
     (folder / "checkpoint.pt").unlink()
-    kdbench.train(settings(tmp_path))
+    kdbench.train(settings(tmp_path, EPOCHS))
     assert content(folder) == whole
 
 
@@ -100,7 +84,7 @@ def test_one_without_a_seal_is_read_and_the_next_is_sealed(tmp_path, whole):
     folder = killed(tmp_path, 4)
     file = folder / "checkpoint.pt"
     torch.save(load_checkpoint(file), file)
-    kdbench.train(settings(tmp_path))
+    kdbench.train(settings(tmp_path, EPOCHS))
     assert content(folder) == whole
 
 
@@ -108,7 +92,7 @@ def test_one_without_a_seal_is_read_and_the_next_is_sealed(tmp_path, whole):
 def test_one_that_holds_something_else(tmp_path, whole, state):
     folder = killed(tmp_path, 4)
     save_checkpoint(folder / "checkpoint.pt", state)
-    kdbench.train(settings(tmp_path))
+    kdbench.train(settings(tmp_path, EPOCHS))
     assert content(folder) == whole
 
 
@@ -118,19 +102,19 @@ def test_a_whole_one_of_another_run_is_refused(tmp_path):
     state["student"] = {key: value[:1] for key, value in state["student"].items() if value.dim()}
     save_checkpoint(folder / "checkpoint.pt", state)
     with pytest.raises(KdbenchError, match=r"checkpoint\.pt does not fit this run .*delete it"):
-        kdbench.train(settings(tmp_path))
+        kdbench.train(settings(tmp_path, EPOCHS))
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense\n", b'{"epoch": 1, "top1": 99.0}\n'])
 def test_damaged_metrics_are_written_anew(tmp_path, whole, damage):
     folder = killed(tmp_path, 4)
     (folder / "metrics.jsonl").write_bytes(damage)
-    kdbench.train(settings(tmp_path))
+    kdbench.train(settings(tmp_path, EPOCHS))
     assert content(folder) == whole
 
 
 def test_a_finished_run_keeps_one_checkpoint(tmp_path):
-    folder = Path(kdbench.train(settings(tmp_path)).folder)
+    folder = Path(kdbench.train(settings(tmp_path, EPOCHS)).folder)
     assert [file.name for file in folder.glob("checkpoint*")] == ["checkpoint.pt"]
 
 
