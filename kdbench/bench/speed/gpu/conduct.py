@@ -27,8 +27,6 @@ from kdbench.files import write_atomically
 _SHARES = 4
 #: seconds that a part needs at least: it imports torch
 _LEAST = 12.0
-#: seconds that any part may take where there are so many left, however short the whole is to be
-_SHORTEST = 25.0
 _POLL = 0.1
 _MODULE = "kdbench.bench.speed.gpu.child"
 
@@ -144,7 +142,7 @@ def _wave(
     """Run parts beside each other, as many processes as there are cores for; each part with what it found, when it has ended."""
     jobs: list[Job] = []
     for part in parts:
-        limit = max(part.limit * minutes / MINUTES, _SHORTEST)
+        limit = part.limit * minutes / MINUTES
         for number, (share, shape) in enumerate(_shares(part, settings)):
             jobs.append(Job(part, share, shape, limit, folder, number))
     waiting, left = list(jobs), list(parts)
