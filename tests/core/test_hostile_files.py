@@ -73,7 +73,7 @@ def refused(words, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
-    assert len(error) < 2000
+    assert len(error) < 4000
     return error
 
 
