@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, multiprocessing
 
-from kdbench.distillers.crd import AllRanks, crd_loss
+from kdbench.distillers.crd import crd_loss
+from kdbench.distillers.parts.ranks import AllRanks
 from kdbench.errors import LossError
 
 #: where each step's batch is cut; the samples of a batch; the second is an epoch's last

@@ -10,6 +10,7 @@ Rooms:
   2026).
 - numerics: Arithmetic that several losses share. Everything here works on the last dimension, in log space.
 - pat_networks: Modules of perspective-aware teaching: blending of the student's stages, alignment, prompts of the teacher.
+- ranks: Tensors of all processes of a run, stacked.
 - stage_pairs: What the methods on stage features share.
 
 They may import models; methods import them, and they import no method.
