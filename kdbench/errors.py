@@ -50,6 +50,10 @@ class StorageError(KdbenchError):
     """A file that could not be written or read: a full disk, a quota, a folder that is gone."""
 
 
+class RunStoppedError(KdbenchError):
+    """A run that was asked to stop by a signal; it goes on from where it was saved."""
+
+
 class RunBusyError(KdbenchError):
     """A run that another process is at; ``args[1]`` is its folder."""
 

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from kdbench.errors import KdbenchError, did_you_mean, shown
+from kdbench.errors import KdbenchError, RunStoppedError, did_you_mean, shown
 from kdbench.escape import visible
 from kdbench.logs import at_level
 from kdbench.plugins import import_plugins
+from kdbench.stopping import EXIT_CODE
 from kdbench.streams import PlainFormatter, any_encoding
 
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
@@ -75,7 +76,8 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 for an error of the user's, 70 for an unexpected one, 130 for an interrupt."""
+    """Run a command; returns the exit code: 0, 2 for an error of the user's, 70 for an unexpected one, 75 for a run that a signal
+    stopped and that goes on, 130 for an interrupt."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _main(words, verb)
     except KdbenchError as error:
         print(f"kdbench: {_one_line(error)}", file=sys.stderr)
-        return 2
+        return EXIT_CODE if isinstance(error, RunStoppedError) else 2
     except BrokenPipeError:
         # `kdbench list | head`: the reader has gone, and flushing at exit must not complain about it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -95,6 +95,9 @@ def defaults() -> Tree:
             "LABEL_SMOOTHING": 0.0,
             "EMA": 0.0,  # decay of a moving average of the student's weights, which is what is evaluated; 0 = off
             "EVAL_EVERY": 1,
+            "CHECKPOINT_EVERY": "",  # within an epoch: "500 steps" | "10 minutes"; "" = at its end
+            "NON_FINITE": "stop",  # stop | skip (a step with NaN or infinity changes nothing, and is counted)
+            "MAX_SKIPPED": 10,  # steps of a run that may be skipped; with one more it ends
             "PRECISION": "fp32",  # fp32 | tf32 | bf16 | fp16; evaluation is in fp32
             "CHANNELS_LAST": False,
             "COMPILE": False,
@@ -181,6 +184,8 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.LABEL_SMOOTHING": "[0, 1)",
     "SOLVER.EMA": "[0, 1)",
     "SOLVER.EVAL_EVERY": "[1, 1000000]",
+    "SOLVER.NON_FINITE": ("stop", "skip"),
+    "SOLVER.MAX_SKIPPED": "[0, 1000000]",
     "SOLVER.PRECISION": ("fp32", "tf32", "bf16", "fp16"),
     "SOLVER.GRAPH": ("auto", "off"),
     "SOLVER.DOT.DELTA": "[0, 1)",
@@ -195,7 +200,7 @@ DOMAINS: dict[str, Domain] = {
 #: Keys of mdistiller that are accepted and mean nothing here, with what is said of them.
 IGNORED = {
     "LOG.WANDB": "no external tracker is used; LOG.TENSORBOARD writes event files",
-    "LOG.SAVE_CHECKPOINT_FREQ": "a checkpoint is written at every epoch",
+    "LOG.SAVE_CHECKPOINT_FREQ": "a checkpoint is written at every epoch; SOLVER.CHECKPOINT_EVERY writes more",
     "SOLVER.TRAINER": "there is one trainer",
     "SOLVER.DOT.DELTA": "there is one trainer",
     "EXPERIMENT.PROJECT": "no external tracker is used",
@@ -222,6 +227,8 @@ NOT_IDENTITY = (
     "SOLVER.DOT",
     "SOLVER.COMPILE",
     "SOLVER.GRAPH",
+    "SOLVER.CHECKPOINT_EVERY",
+    "SOLVER.MAX_SKIPPED",
 )
 
 #: Keys that have another name now, and values that do.

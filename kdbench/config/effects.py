@@ -40,6 +40,7 @@ EFFECTIVE: dict[str, tuple[Mapping[str, Any], ...]] = {
     "SOLVER.MIN_LR": ({"SOLVER.SCHEDULE": ("cosine",)},),
     "SOLVER.WARMUP_LR": ({"SOLVER.WARMUP_EPOCHS": "(0, inf)"},),
     "SOLVER.SCHEDULE_PER": ({"SOLVER.SCHEDULE": ("step", "cosine")}, {"SOLVER.WARMUP_EPOCHS": "(0, inf)"}),
+    "SOLVER.MAX_SKIPPED": ({"SOLVER.NON_FINITE": ("skip",)},),
     "CACHE.DTYPE": (_STORED,),
     "CACHE.MAX_GB": (_STORED,),
     "LOG.TENSORBOARD_FREQ": ({"LOG.TENSORBOARD": (True,)},),

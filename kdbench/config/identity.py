@@ -23,6 +23,8 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
             node = node.get(part, {})
         node.pop(last, None)
     _spell_precision(tree)
+    if tree["SOLVER"]["NON_FINITE"] == "stop":  # as it was before it could be otherwise
+        del tree["SOLVER"]["NON_FINITE"]
     known = methods()
     for method in (known.get(part.strip()) for part in cfg.DISTILLER.TYPE.split("+")):
         node = tree.get(method.name.upper(), {})

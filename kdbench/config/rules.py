@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdbench.config.values import checkpoint_every
 from kdbench.errors import shown
 from kdbench.paths import leads_out
 
@@ -32,6 +33,10 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     stages = solver["LR_DECAY_STAGES"]
     if not (_numbers(stages) and all(a < b for a, b in zip((-1, *stages), stages))):
         yield "SOLVER.LR_DECAY_STAGES", f"expects epochs, each later than the one before, got {_show(stages)}"
+    try:
+        checkpoint_every(solver["CHECKPOINT_EVERY"])
+    except ValueError as error:
+        yield "SOLVER.CHECKPOINT_EVERY", str(error)
     warmup = solver["WARMUP_EPOCHS"]
     if solver["SCHEDULE_PER"] == "epoch" and not float(warmup).is_integer():
         yield "SOLVER.WARMUP_EPOCHS", f"{warmup:g} is no whole number, which only SOLVER.SCHEDULE_PER: step can follow"

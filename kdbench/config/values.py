@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,24 @@ def decode(text: str) -> Any:
 def _is_shallow(value: Any, depth: int = 0) -> bool:
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
     return depth < DEEPEST and all(_is_shallow(part, depth + 1) for part in parts)
+
+
+def checkpoint_every(text: str) -> tuple[int, float]:
+    """(steps, minutes) of ``SOLVER.CHECKPOINT_EVERY``, one of which is 0; both for ``""``, at the ends of epochs alone.
+
+    Raises:
+        ValueError: it is neither ``"500 steps"`` nor ``"10 minutes"``; the message says what was expected.
+    """
+    if not text:
+        return 0, 0.0
+    found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,3})?)\s*(steps?|min(?:utes?)?)\s*", text)
+    number = float(found[1]) if found else 0.0
+    in_steps = found is not None and found[2].startswith("step")
+    if number <= 0 or (in_steps and not number.is_integer()):
+        raise ValueError(
+            f"expects a number of steps or minutes, such as '500 steps' or '10 minutes', got {shown(text)}"
+        )
+    return (int(number), 0.0) if in_steps else (0, number)
 
 
 def fresh(value: Any) -> Any:

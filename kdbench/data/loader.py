@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -136,8 +137,8 @@ class TrainLoader:
         """The augmented view (counted from 1) that an epoch sees."""
         return (epoch - 1) % self.views + 1 if self.views else epoch
 
-    def epoch(self, epoch: int) -> Iterator[LoadedBatch]:
-        """The batches of an epoch (counted from 1)."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[LoadedBatch]:
+        """The batches of an epoch (counted from 1), from step ``start`` (from 0) on."""
         view = self.view(epoch)
         with beside(self.device):
             # Who is mixed with whom follows from the order, so that a view of mixed images brings its order along.
@@ -161,7 +162,10 @@ class TrainLoader:
         # Threads read and draw; where images live on the device and it draws all, there is nothing left to do for them.
         idle = resident(self.split, self.device) is not None and not self.augment.drawn_by_host
         workers = 0 if idle else self.workers
-        yield from in_advance(ahead(prepare, self._chunks(), workers), finish, LoadedBatch.on_device, self.device)
+        # as in a whole epoch: what is computed together, and in which shape, may decide over last bits
+        chunks = [chunk for chunk in self._chunks() if chunk[-1] >= start]
+        batches = in_advance(ahead(prepare, chunks, workers), finish, LoadedBatch.on_device, self.device)
+        yield from itertools.islice(batches, start - chunks[0][0] if chunks else 0, None)
 
     def load(self, draw: Tensor, epoch: int, start: int = 0) -> LoadedBatch:
         """One batch of given draws, in the host's memory; the first stands at position ``start`` of the epoch's order (only mixing

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdbench import stopping
 from kdbench.data.loader import evaluation_batches
 from kdbench.data.source import Split
 from kdbench.engine.precision import products
@@ -52,6 +53,9 @@ def score(
             :func:`kdbench.data.loader.evaluation_batches`.
         workers: threads that read image files in advance.
         observe: is handed the logits (B, K) and labels (B,) of every batch of this process.
+
+    Raises:
+        RunStoppedError: a signal asked this process to stop, see :mod:`kdbench.stopping`.
     """
     training = model.training
     model.eval()
@@ -62,6 +66,8 @@ def score(
     batches = evaluation_batches(split, batch_size, size, runtime.device, runtime.rank, runtime.world, **how)
     with products("fp32", runtime.device):  # whatever it was trained in
         for inputs, labels in batches:
+            if runtime.world == 1:  # of several processes each may be asked at another batch
+                stopping.check("in an evaluation")
             logits = model(inputs).logits.float()
             if observe is not None:
                 observe(logits, labels)

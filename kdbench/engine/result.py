@@ -56,6 +56,8 @@ class RunResult:
     environment: Facts
     #: of ``student.safetensors`` as it was exported; empty where the run is older than this field
     student_sha256: Text = field(default="", kw_only=True)
+    #: steps that were not finite and changed nothing (``SOLVER.NON_FINITE: skip``); None where the run is older than this field
+    skipped_steps: Count | None = field(default=None, kw_only=True)
     #: names of the classes, in the order of the network's outputs
     classes: Names = field(default_factory=list)
     #: where the run lies; not in the file

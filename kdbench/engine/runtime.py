@@ -62,6 +62,14 @@ class Runtime:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def gathered(self, value: T) -> list[T]:
+        """What each process holds, by rank, in all processes. The values can be pickled."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
     def share_buffers(self, module: nn.Module) -> None:
         """Give the buffers of ``module`` (running statistics) in all processes the values of the main one."""
         if self.world > 1:

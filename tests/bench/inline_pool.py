@@ -38,3 +38,6 @@ class InlinePool:
     def finished(self, timeout=None):
         key, fn, args = self.tasks.pop(0)
         yield key, self.before(key) or guarded(fn, args)
+
+    def stop(self):
+        return False

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "kdbench"
 FLOORS: dict[str, list[str]] = {
     "": [
         "errors, version, escape",
-        "files, seal, logs, random, transfer",
+        "files, seal, logs, random, transfer, stopping",
         "paths, domains, streams",
         "plugins",
         "registry",

@@ -78,16 +78,16 @@ def test_a_grid_goes_on_with_other_cells(tmp_path, monkeypatch):
     from inline_pool import InlinePool
     from small_grids import grid_file
 
-    from kdbench.engine.training import trainer as trainer_module
+    from kdbench.engine.training.saving import state as state_module
 
-    original = trainer_module.save_checkpoint
+    original = state_module.save_checkpoint
 
     def full(path, state):
         if "KD-" in str(path):
             raise StorageError(f"{path} cannot be written: No space left on device")
         original(path, state)
 
-    monkeypatch.setattr(trainer_module, "save_checkpoint", full)
+    monkeypatch.setattr(state_module, "save_checkpoint", full)
     report = run_grid(grid_file(tmp_path), prefix=str(tmp_path / "runs"), pool=InlinePool())
     assert len(report.failed) == 1
     assert "No space left on device" in next(iter(report.failed.values()))

@@ -99,6 +99,10 @@ class RayPool:
         if self._started:
             self.ray.shutdown()
 
+    def stop(self) -> bool:
+        """Tasks are cancelled when the pool is left."""
+        return False
+
     @property
     def has_room(self) -> bool:
         """Ray queues what it has no resources for."""
@@ -164,6 +168,10 @@ class SlurmPool:
         if kind is not None:
             for job in self._busy:
                 job.cancel()
+
+    def stop(self) -> bool:
+        """Jobs are cancelled when the pool is left."""
+        return False
 
     @property
     def has_room(self) -> bool:

@@ -20,7 +20,7 @@ from kdbench.bench.results.run_files import timing_of
 from kdbench.bench.running.forecast import Outlook, device_of
 from kdbench.bench.running.small_run import small_config, trained_small
 from kdbench.data.teacher_cache.cache import META, ViewShape, cache_root
-from kdbench.engine.training.checkpoint import load_checkpoint
+from kdbench.engine.training.saving.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
 from kdbench.models.names import canonical_name
 

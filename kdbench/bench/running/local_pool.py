@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +12,16 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from typing import Any
 
+from kdbench import stopping
 from kdbench.bench.machine.cards import CardRoom, memory_report, release_memory
 from kdbench.bench.machine.workers import visible_gpus
 from kdbench.bench.running.pool import Outcome, guarded
 
 _WATCH = 1.0  # seconds between a worker's looks at whether its parent lives
+_GRACE = 20.0  # seconds that a worker has to save its run when it is to end
 _LOOK = 3.0  # seconds between looks at what a task of unknown memory has noted
 
 
@@ -65,16 +69,31 @@ class LocalPool:
         self._started: set[int] = set()
 
     def __enter__(self) -> LocalPool:
+        _start_tracker()
         self._pools = [self._new_pool(slot) for slot in range(self.jobs)]
         self._free = list(range(self.jobs))
         return self
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
+        processes = [] if kind is None else self._processes()
+        for process in processes:
+            process.terminate()  # a run saves itself first
         for pool in self._pools:
-            if kind is not None:
-                for process in list(getattr(pool, "_processes", {}).values()):
-                    process.terminate()
             pool.shutdown(wait=kind is None, cancel_futures=True)
+        deadline = time.monotonic() + _GRACE
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+
+    def _processes(self) -> list[Any]:
+        return [process for pool in self._pools for process in (getattr(pool, "_processes", None) or {}).values()]
+
+    def stop(self) -> bool:
+        """Ask all tasks to stop where they can go on."""
+        for process in self._processes():
+            process.terminate()
+        return True
 
     def _gpus_of(self, slot: int) -> str:
         """What a worker sees, as ``CUDA_VISIBLE_DEVICES`` takes it."""
@@ -154,6 +173,8 @@ class LocalPool:
             room = self._room(slot)
             if not outcome.no_memory:  # of one that was cut short the whole is not known
                 room.report(kind, outcome.card)
+            if outcome.leaving:
+                self._renew(slot)
             crowded = room.leave(slot)
             self._free.append(slot)
             yield key, replace(outcome, crowded=crowded)
@@ -178,9 +199,24 @@ class LocalPool:
                     break
 
 
+def _start_tracker() -> None:
+    """Python's own helper process of a pool, deaf to signals that are sent to all processes of a job; to SIGTERM it is."""
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGHUP})
+        try:
+            resource_tracker.ensure_running()  # it inherits what is blocked here
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+#: in a worker: it has a task
+_at_work = threading.Event()
+
+
 def _begin(threads: int, gpus: str, parent: int) -> None:
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before CUDA starts in this process
+    stopping.watch()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch
 
@@ -189,16 +225,25 @@ def _begin(threads: int, gpus: str, parent: int) -> None:
 
 def _carry_out(fn: Callable[..., Any], args: Sequence[Any]) -> Outcome:
     """A task, in a worker; then what it took of the GPU, which is given back for those beside it."""
-    outcome = guarded(fn, args)
+    _at_work.set()
+    try:
+        outcome = guarded(fn, args)
+    finally:
+        _at_work.clear()
     told = memory_report()
     release_memory()
-    return replace(outcome, card=told)
+    return replace(outcome, card=told, leaving=bool(stopping.asked()))
 
 
 def _end_with(parent: int) -> None:
-    """A parent that was killed outright cannot end its workers; one that goes on alone would hold its run, and the memory."""
+    """A parent that was killed outright cannot end its workers; one that goes on alone would hold its run, and the memory. It
+    saves its run and ends."""
     while os.getppid() == parent:
         time.sleep(_WATCH)
+    os.kill(os.getpid(), signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE
+    while _at_work.is_set() and time.monotonic() < deadline:
+        time.sleep(_WATCH / 10)
     os._exit(1)
 
 

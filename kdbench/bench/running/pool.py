@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kdbench.errors import KdbenchError
+from kdbench.errors import KdbenchError, RunStoppedError
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class Outcome:
     """What became of a task: its value, or the reason why there is none, and the whole traceback.
 
     ``died``: its process ended under it, so that nothing is known of the task itself. ``no_memory``: a GPU had none left.
-    ``crowded``: other tasks were on its GPU meanwhile. ``card``: what its process took of the GPU, in bytes
-    (:func:`kdbench.bench.machine.cards.memory_report`).
+    ``stopped``: a signal asked its process to stop; the task goes on where it was saved. ``leaving``: that process would stop at
+    whatever else it is given. ``crowded``: other tasks were on its GPU meanwhile. ``card``: what its process took of the GPU, in
+    bytes (:func:`kdbench.bench.machine.cards.memory_report`).
     """
 
     value: Any = None
@@ -25,6 +26,8 @@ class Outcome:
     trace: str = ""
     died: bool = False
     no_memory: bool = False
+    stopped: bool = False
+    leaving: bool = False
     crowded: bool = False
     card: Mapping[str, int] = field(default_factory=dict)
 
@@ -44,7 +47,12 @@ def failure(error: Exception) -> Outcome:
     if not isinstance(error, KdbenchError):
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f" ({os.path.basename(frame.filename)}:{frame.lineno})"
-    return Outcome(error=f"{type(error).__name__}: {error}{place}", trace=trace, no_memory=_is_no_memory(error))
+    return Outcome(
+        error=f"{type(error).__name__}: {error}{place}",
+        trace=trace,
+        no_memory=_is_no_memory(error),
+        stopped=isinstance(error, RunStoppedError),
+    )
 
 
 def _is_no_memory(error: Exception) -> bool:
@@ -80,3 +88,6 @@ class Pool(Protocol):
 
     def finished(self, timeout: float | None = None) -> Iterator[tuple[Any, Outcome]]:
         """Wait for at least one task, or ``timeout`` seconds; yields (key, outcome) of those that are done."""
+
+    def stop(self) -> bool:
+        """Ask all tasks to stop where they can go on; whether they will come back, and are worth to be waited for."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdbench import stopping
 from kdbench.bench.grids.grid_file import Grid, load_grid
 from kdbench.bench.grids.lock import STATE_DIR, read_record
 from kdbench.bench.grids.state import clear_failures
@@ -21,6 +22,7 @@ from kdbench.bench.running.local_pool import LocalPool
 from kdbench.bench.running.pool import Pool
 from kdbench.bench.running.runner import Runner
 from kdbench.engine.result import RunResult
+from kdbench.errors import RunStoppedError
 from kdbench.paths import expanded
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ def run_grid(
 
     Raises:
         KdbenchError: the grid is wrong; nothing was run.
+        RunStoppedError: a signal asked this process to stop; what was under way is saved.
     """
     grid = grid if isinstance(grid, Grid) else load_grid(grid, overrides)
     prefix = expanded(prefix)
@@ -95,8 +98,12 @@ def run_grid(
     if foretell is not None and (line := outlook.line(runner.to_do(), size=size, workers=at_once)):
         foretell(line)
     runner.write_record()
-    with pool:
-        runner.run(pool)
+    try:
+        with stopping.watched(), pool:
+            runner.run(pool)
+    except RunStoppedError:
+        runner.write_record()
+        raise
     runner.write_record()
     return GridReport(folder, runner.results, runner.failed)
 

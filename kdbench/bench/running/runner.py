@@ -12,6 +12,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench import stopping
 from kdbench.bench.grids.grid_file import Grid
 from kdbench.bench.grids.state import GRID_FILE, finished_run, read_states, write_state
 from kdbench.bench.grids.tasks import Task, placed
@@ -25,7 +26,8 @@ from kdbench.engine.run_folder import RunFolder
 from kdbench.files import write_atomically
 
 log = logging.getLogger(__name__)
-_POLL = 1.0  # seconds between looks at runs that another grid is at
+_POLL = 1.0  # seconds between looks at runs that another grid is at, and at signals
+_PATIENCE = 60.0  # seconds for runs to save themselves
 
 
 class Runner:
@@ -80,15 +82,39 @@ class Runner:
         ]
 
     def run(self, pool: Pool) -> None:
-        """Until every task has ended, here or in another process."""
+        """Until every task has ended, here or in another process.
+
+        Raises:
+            RunStoppedError: a signal asked this process to stop; what was under way is saved.
+        """
         while self.waiting or pool.is_busy:
             self._start_ready(pool)
             if pool.is_busy:
-                for numbers, outcome in pool.finished(timeout=_POLL if self.elsewhere else None):
-                    self._take_back(numbers, outcome)
+                self._wait(pool)
             elif self.waiting and self.elsewhere:
                 time.sleep(_POLL)
+            if stopping.asked():
+                self._stop(pool)
             self._look()
+
+    def _wait(self, pool: Pool) -> None:
+        """Take back what has ended; return without, where there may be something else to do."""
+        found = False
+        while not (found or stopping.asked()):
+            for numbers, outcome in pool.finished(timeout=_POLL):
+                self._take_back(numbers, outcome)
+                found = True
+            found = found or bool(self.elsewhere)
+
+    def _stop(self, pool: Pool) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        if pool.stop():
+            while pool.is_busy and time.monotonic() < deadline:
+                for numbers, outcome in pool.finished(timeout=_POLL):
+                    self._take_back(numbers, outcome)
+        left = len(self.tasks) - len(self.by_task) - len(self.failed)
+        if left:
+            stopping.check(f"with {left} of {len(self.tasks)} runs to do, of which those under way are saved")
 
     def _look(self) -> None:
         """See what other processes have done meanwhile."""
@@ -160,7 +186,9 @@ class Runner:
             return
         found = outcome.value if len(group) > 1 and not outcome.error else [outcome] * len(group)
         for number, own in zip(group, found):
-            if own.no_memory and (len(group) > 1 or outcome.crowded):
+            if own.stopped:
+                self.waiting.append((number, self.tasks[number]))
+            elif own.no_memory and (len(group) > 1 or outcome.crowded):
                 log.warning("%s: no memory beside others of its GPU; it is run alone", self.tasks[number].label)
                 self.alone.add(number)
                 self.waiting.append((number, self.tasks[number]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
+from kdbench import stopping
 from kdbench.bench.grids.lock import STATE_DIR, RunLock
 from kdbench.config.load import to_dict
 from kdbench.engine.result import RunResult
@@ -19,7 +20,7 @@ from kdbench.engine.session.locate import read_finished
 from kdbench.errors import KdbenchError
 
 _POLL = 0.5  # seconds between looks at the processes and at the lock
-_GRACE = 20.0  # seconds that torchrun has to end its processes
+_GRACE = 40.0  # seconds that torchrun has to end its processes; it gives them 30 itself
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child must import nothing
 
 
@@ -37,6 +38,7 @@ def train_in_processes(
     Raises:
         LaunchError: they failed; the message is their own where they gave one.
         LockLostError: the run was taken over; they were ended.
+        RunStoppedError: a signal asked this process to stop; theirs were asked, too.
     """
     state = Path(folder) / STATE_DIR
     config, output = state / f"{key}.yaml", state / f"{key}.out"
@@ -52,6 +54,7 @@ def train_in_processes(
         finally:
             _end(started)
     if code:
+        stopping.check()
         text = output.read_text(encoding="utf-8", errors="replace")
         own = [line for line in text.splitlines() if line.startswith("kdbench: ")]
         raise LaunchError(
@@ -75,6 +78,8 @@ def _wait(process: subprocess.Popen[bytes], lock: RunLock) -> int:
             return process.wait(timeout=_POLL)
         except subprocess.TimeoutExpired:
             lock.check()
+            if stopping.asked():
+                _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from yacs.config import CfgNode
 
+from kdbench import stopping
 from kdbench.config.cohort import check_together
 from kdbench.data.malloc import tune_malloc
 from kdbench.engine.result import RunResult
@@ -54,8 +55,9 @@ def train_cohort(
     common = Common(runtime)
     outcomes: dict[int, Outcome] = {}
     todo = list(range(len(cfgs)))
-    while todo:
-        todo = _wave(todo, cfgs, common, outcomes, progress, resume)
+    with stopping.watched():
+        while todo:
+            todo = _wave(todo, cfgs, common, outcomes, progress, resume)
     return [_explained(outcomes[number]) for number in range(len(cfgs))]
 
 

@@ -8,7 +8,7 @@ from kdbench.engine.identity.inputs import environments_of
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.session.prepare import Common, Prepared
-from kdbench.engine.training.checkpoint import forget_previous
+from kdbench.engine.training.saving.checkpoint import forget_previous
 from kdbench.engine.training.trainer import Trainer
 from kdbench.files import sha256_of
 from kdbench.models.feature_model.flops import forward_flops
@@ -53,6 +53,7 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
             seconds=round(seconds, 3),
             teacher_sha256=prepared.hashes["teacher_sha256"],
             data_fingerprint=data.fingerprint(),
+            skipped_steps=int(trainer.ledger.skipped),
             environment=environments_of(folder, prepared.inputs.environment),
             classes=list(data.classes),
         )

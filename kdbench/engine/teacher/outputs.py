@@ -35,8 +35,8 @@ class TeacherOutputs(Protocol):
     def __call__(self, batch: Batch) -> Any:
         """What the method asked for: a :class:`ModelOutput` without gradient, or the network."""
 
-    def start(self, epoch: int) -> None:
-        """An epoch begins."""
+    def start(self, epoch: int, *, whole: bool = True) -> None:
+        """An epoch begins; ``whole``: at its first step."""
 
     def end(self) -> None:
         """It has ended."""
@@ -58,7 +58,7 @@ class WholeNetwork:
     def __call__(self, batch: Batch) -> FeatureModel:
         return self.network()
 
-    def start(self, epoch: int) -> None:
+    def start(self, epoch: int, *, whole: bool = True) -> None:
         """Nothing."""
 
     def end(self) -> None:
@@ -140,11 +140,11 @@ class StoredOutputs:
         self._arrivals.add([stored.logits, stored.penultimate, *sound], functools.partial(self._store, draw, kept))
         return stored.map(Tensor.float)
 
-    def start(self, epoch: int) -> None:
-        """Open the epoch's view for reading, or begin to write it."""
+    def start(self, epoch: int, *, whole: bool = True) -> None:
+        """Open the epoch's view for reading, or begin to write it; one of part of an epoch would have holes."""
         self._arrivals.forget()
         self._fault = ""
-        self.views.start(self.view_of(epoch))
+        self.views.start(self.view_of(epoch), write=whole)
 
     def end(self) -> None:
         """Publish the view that was written.

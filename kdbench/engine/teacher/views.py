@@ -42,12 +42,12 @@ class EpochViews:
             self.cache.write_meta(meta)
         self._agree()
 
-    def start(self, view: int) -> None:
-        """Open a view for reading, or begin to write it."""
+    def start(self, view: int, *, write: bool = True) -> None:
+        """Open a view for reading, or begin to write it, if it is to be written."""
         self._rows = self.cache.open(view, self.layout)
         if not self.runtime.all(self._rows is not None):
             self._rows = None
-            if self.cache.writable:
+            if write and self.cache.writable:
                 self._begin(view)
 
     def read(self, draw: Tensor) -> Tensor | None:

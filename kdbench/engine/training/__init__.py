@@ -5,14 +5,14 @@ Rooms:
 - average: A moving average of the student's weights, which is evaluated and exported in their place.
 - board: TensorBoard's event files of a run.
 - captured: Steps from CUDA graphs: which can be, and what stands in for the numbers of Python that a graph would freeze.
-- checkpoint: The state from which a killed run goes on.
-- finite: Numbers that are not finite: named with their cause, and never evaluated, saved or exported.
+- finite: Numbers that are not finite: named with their cause, skipped where that is wanted, and never evaluated, saved or exported.
 - graphs: Work that is recorded once and replayed: CUDA graphs over inputs at fixed addresses.
 - ledger: The sums of an epoch's loss terms, and its first step with a term that is not finite; both are kept on the device.
 - loop: The one training loop: batches and the teacher's outputs, made once for all students that learn from them.
 - optim: Optimiser and learning-rate schedule, both timm's.
-- room: How many students fit beside each other: measured at each one's first step.
+- saving: What is kept of a student in training, and when.
 - step: One step of one student: forward, backward, update. Nothing of it is read by the host but on a CPU.
+- together: What students that are trained together share besides their batches: memory and time.
 - trainer: One student in training: its parts, its steps, its evaluations, its files.
 
 They may import engine/teacher and what stands above it.

@@ -1,15 +1,19 @@
-"""Numbers that are not finite: named with their cause, and never evaluated, saved or exported."""
+"""Numbers that are not finite: named with their cause, skipped where that is wanted, and never evaluated, saved or exported."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from kdbench.engine.evaluation import Score
+from kdbench.engine.training.ledger import Ledger
+from kdbench.engine.training.optim import can_be_captured
 from kdbench.errors import NonFiniteLossError
 from kdbench.models.spec import ModelOutput
 
@@ -78,3 +82,61 @@ def check_score(score: Score, what: str, advice: str = _ADVICE) -> None:
     """
     if not math.isfinite(score.loss):
         raise NonFiniteLossError(f"{what} are not finite, so that their accuracy means nothing; {advice}")
+
+
+class Skip:
+    """``SOLVER.NON_FINITE: skip``: a step with NaN or infinity in its loss or gradients changes nothing.
+
+    Judges each step on the device. PyTorch's fused optimisers are told there, as GradScaler tells them; for others the host
+    reads the verdict, and so waits for a GPU.
+
+    Args:
+        module: student and method, whose running statistics a bad step must not change.
+        optimizer: over their parameters.
+        ledger: judges the loss terms, and counts.
+        world: processes of the run, which skip a step together.
+    """
+
+    def __init__(self, module: nn.Module, optimizer: Optimizer, ledger: Ledger, world: int) -> None:
+        self.module, self.optimizer, self.ledger, self.world = module, optimizer, ledger, world
+        self.on_device = can_be_captured(optimizer)
+        self._buffers: list[tuple[Tensor, Tensor]] = []
+        self._wrong = ledger.wrong
+        self._scaled = False
+
+    def remember(self) -> None:
+        """A step begins: what it may change besides parameters is kept."""
+        self._buffers = [(buffer, buffer.detach().clone()) for buffer in self.module.buffers()]
+
+    def judge(self, parameters: Sequence[Tensor], *, scaled: bool) -> None:
+        """Gradients are there: decide whether the step is skipped, and count.
+
+        Args:
+            parameters: those that are trained.
+            scaled: gradients are a GradScaler's, which looks at them itself, and some of which may overflow without harm.
+        """
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        wrong = self.ledger.wrong
+        if gradients and not scaled:
+            sizes = torch.stack(torch._foreach_norm(gradients, float("inf")))
+            wrong = wrong | ~torch.isfinite(sizes).all()
+        if self.world > 1:
+            box = wrong.float()
+            dist.all_reduce(box, op=dist.ReduceOp.MAX)
+            wrong = box > 0
+        self._wrong, self._scaled = wrong, scaled
+        self.ledger.skipped.add_(wrong)
+        if scaled and gradients:  # whose scaler then skips it, too
+            gradients[0].add_(torch.where(wrong, float("nan"), 0.0))
+        elif self.on_device:
+            self.optimizer.found_inf = wrong.float()  # type: ignore[attr-defined]
+
+    def may_update(self) -> bool:
+        """Whether the optimiser's step is to be called; a fused one looks for itself."""
+        return self._scaled or self.on_device or not bool(self._wrong)
+
+    def put_back(self) -> None:
+        """Running statistics of a skipped step as they were before."""
+        for buffer, old in self._buffers:
+            buffer.copy_(torch.where(self._wrong, old, buffer))
+        self._buffers = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,16 +19,24 @@ class Ledger:
 
     Args:
         device: where the losses are.
+        skipping: steps that are not finite are left out of the sums, since they are skipped.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, skipping: bool = False) -> None:
         self.interval = 1 if device.type == "cpu" else _INTERVAL
-        self.device = device
+        self.device, self.skipping = device, skipping
+        #: steps of the run that were skipped
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)
+        #: whether the last step had a term that is not finite, and the images of such steps of the epoch; known where they are
+        #: skipped
+        self.wrong = torch.zeros((), dtype=torch.bool, device=device)
+        self.left_out = torch.zeros((), dtype=torch.float64, device=device)
         self._pages: dict[tuple[str, ...], _Page] = {}  # by the names of the terms, which may differ from step to step
         self._last: _Page | None = None
 
     def start(self) -> None:
         """Begin an epoch."""
+        self.left_out.zero_()
         for page in self._pages.values():
             page.clear()
 
@@ -44,7 +53,13 @@ class Ledger:
         if names not in self._pages:
             self._pages[names] = _Page(names, self.device)
         self._last = self._pages[names]
-        self._last.enter(step, torch.stack([value.detach().double() for value in (*terms.values(), loss)]), images)
+        values = torch.stack([value.detach().double() for value in (*terms.values(), loss)])
+        bad = self._last.note(step, values)
+        if self.skipping:
+            self.wrong.copy_(bad)
+            self.left_out.add_(bad * images)
+            values = torch.where(bad, 0.0, values)
+        self._last.sums.add_(values * images)
 
     @property
     def names(self) -> frozenset[tuple[str, ...]]:
@@ -73,7 +88,7 @@ class Ledger:
     def sums(self) -> dict[str, Tensor]:
         """Of each term the sum over the epoch's images, 0-d float64 on the device."""
         found: dict[str, Tensor] = {}
-        for page in self._pages.values():
+        for _, page in sorted(self._pages.items()):  # a resumed run may meet them in another order
             for name, value in zip(page.names, page.sums):
                 found[name] = found[name] + value if name in found else value
         return found
@@ -81,6 +96,23 @@ class Ledger:
     def last(self) -> dict[str, Tensor]:
         """The terms of the last step, 0-d float64 on the device."""
         return {} if self._last is None else dict(zip(self._last.names, self._last.values))
+
+    def state(self) -> dict[str, Any]:
+        """What has been entered in this epoch, on the host, for :meth:`put_back`; waits for the device."""
+        pages = [{"names": list(names), "sums": page.sums.cpu()} for names, page in self._pages.items()]
+        return {"pages": pages, "left_out": self.left_out.cpu()}
+
+    def put_back(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`, of which every step was finite or left out.
+
+        Raises:
+            RuntimeError, KeyError, TypeError: it is none.
+        """
+        self.left_out.copy_(state["left_out"])
+        for stored in state["pages"]:
+            names = tuple(stored["names"])
+            page = self._pages.setdefault(names, _Page(names, self.device))
+            page.sums.copy_(stored["sums"])
 
 
 class _Page:
@@ -98,10 +130,12 @@ class _Page:
         self.bad.zero_()
         self.first.fill_(-1)
 
-    def enter(self, step: int | Tensor, values: Tensor, images: int) -> None:
+    def note(self, step: int | Tensor, values: Tensor) -> Tensor:
+        """Take in a step's values, but for the sums; whether one of them is not finite, 0-d."""
         bad = ~torch.isfinite(values)
-        now = bad.any() & (self.first < 0)
+        any_bad = bad.any()
+        now = any_bad & (self.first < 0)
         self.first.copy_(torch.where(now, step, self.first))
         self.bad.logical_or_(bad & now)
         self.values.copy_(values)
-        self.sums.add_(values * images)
+        return any_bad

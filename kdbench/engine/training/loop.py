@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
+from kdbench import stopping
 from kdbench.data.loader import LoadedBatch, TrainLoader
 from kdbench.distillers.base import Batch
 from kdbench.engine.precision import precision, products
@@ -22,9 +21,11 @@ from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.captured import MakeGraph, OutputsRunner
 from kdbench.engine.training.finite import loss_error
 from kdbench.engine.training.graphs import Fixed
-from kdbench.engine.training.room import Room
+from kdbench.engine.training.saving.moments import Moments
+from kdbench.engine.training.together.clock import Clock
+from kdbench.engine.training.together.room import Room
 from kdbench.engine.training.trainer import Explain, Trainer
-from kdbench.errors import NonFiniteLossError
+from kdbench.errors import NonFiniteLossError, RunStoppedError
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Loop:
         on_streams = make_graph is not None and runtime.device.type == "cuda"
         self.streams = {m: torch.cuda.Stream(runtime.device) for m in members} if on_streams else {}
         self._inputs = Fixed()
+        self.moments = Moments(self.cfg.SOLVER.CHECKPOINT_EVERY, runtime)
 
     def run(self) -> None:
         """Train them to their last epochs; see :attr:`failed` and :attr:`outside`."""
@@ -90,42 +92,69 @@ class Loop:
         try:
             for epoch in range(first, self.cfg.SOLVER.EPOCHS + 1):
                 there = [m for m in self.members if m.first_epoch <= epoch]
-                newcomers = {m for m in there if m.first_epoch == epoch}
                 if there:
                     used: set[str] = set()  # sources of which the epoch has begun and not ended
                     with self._attempt(*self.members):
-                        self._epoch(epoch, there, newcomers, room, used)
+                        self._epoch(epoch, there, room, used)
                     for kind in used:
                         self.sources[kind].leave()
+            self.moments.close()
         finally:
             for member in every:
                 member.board.close()
 
-    def _epoch(
-        self, epoch: int, there: list[Trainer], newcomers: set[Trainer], room: Room | None, used: set[str]
-    ) -> None:
+    def _epoch(self, epoch: int, there: list[Trainer], room: Room | None, used: set[str]) -> None:
         for member in there:
             member.begin(epoch)
+        first = min(member.starts(epoch) for member in there)
         for kind in {self.channel[m] for m in there if m in self.channel}:
-            self.sources[kind].start(epoch)
+            self.sources[kind].start(epoch, whole=first == 0)
             used.add(kind)
-        clock = _Clock(there, alone=len(there) == 1 or self.runtime.device.type == "cuda")
+        self.moments.begin()
+        clock = Clock(there, alone=len(there) == 1 or self.runtime.device.type == "cuda")
         with products(self.cfg.SOLVER.PRECISION, self.runtime.device):
-            for step, loaded in enumerate(self.loader.epoch(epoch)):
+            for step, loaded in enumerate(self.loader.epoch(epoch, first), first):
                 clock.waited()
+                present = [m for m in there if m.starts(epoch) <= step]
+                newcomers = {m for m in present if m.first_epoch == epoch and m.first_step == step}
                 batch, fixed = self._batch(loaded, epoch, step)
-                given = self._given(batch, there, fixed)
+                given = self._given(batch, present, fixed)
                 clock.asked()
-                there = self._steps(there, batch, given, step, fixed, clock, newcomers if step == 0 else set(), room)
+                self._steps(present, batch, given, step, fixed, clock, newcomers, room)
+                there = [m for m in there if m in self.members]
                 if not there:
                     return
                 clock.mark()
+                self._pause(epoch, step, [m for m in present if m in self.members], clock)
         clock.stop()
         while used:
             self.sources[used.pop()].end()
         for member in there:
             with self._attempt(member):
                 member.end(epoch, clock.timing(member, member in self.channel), self._explain(member, epoch))
+
+    def _pause(self, epoch: int, step: int, present: list[Trainer], clock: Clock) -> None:
+        """Between two steps: save where it is time, and stop where that is asked for.
+
+        Raises:
+            RunStoppedError: everybody is saved.
+        """
+        save, stop = self.moments.after_step(step)
+        last = step + 1 == len(self.loader)  # the epoch's own checkpoint comes after its evaluation
+        if not save or (last and not stop):
+            return
+        clock.stop()
+        for member in present:
+            with self._attempt(member):
+                member.check(epoch, self._explain(member, epoch))
+                member.save(epoch, step + 1, clock.timing(member, member in self.channel))
+        if stop:
+            self.moments.close()
+            stopping.check(f"after step {step + 1} of {len(self.loader)} in epoch {epoch}, which is saved")
+            raise RunStoppedError(
+                f"another process was stopped in epoch {epoch}, after step {step + 1}; the same command goes on"
+            )
+        clock.mark()
 
     def _steps(
         self,
@@ -134,11 +163,11 @@ class Loop:
         given: dict[str, Any],
         step: int,
         fixed: bool,
-        clock: _Clock,
+        clock: Clock,
         newcomers: set[Trainer],
         room: Room | None,
-    ) -> list[Trainer]:
-        """Every member's step; returns those that are still there."""
+    ) -> None:
+        """Every member's step."""
         for member in there:
             if room is not None and member in newcomers and not room.fits():
                 self._put_off(member)
@@ -156,7 +185,6 @@ class Loop:
         for member in there:
             if member in self.streams:
                 torch.cuda.current_stream().wait_stream(self.streams[member])
-        return [m for m in there if m in self.members]
 
     def _batch(self, loaded: LoadedBatch, epoch: int, step: int) -> tuple[Batch, bool]:
         """A step's batch, and whether it lies where it has always lain. Its smoothing is 1 where each member's own holds."""
@@ -220,7 +248,7 @@ class Loop:
 
         def explain(step: int, terms: list[str]) -> NonFiniteLossError:
             method, cfg = member.distiller, member.cfg
-            loaded = next(itertools.islice(self.loader.epoch(epoch), step, None))
+            loaded = next(self.loader.epoch(epoch, step))
             output = None
             if member in self.channel and self.teacher is not None:
                 with torch.no_grad(), precision(self.teacher.precision, self.runtime.device):
@@ -229,48 +257,3 @@ class Loop:
             return loss_error(where, loaded.images, output, cfg.DISTILLER.TEACHER)
 
         return explain
-
-
-class _Clock:
-    """Seconds of an epoch: of all, and of each member what it would take alone.
-
-    Args:
-        members: who share it.
-        alone: the whole time is each member's: there is one, or their steps overlap and cannot be told apart.
-    """
-
-    def __init__(self, members: list[Trainer], *, alone: bool) -> None:
-        self.members, self.alone = len(members), alone
-        self.data = self.teacher = 0.0
-        self.own = dict.fromkeys(members, 0.0)
-        self.started = self._last = time.perf_counter()
-        self.whole = 0.0
-
-    def mark(self) -> float:
-        """Seconds since the last mark."""
-        now = time.perf_counter()
-        passed, self._last = now - self._last, now
-        return passed
-
-    def waited(self) -> None:
-        """A batch has come."""
-        self.data += self.mark()
-
-    def asked(self) -> None:
-        """The teacher has answered."""
-        self.teacher += self.mark()
-
-    def took(self, member: Trainer) -> None:
-        """A member has taken its step."""
-        self.own[member] += self.mark()
-
-    def stop(self) -> None:
-        """The epoch has ended."""
-        self.whole = time.perf_counter() - self.started
-
-    def timing(self, member: Trainer, taught: bool) -> dict[str, Any]:
-        """``seconds`` and ``data_seconds``; ``together``, the number of members, where the seconds are those of all of them."""
-        if self.alone:
-            together = {"together": self.members} if self.members > 1 else {}
-            return {"seconds": self.whole, "data_seconds": self.data, **together}
-        return {"seconds": self.data + taught * self.teacher + self.own[member], "data_seconds": self.data}

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.distillers.batch import check_terms
 from kdbench.engine.precision import autocast
+from kdbench.engine.training.finite import Skip
 from kdbench.engine.training.ledger import Ledger
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput
@@ -62,6 +63,7 @@ class Step:
         scaled = cfg.SOLVER.PRECISION == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scaled)
         self.trained = [p for p in module.parameters() if p.requires_grad]
+        self.skip = Skip(module, optimizer, ledger, world) if cfg.SOLVER.NON_FINITE == "skip" else None
         self._forward: nn.Module = module
         if world > 1:
             self._forward = DistributedDataParallel(module, find_unused_parameters=True)
@@ -74,6 +76,8 @@ class Step:
         Raises:
             LossError: the method returned something else than loss terms.
         """
+        if self.skip is not None:
+            self.skip.remember()
         if self.apart:
             # within a captured step, too: it copies what then lies at the addresses of its inputs
             batch = replace(
@@ -103,6 +107,11 @@ class Step:
             torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.SOLVER.CLIP_GRAD)
 
     def update(self) -> None:
-        """The optimiser's step."""
-        self.scaler.step(self.optimizer)
+        """The optimiser's step, or none where the step is skipped."""
+        if self.skip is not None:
+            self.skip.judge(self.trained, scaled=self.scaler.is_enabled())
+        if self.skip is None or self.skip.may_update():
+            self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.skip is not None:
+            self.skip.put_back()

@@ -23,13 +23,12 @@ from kdbench.engine.runtime import Runtime, peak_rss_bytes
 from kdbench.engine.training.average import WeightAverage
 from kdbench.engine.training.board import Board
 from kdbench.engine.training.captured import MakeGraph, StepRunner
-from kdbench.engine.training.checkpoint import load_checkpoint, save_checkpoint
 from kdbench.engine.training.finite import check_score, check_state
 from kdbench.engine.training.ledger import Ledger
-from kdbench.engine.training.optim import Schedule, build_optimizer, load_optimizer_state, optimizer_state
+from kdbench.engine.training.optim import Schedule, build_optimizer
+from kdbench.engine.training.saving.state import resume, save
 from kdbench.engine.training.step import Step, TrainStep
-from kdbench.errors import KdbenchError, NonFiniteLossError
-from kdbench.files import file_size
+from kdbench.errors import NonFiniteLossError, RunStoppedError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
 
@@ -89,7 +88,7 @@ class Trainer:
         self.average: WeightAverage | None = None
         if cfg.SOLVER.EMA > 0:
             self.average = WeightAverage(self.student, cfg.SOLVER.EMA, cfg.SOLVER.EPOCHS * len(self.loader))
-        self.ledger = Ledger(device)
+        self.ledger = Ledger(device, skipping=cfg.SOLVER.NON_FINITE == "skip")
         #: whether something of it comes from outside kdbench
         self.brought = _brought(module)
         apart = others and self.brought
@@ -97,8 +96,12 @@ class Trainer:
         self.captured = StepRunner(self.step, make_graph)
         self.board = Board(cfg, self.folder.path / "tensorboard", enabled=runtime.is_main)
         self.history: list[dict[str, Any]] = []
-        self.first_epoch = 1
-        self._images = 0
+        #: where it goes on: an epoch from 1, and the steps of it that were taken before
+        self.first_epoch, self.first_step = 1, 0
+        #: what had been added up in that epoch
+        self.begun: dict[str, Any] = {}
+        #: images of this epoch, in this process
+        self.images = 0
 
     @property
     def outcome(self) -> FeatureModel:
@@ -109,7 +112,17 @@ class Trainer:
         """An epoch begins."""
         self.step.module.train()
         self.ledger.start()
-        self._images = 0
+        self.images = 0
+        if self.starts(epoch):
+            self.ledger.put_back(self.begun["ledger"])
+            self.images = self.begun["images"]
+            self.schedule.set(epoch, self.first_step - 1)  # perhaps no step is left
+        else:
+            self.begun = {}
+
+    def starts(self, epoch: int) -> int:
+        """Steps of an epoch that it has taken already."""
+        return self.first_step if epoch == self.first_epoch else 0
 
     def take(self, batch: Batch, given: Any, step: int, explain: Explain, *, fixed: bool = False) -> None:
         """One step.
@@ -133,7 +146,7 @@ class Trainer:
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that such a method would draw from
         self.train_step(batch, given, step, explain, fixed)
-        self._images += len(batch.draw)
+        self.images += len(batch.draw)
         count = (batch.epoch - 1) * len(self.loader) + step
         if self.board.due(count):
             self.board.step(count, self.ledger.last())
@@ -144,17 +157,22 @@ class Trainer:
         """Forward, backward, update; see :meth:`take`."""
         if not self.captured(given, batch, step, fixed=fixed):
             loss, _ = self.step.forward(given, batch, step)
-            if self.runtime.device.type == "cpu":
+            if self.runtime.device.type == "cpu" and not self.ledger.skipping:
                 self.look(explain)
             self.step.backward(loss, self.loader.weight(step))
             self.step.update()
         if self.average is not None:
             self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
-        if self.runtime.device.type != "cpu" and self.ledger.due(step):
+        if (self.runtime.device.type != "cpu" or self.ledger.skipping) and self.ledger.due(step):
             self.look(explain)
 
     def look(self, explain: Explain) -> None:
         """Raise the error of the epoch's first step whose loss is not finite, if there is one."""
+        if self.ledger.skipping:
+            most, skipped = self.cfg.SOLVER.MAX_SKIPPED, int(self.ledger.skipped)
+            if skipped > most:
+                raise NonFiniteLossError(f"{skipped} steps were not finite and skipped, SOLVER.MAX_SKIPPED is {most}")
+            return
         found = self.ledger.found()
         if found is not None:
             raise explain(*found)
@@ -170,19 +188,21 @@ class Trainer:
         Raises:
             NonFiniteLossError: a loss, a weight, a running statistic or an output is NaN or infinite.
         """
-        self.look(explain)
         # Each process kept running statistics of its own share of the last batch; what is evaluated is one network.
         self.runtime.share_buffers(self.student)
         if self.average is not None:
             self.runtime.share_buffers(self.average.network)
-        check_state(
-            {"student": self.outcome, "trained student": self.student, self.distiller.name: self.distiller}, epoch
-        )
-        terms = self._means()
-        rate = self._images * self.runtime.world / max(timing["seconds"], 1e-9)
+        self.check(epoch, explain)
+        terms, timing = self._means(), self._whole(timing)
+        rate = self.images * self.runtime.world / max(timing["seconds"], 1e-9)
         if epoch % self.cfg.SOLVER.EVAL_EVERY == 0 or epoch == self.cfg.SOLVER.EPOCHS:
-            self._record(self.evaluate(epoch, terms), {"epoch": epoch, **timing, "images_per_second": rate})
-        self.save(epoch)
+            try:
+                line = self.evaluate(epoch, terms)
+            except RunStoppedError:
+                save(self, epoch - 1, len(self.loader), timing)
+                raise
+            self._record(line, {"epoch": epoch, **timing, "images_per_second": rate})
+        save(self, epoch)
 
     def evaluate(self, epoch: int, terms: dict[str, float]) -> dict[str, Any]:
         """Scores of the student after ``epoch``, as one line of ``metrics.jsonl``; no clock in it."""
@@ -192,62 +212,49 @@ class Trainer:
         if self.data.val is not None:
             val = self._score(self.data.val)
             line |= {"val_top1": val.top1, "val_top5": val.top5}
-        return line | {"lr": self.schedule.rate, "train": terms}
+        skipped = {"skipped": int(self.ledger.skipped)} if self.ledger.skipping else {}
+        return line | {"lr": self.schedule.rate, "train": terms, **skipped}
 
     def _score(self, split: Split) -> Score:
         return score(self.outcome, split, runtime=self.runtime, **evaluation_options(self.cfg, self.data))
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint, if there is one: cut what was logged after it.
+        """Go on from the folder's checkpoint, if there is one; see :func:`kdbench.engine.training.saving.state.resume`."""
+        resume(self)
 
-        Raises:
-            KdbenchError: a whole checkpoint is of another run.
+    def save(self, epoch: int, step: int, timing: dict[str, Any]) -> None:
+        """Save within an epoch.
+
+        Args:
+            epoch: which, counted from 1.
+            step: steps of it that were taken.
+            timing: ``seconds`` and ``data_seconds`` of those, in this process.
         """
-        state = load_checkpoint(self.folder.checkpoint)
-        if state is None:
-            for file in (self.folder.metrics, self.folder.timing):
-                self.folder.truncate(file, 0)
-            return
-        try:
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            load_optimizer_state(self.optimizer, state["optimizer"])
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise KdbenchError(
-                f"{self.folder.checkpoint} does not fit this run ({reason}); delete it to start the run afresh"
-            ) from None
-        self.history, self.first_epoch = state["history"], state["epoch"] + 1
-        if self.runtime.is_main:
-            self.folder.rewrite(self.folder.metrics, self.history)  # whatever became of the file
-            self.folder.truncate(self.folder.timing, state["timing_bytes"])
-        log.info("resuming %s after epoch %d", self.folder.path.name, state["epoch"])
+        save(self, epoch - 1, step, self._whole(timing))
 
-    def save(self, epoch: int) -> None:
-        """Write the checkpoint of a finished epoch; the teacher is never in it."""
-        if self.runtime.is_main:
-            state = {
-                "epoch": epoch,
-                **{name: part.state_dict() for name, part in self._parts().items()},
-                "optimizer": optimizer_state(self.optimizer),
-                "history": self.history,
-                "metrics_bytes": file_size(self.folder.metrics),
-                "timing_bytes": file_size(self.folder.timing),
-            }
-            save_checkpoint(self.folder.checkpoint, state)
-        self.runtime.barrier()
+    def check(self, epoch: int, explain: Explain) -> None:
+        """Refuse what is not finite; see :meth:`end`."""
+        self.look(explain)
+        check_state(
+            {"student": self.outcome, "trained student": self.student, self.distiller.name: self.distiller}, epoch
+        )
 
-    def _parts(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the optimiser, by name."""
-        average = {} if self.average is None else {"average": self.average.network.backbone}
-        return {"student": self.student.backbone, "distiller": self.distiller, "scaler": self.step.scaler, **average}
+    def _whole(self, timing: dict[str, Any]) -> dict[str, Any]:
+        """Times of an epoch, with what a process that was stopped in it had spent."""
+        before = self.begun.get("timing", {})
+        summed = {key: timing[key] + before.get(key, 0.0) for key in ("seconds", "data_seconds")}
+        return {**timing, **summed}
 
     def _means(self) -> dict[str, float]:
         """Mean of each loss term over the epoch's images, of all processes."""
         sums = self.ledger.sums()
         names = sorted(sums)
-        images = torch.tensor(float(self._images), dtype=torch.float64).to(self.runtime.device)
+        images = torch.tensor(float(self.images), dtype=torch.float64).to(self.runtime.device) - self.ledger.left_out
         stacked: Tensor = self.runtime.sum(torch.stack([sums[name] for name in names] + [images])).cpu()
+        if not stacked[-1]:
+            raise NonFiniteLossError(
+                f"every step of an epoch of {self.folder.path.name} was not finite and was skipped"
+            )
         return {name: float(value / stacked[-1]) for name, value in zip(names, stacked)}
 
     def _record(self, line: dict[str, Any], timing: dict[str, Any]) -> None:

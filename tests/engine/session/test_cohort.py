@@ -12,7 +12,7 @@ import torch
 import kdbench
 from kdbench import list_distillers
 from kdbench.distillers.base import Distiller, distillers, register_distiller
-from kdbench.engine.training import room as room_module
+from kdbench.engine.training.together import room as room_module
 from kdbench.engine.training.trainer import Trainer
 from kdbench.errors import ConfigError, IncompatibleError, NonFiniteLossError
 

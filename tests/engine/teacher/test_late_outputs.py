@@ -29,7 +29,7 @@ class OneView:
     def write(self, draw, logits, penultimate):
         self.written.append((draw, logits, penultimate))
 
-    def start(self, view):
+    def start(self, view, *, write=True):
         self.written.append("start")
 
     def end(self):

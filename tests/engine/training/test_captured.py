@@ -161,8 +161,8 @@ def test_terms_that_are_met_first_while_recording_are_not_summed_in_a_graph(tmp_
     ledgers = []
 
     class Other(Ledger):
-        def __init__(self, device):
-            super().__init__(device)
+        def __init__(self, device, **options):
+            super().__init__(device, **options)
             ledgers.append(self)
 
     class Meets(Rerun):

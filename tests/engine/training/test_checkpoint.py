@@ -10,7 +10,7 @@ import torch
 from tiny_run import content, settings
 
 import kdbench
-from kdbench.engine.training.checkpoint import load_checkpoint, previous, save_checkpoint
+from kdbench.engine.training.saving.checkpoint import load_checkpoint, previous, save_checkpoint
 from kdbench.errors import KdbenchError, StorageError
 
 EPOCHS = 4
