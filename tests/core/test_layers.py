@@ -17,7 +17,7 @@ FLOORS: dict[str, list[str]] = {
     "": [
         "errors, version, escape",
         "files, seal, logs, random, transfer",
-        "paths, domains, streams",
+        "paths, domains, streams, records",
         "plugins",
         "registry",
         "catalogue",
