@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2] / "kdbench"
 FLOORS: dict[str, list[str]] = {
     "": [
         "errors, version, escape",
-        "files, seal, logs, random, transfer",
+        "files, seal, logs, output, random, transfer",
         "paths, domains, streams, records",
         "plugins",
         "registry",
