@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
     "cache": ("kdbench.cli.cache", "list or remove stored teacher outputs"),
+    "clean": ("kdbench.cli.clean", "show or delete files that runs left behind and nobody needs"),
     "list": ("kdbench.cli.listing", "list methods, models or data sets"),
 }
 #: verbs whose work goes on where it was interrupted

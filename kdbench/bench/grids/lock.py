@@ -196,6 +196,19 @@ def _remove(path: Path, record: Mapping[str, Any] | None) -> None:
     aside.unlink(missing_ok=True)
 
 
+def clear_stale(path: Path) -> bool:
+    """Take away a lock that nobody holds any more; whether that was so."""
+    with _guard(path.parent):
+        record = read_lock(path)
+        if not path.exists() or not is_stale(path, record, time.time()):
+            return False
+        try:
+            _remove(path, record)
+        except BusyError:
+            return False
+        return True
+
+
 def _busy(path: Path, record: Mapping[str, Any] | None) -> BusyError:
     return BusyError(f"{path.name} is held by process {(record or {}).get('pid')} of {(record or {}).get('host')}")
 

@@ -182,10 +182,15 @@ def _sweep(root: Path) -> None:
     for folder in _folders(root):
         if not (folder / META).is_file() and _abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in _entries(folder):
-            if any(fnmatch.fnmatch(file.name, pattern) for pattern in _TEMPORARY) and _abandoned(file):
-                with contextlib.suppress(OSError):
-                    file.unlink()
+        for file in abandoned(folder):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Temporary files of a cache that nobody has written to for a day."""
+    files = (file for file in _entries(folder) if any(fnmatch.fnmatch(file.name, one) for one in _TEMPORARY))
+    return [file for file in files if _abandoned(file)]
 
 
 def _abandoned(path: Path) -> bool:
