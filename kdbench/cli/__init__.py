@@ -3,6 +3,7 @@
 Rooms:
 
 - cache: ``kdbench cache``.
+- clean: ``kdbench clean``.
 - dry_run: ``kdbench grid --dry-run``: the cells of a grid, what they cost, and their configurations.
 - evaluate: ``kdbench eval``.
 - grid: ``kdbench grid``.

@@ -74,7 +74,7 @@ def _list(root: Path, folders: dict[str, Path]) -> None:
     for name, folder in folders.items():
         meta = TeacherCache(root, name, 0).read_meta() or {}
         key = meta.get("key", {})
-        teacher = key.get("teacher", {}).get("name", "?")
+        teacher = key["teacher"].get("name", "?") if isinstance(key.get("teacher"), dict) else "?"
         views = len(list(folder.glob("view*.bin")))
         about = f"seed {key.get('aug_seed', '?')}, {key.get('dtype', '?')}, batch {key.get('batch_size', '?')}"
         print(visible(f"{name}  {teacher}  {views} views  {folder_bytes(folder) / 1e6:.1f} MB  {about}"))

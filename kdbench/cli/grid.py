@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -211,8 +210,5 @@ def status_table(status: Status) -> Any:
 
 
 def _say(line: str) -> None:
-    """Print a line. A reader that has gone (``| head``) is no reason to end the runs: what follows is printed nowhere."""
-    try:
-        print(visible(line), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print a line at once."""
+    print(visible(line), flush=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -13,6 +12,7 @@ from typing import NoReturn
 from kdbench.errors import KdbenchError, RunStoppedError, did_you_mean, shown
 from kdbench.escape import visible
 from kdbench.logs import at_level
+from kdbench.output import lasting_output
 from kdbench.plugins import import_plugins
 from kdbench.stopping import EXIT_CODE
 from kdbench.streams import PlainFormatter, any_encoding
@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
     "cache": ("kdbench.cli.cache", "list or remove stored teacher outputs"),
+    "clean": ("kdbench.cli.clean", "show or delete files that runs left behind and nobody needs"),
     "list": ("kdbench.cli.listing", "list methods, models or data sets"),
 }
 #: verbs whose work goes on where it was interrupted
@@ -77,8 +78,29 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 for an error of the user's, 70 for an unexpected one, 75 for a run that a signal
-    stopped and that goes on, 130 for an interrupt."""
+    stopped and that goes on, 130 for an interrupt.
+
+    No work is lost for the sake of what is printed of it: where stdout cannot be written, the command goes on to its end, and only
+    then says so, with exit code 2; a reader that has gone (``kdbench list | head``) is no error.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
+    help_shown: SystemExit | None = None
+    with lasting_output("stderr"):
+        with lasting_output() as output:
+            try:
+                code = _run(words)
+            except SystemExit as end:  # argparse's, of --help
+                code, help_shown = 0, end
+        if output.fault:
+            print(f"kdbench: {output.fault}", file=sys.stderr)
+            return code or 2
+    if help_shown is not None:
+        raise help_shown
+    return code
+
+
+def _run(words: list[str]) -> int:
+    """Run a command; errors are told in one line."""
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
         with any_encoding():
@@ -86,10 +108,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KdbenchError as error:
         print(f"kdbench: {_one_line(error)}", file=sys.stderr)
         return EXIT_CODE if isinstance(error, RunStoppedError) else 2
-    except BrokenPipeError:
-        # `kdbench list | head`: the reader has gone, and flushing at exit must not complain about it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         again = "; run the same command again to continue from the last finished epoch" if verb in _RESUMING else ""
         print(f"kdbench: interrupted{again}", file=sys.stderr)

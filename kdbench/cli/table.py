@@ -129,7 +129,7 @@ def _comparison(args: argparse.Namespace) -> int:
 def _stats(args: argparse.Namespace) -> int:
     from kdbench.bench.comparison.report import ranks, report
     from kdbench.bench.comparison.table import build_table
-    from kdbench.bench.grids.state import GRID_FILE
+    from kdbench.bench.grids.grid_record import GRID_FILE
     from kdbench.bench.pictures.ranks import plot_ranks
     from kdbench.bench.results.labels import grids_below
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -70,9 +70,11 @@ class RunResult:
         """Read a finished run.
 
         Raises:
-            OSError, ValueError: the file cannot be read, or is no result.
+            OSError, ValueError: the file cannot be read, or is no result, or that of another run.
         """
         record = read_record(folder.result)
+        if record["run_id"] != folder.path.name:
+            raise ValueError(f"it is the result of {record['run_id']!r:.200}")
         known: dict[str, Any] = {name: record.get(name) for name in FIELDS}
         known["classes"] = known["classes"] or []
         known["student_sha256"] = known["student_sha256"] or ""
@@ -114,7 +116,7 @@ def read_record(file: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
     if not isinstance(record, dict) or any(key not in record for key in _NEEDED):
         raise ValueError("not a kdbench result")
@@ -133,9 +135,9 @@ def _is_sound(kind: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(name, str) for name in value)
     if kind in ("Name", "Text"):
         return isinstance(value, str) and (bool(value) or kind == "Text")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     if kind == "Count":
         # as a 64-bit number, which is what a column of a frame holds
         return isinstance(value, int) and 0 <= value < 2**63
-    return 0 <= value <= (100 if kind == "Percent" else math.inf)
+    return 0 <= value <= (100 if kind == "Percent" else sys.float_info.max)

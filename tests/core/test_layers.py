@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2] / "kdbench"
 FLOORS: dict[str, list[str]] = {
     "": [
         "errors, version, escape",
-        "files, seal, logs, random, transfer, stopping",
-        "paths, domains, streams",
+        "files, seal, logs, output, random, transfer, stopping",
+        "paths, domains, streams, records",
         "plugins",
         "registry",
         "catalogue",
@@ -70,8 +70,8 @@ FLOORS: dict[str, list[str]] = {
 }
 #: arrows between the rooms of a floor
 MOST_ARROWS = {"bench": 12, "models": 25, "data": 12}
-#: rooms of one folder; the folder of methods holds a file a method
-MOST_ROOMS, CROWDED = 12, {"", "distillers"}
+#: rooms of one folder; the folder of methods holds a file a method, that of the command one a verb
+MOST_ROOMS, CROWDED = 12, {"", "distillers", "cli"}
 #: the package's front door, and what collects the methods' losses, look up names at run time
 GROUND = {"__init__", "__main__"}
 

@@ -1,5 +1,9 @@
 """The lock of a run: a file with a sign of life, so that of all processes on all machines one does the run.
 
+The library ``filelock``, which guards a run's folder (:mod:`kdbench.engine.session.holding`), is no substitute: a lock of the
+system stays with an owner that is stopped or hangs, and there is none on file systems without ``flock``. Its soft locks know dead
+owners on one host alone, where here silence tells those of other machines, and the owner learns of its loss.
+
 Nothing here imports torch, so that ``kdbench grid --status`` answers at once.
 """
 
@@ -10,13 +14,14 @@ import functools
 import json
 import logging
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from kdbench.bench.grids.owner import is_alive, myself, start_time
 
 log = logging.getLogger(__name__)
 STATE_DIR = ".state"
@@ -41,10 +46,11 @@ class RunLock:
         path: the lock's file.
         token: what tells it from another owner's.
         beat: seconds after which :meth:`check` looks at the file again.
+        taken: when it was taken, in nanoseconds of the file system's clock.
     """
 
-    def __init__(self, path: Path, token: str, beat: float) -> None:
-        self.path, self.token, self.beat = path, token, beat
+    def __init__(self, path: Path, token: str, beat: float, taken: int = 0) -> None:
+        self.path, self.token, self.beat, self.taken = path, token, beat, taken
         self._looked = time.monotonic()
         self._noted = float("-inf")
         self._lost = False
@@ -56,7 +62,7 @@ class RunLock:
             found = json.loads(self.path.read_text(encoding="utf-8"))["token"]
         except FileNotFoundError:
             found = ""
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return not self._lost
         self._lost = self._lost or found != self.token
         self._looked = time.monotonic()
@@ -87,7 +93,7 @@ class RunLock:
             return
         self._noted = now
         with contextlib.suppress(OSError), _guard(self.path.parent, wait=False) as guarded:
-            record = read_record(self.path) if guarded else None
+            record = read_lock(self.path) if guarded else None
             if record is not None and record.get("token") == self.token:
                 temporary = self.path.with_name(f".{self.path.name}.{self.token}")
                 temporary.write_text(json.dumps({**record, **facts()}), encoding="utf-8")
@@ -106,9 +112,9 @@ def held(folder: str | Path, key: str, *, beat: float = BEAT, stale: float = STA
     """
     path = Path(folder) / STATE_DIR / f"{key}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    owner = {**_myself(), "token": uuid.uuid4().hex, "since": time.time()}
-    _take(path, owner, stale)
-    lock = RunLock(path, owner["token"], beat)
+    owner = {**myself(), "token": uuid.uuid4().hex, "since": time.time()}
+    taken = _take(path, owner, stale)
+    lock = RunLock(path, owner["token"], beat, taken)
     stop = threading.Event()
     thread = threading.Thread(target=_keep_alive, args=(lock, stop, beat), daemon=True)
     thread.start()
@@ -127,14 +133,14 @@ def is_stale(path: str | Path, record: Mapping[str, Any] | None, now: float, sta
         silent = now - os.stat(path).st_mtime
     except FileNotFoundError:
         return True
-    here = _myself()
+    here = myself()
     pid = (record or {}).get("pid")
     if (
         record is not None
         and isinstance(pid, int)
         and all(record.get(k) == here[k] for k in ("host", "boot", "namespace"))
     ):
-        if not _is_alive(pid):
+        if not is_alive(pid):
             return True
         started = start_time(pid)
         if started and record.get("start"):
@@ -143,28 +149,21 @@ def is_stale(path: str | Path, record: Mapping[str, Any] | None, now: float, sta
     return silent > stale
 
 
-def read_record(path: str | Path) -> dict[str, Any] | None:
-    """A state file or lock; None where it is damaged or gone."""
+def read_lock(path: str | Path) -> dict[str, Any] | None:
+    """What a lock says; None where it is damaged or gone."""
     try:
         with open(path, encoding="utf-8") as stream:
             record = json.load(stream)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def start_time(pid: int) -> str:
-    """When a process started, in ticks since boot; empty where the system does not say."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def _take(path: Path, owner: Mapping[str, Any], stale: float) -> None:
+def _take(path: Path, owner: Mapping[str, Any], stale: float) -> int:
+    """Make the lock's file; returns its time in nanoseconds."""
     # Whoever looks whether a lock is stale and whoever replaces it must not be interleaved with another such process.
     with _guard(path.parent):
-        record = read_record(path)
+        record = read_lock(path)
         if path.exists():
             if not is_stale(path, record, time.time(), stale):
                 raise _busy(path, record)
@@ -172,11 +171,12 @@ def _take(path: Path, owner: Mapping[str, Any], stale: float) -> None:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:  # somebody was faster; only where there is no guard
-            raise _busy(path, read_record(path)) from None
+            raise _busy(path, read_lock(path)) from None
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(json.dumps(dict(owner)))
             stream.flush()
             os.fsync(stream.fileno())
+            return os.fstat(descriptor).st_mtime_ns
 
 
 def _remove(path: Path, record: Mapping[str, Any] | None) -> None:
@@ -186,7 +186,7 @@ def _remove(path: Path, record: Mapping[str, Any] | None) -> None:
         os.rename(path, aside)
     except FileNotFoundError:
         return
-    moved = read_record(aside)
+    moved = read_lock(aside)
     if (moved or {}).get("token") != (record or {}).get("token"):
         # between the look and the move another process had taken it over: give it back
         with contextlib.suppress(OSError):
@@ -194,6 +194,19 @@ def _remove(path: Path, record: Mapping[str, Any] | None) -> None:
         aside.unlink(missing_ok=True)
         raise _busy(path, moved)
     aside.unlink(missing_ok=True)
+
+
+def clear_stale(path: Path) -> bool:
+    """Take away a lock that nobody holds any more; whether that was so."""
+    with _guard(path.parent):
+        record = read_lock(path)
+        if not path.exists() or not is_stale(path, record, time.time()):
+            return False
+        try:
+            _remove(path, record)
+        except BusyError:
+            return False
+        return True
 
 
 def _busy(path: Path, record: Mapping[str, Any] | None) -> BusyError:
@@ -226,35 +239,6 @@ def _guard(folder: Path, *, wait: bool = True) -> Iterator[bool]:
 @functools.cache
 def _warn_of_no_locks(folder: str, reason: str) -> None:
     log.warning("%s is on a file system without locks (%s): runs are locked by creating files alone", folder, reason)
-
-
-def _myself() -> dict[str, Any]:
-    return {"host": socket.gethostname(), **_machine(), "pid": os.getpid(), "start": start_time(os.getpid())}
-
-
-@functools.cache
-def _machine() -> dict[str, str]:
-    """What a process number is valid in; hosts of a cluster, or two containers, may share a name."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return {"boot": "", "namespace": ""}
-    return {"boot": boot, "namespace": namespace}
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    try:
-        # a killed child that nobody has waited for yet still has a number
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
-    except (OSError, IndexError):
-        return True
 
 
 def _keep_alive(lock: RunLock, stop: threading.Event, beat: float) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdbench.bench.grids.state import read_grid_record, read_states
+from kdbench.bench.grids.grid_record import read_grid_record
+from kdbench.bench.grids.state import read_states
 from kdbench.errors import KdbenchError
 
 STATES = ("done", "running", "failed", "waiting")
@@ -37,28 +38,28 @@ def grid_status(folder: str | Path) -> Status:
     Raises:
         KdbenchError: no grid was started there, or its record is damaged.
     """
+    states = read_states(folder)
     try:
-        record = read_grid_record(folder)
+        record = read_grid_record(folder, states=states)
     except ValueError:
         raise KdbenchError(
             f"{Path(folder) / 'grid.json'} is damaged: run the grid's command again, which writes it anew"
         ) from None
     if record is None:
         raise KdbenchError(f"no grid was started in {str(folder)!r}")
-    states = read_states(folder)
     pairs: dict[str, Counter[str]] = {pair: Counter() for pair in record["pairs"]}
     failed: dict[str, str] = {}
     running: dict[str, str] = {}
     for cell in record["cells"]:
-        state = states.get(cell.get("key", ""), {})
-        label = f"{cell['pair']} / {cell['method']} / seed {cell['seed']}"
-        what = "done" if cell["run"] else str(state.get("status", "failed" if cell["error"] else "waiting"))
+        state = states.get(cell["key"], {})
+        label = f"{cell['pair']} / {cell['method']} / seed {cell.get('seed', '?')}"
+        what = _what(state, cell["run"], cell["error"])
         pairs.setdefault(cell["pair"], Counter())[what] += 1
         if what == "failed":
             failed[label] = str(state.get("error") or cell["error"])
         elif what == "running":
             running[label] = _whereabouts(state)
-    teachers = {n: str(states.get(k, {}).get("status", "waiting")) for n, k in record.get("teachers", {}).items()}
+    teachers = {n: _what(states.get(k, {}), record["trained"].get(n)) for n, k in record["teachers"].items()}
     failed |= {
         f"teacher {n}": str(states[record["teachers"][n]].get("error")) for n, s in teachers.items() if s == "failed"
     }
@@ -66,6 +67,14 @@ def grid_status(folder: str | Path) -> Status:
         f"teacher {n}": _whereabouts(states[record["teachers"][n]]) for n, s in teachers.items() if s == "running"
     }
     return Status(record["name"], {p: {s: c[s] for s in STATES} for p, c in pairs.items()}, teachers, failed, running)
+
+
+def _what(state: Mapping[str, Any], run: str | None, error: str = "") -> str:
+    """Of a cell or teacher: done is what has a run; a state that says so of a run that is not there says nothing."""
+    if run:
+        return "done"
+    told = str(state.get("status", "done"))
+    return told if told != "done" else "failed" if error else "waiting"
 
 
 def _whereabouts(state: Mapping[str, Any]) -> str:

@@ -41,6 +41,18 @@ class Task:
     code: dict[str, str] = field(default_factory=dict)
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What the result of its run says of itself, see :data:`kdbench.bench.grids.asked.FACTS`."""
+        node, named = self.cfg.DISTILLER, self.cfg.DISTILLER.TEACHER if self.trains else ""
+        return {
+            "method": node.TYPE,
+            "teacher": named if self.teacher is None else self.teacher.network,
+            "student": node.STUDENT,
+            "dataset": self.cfg.DATASET.TYPE,
+            "seed": self.cfg.EXPERIMENT.SEED,
+        }
+
+    @property
     def samples(self) -> int:
         """Images that the run trains on, without those held out; 0 where the data set's size is not known."""
         node = self.cfg.DATASET

@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from kdbench.bench.comparison.cell import Cell
-from kdbench.bench.grids.state import GRID_FILE, read_grid_record
+from kdbench.bench.grids.grid_record import GRID_FILE, read_grid_record
 from kdbench.bench.paper.declared import Declared
 from kdbench.bench.paper.published import Key
 from kdbench.bench.results.display_names import paper_dataset, paper_method, paper_network
 from kdbench.bench.results.environments import environment_of
 from kdbench.bench.results.frames import load_results
+from kdbench.bench.results.labels import results_of
 from kdbench.bench.results.recipe import recipe_of_run
 from kdbench.bench.results.run_files import read_lines, timing_of
 from kdbench.bench.results.select import check_select
@@ -49,9 +50,9 @@ class OwnRuns:
         self.count = len(frame)
         self._cells: dict[_Place, list[Any]] = {}
         self._teachers: dict[tuple[str, str], dict[str, Any]] = {}  # a row that learned from them, by weights
-        labels, self._failed = _grids(Path(folder))
+        labels, self._failed, unknown = _grids(Path(folder), frame)
         network, dataset = functools.cache(paper_network), functools.cache(paper_dataset)
-        rows: Any = list(frame.itertuples(index=False))
+        rows: Any = [row for row in frame.itertuples(index=False) if Path(str(row.folder)).parent not in unknown]
         self._runs = {str(row.run_id): row for row in rows}
         for row in rows:
             place = (dataset(row.dataset), network(row.teacher) if row.teacher else "", network(row.student))
@@ -154,20 +155,25 @@ def _selected_top5(folder: str) -> float | None:
         return None
 
 
-def _grids(folder: Path) -> tuple[dict[str, set[str]], dict[_Place, str]]:
-    """Of the grids below (or right at) a folder: labels of runs by run id, and the cells of which a run failed; broken records are
-    named and skipped."""
+def _grids(folder: Path, frame: pd.DataFrame) -> tuple[dict[str, set[str]], dict[_Place, str], set[Path]]:
+    """Of the grids below (or right at) a folder: labels of runs by run id, the cells of which a run failed, and the folders whose
+    record is damaged, which are named: which cells their runs belong to is not known."""
     labels: dict[str, set[str]] = {}
     failed: dict[_Place, str] = {}
+    unknown: set[Path] = set()
+    results = results_of(frame)
     for file in sorted(folder.rglob(GRID_FILE)):
         try:
-            for cell in (read_grid_record(file.parent) or {"cells": []})["cells"]:
-                if cell["run"]:
-                    labels.setdefault(cell["run"], set()).add(cell["method"])
-                elif cell["error"] and "dataset" in cell:
-                    teacher = paper_network(cell["network"]) if cell["network"] else ""
-                    place = (paper_dataset(cell["dataset"]), teacher, paper_network(cell["student"]))
-                    failed[(*place, paper_method(cell["method"]))] = str(cell["error"])
-        except (OSError, ValueError, KeyError, TypeError):
-            log.warning("skipping %s: not a grid's record", file)
-    return labels, failed
+            record = read_grid_record(file.parent, results)
+        except ValueError:
+            log.warning("skipping %s: not a grid's record; the runs beside it are left out", file)
+            unknown.add(file.parent)
+            continue
+        for cell in (record or {"cells": []})["cells"]:
+            if cell["run"]:
+                labels.setdefault(cell["run"], set()).add(cell["method"])
+            elif cell["error"] and {"dataset", "network", "student"} <= set(cell):
+                teacher = paper_network(cell["network"]) if cell["network"] else ""
+                place = (paper_dataset(cell["dataset"]), teacher, paper_network(cell["student"]))
+                failed[(*place, paper_method(cell["method"]))] = str(cell["error"])
+    return labels, failed, unknown

@@ -6,6 +6,7 @@
 ``select.py``           which of a run's accuracies a table shows, and the words for it
 ``labels.py``           which row and column of a comparison a run belongs to
 ``recipe.py``           how a run was trained, key by key, so that two runs can be compared
+``recorded.py``         whether the run that a grid's state names is that of a task
 ``environments.py``     what is said of runs that were not made in one environment
 ``display_names.py``    the names that published tables give to methods, data sets and networks
 ======================  ==============================================================================================

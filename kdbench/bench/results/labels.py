@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.grids.state import GRID_FILE, read_grid_record
+from kdbench.bench.grids.asked import FACTS
+from kdbench.bench.grids.grid_record import GRID_FILE, Results, read_grid_record
 from kdbench.bench.results.display_names import known_network, paper_dataset, paper_method
 from kdbench.bench.results.frames import load_results
 from kdbench.bench.results.recipe import Recipe, disagreement, recipe_of_run
@@ -28,9 +29,9 @@ def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]
         KdbenchError: there is no such folder, its ``grid.json`` is damaged, or (without one) a cell has runs of several recipes.
     """
     frame = load_results(folder, environment=True)
-    record = _record(Path(folder))
+    record = _record(Path(folder), frame)
     if record is not None:
-        merged = _cells(record).merge(frame, on="run_id", how="left")
+        merged = _cells(record).merge(_named(frame), on="run_id", how="left")
         merged.attrs |= frame.attrs
         return merged, record
     labelled, record = _derive_labels(frame)
@@ -48,10 +49,10 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     frame = load_results(folder, environment=True)
     parts, baselines, failed = [], [], []
     for file in sorted(Path(folder).rglob(GRID_FILE)):
-        record = _record(file.parent)
-        assert record is not None  # the file is there
         own = frame[[Path(place).parent == file.parent for place in frame.folder]]
-        rows = _cells(record).merge(own, on="run_id", how="inner")
+        record = _record(file.parent, own)
+        assert record is not None  # the file is there
+        rows = _cells(record).merge(_named(own), on="run_id", how="inner")
         methods = _method_names(record)
         rows = rows.assign(grid=str(file.parent), label=rows.label.map(methods))
         named = _block_names(rows)
@@ -80,22 +81,28 @@ def grids_below(folder: str | Path) -> int:
     return sum(1 for _ in Path(folder).rglob(GRID_FILE))
 
 
-def _record(folder: Path) -> dict[str, Any] | None:
+def results_of(frame: pd.DataFrame) -> Results:
+    """What the results of a frame say of their runs, for :func:`kdbench.bench.grids.grid_record.read_grid_record`."""
+    facts: list[dict[str, Any]] = frame[["run_id", *FACTS, "teacher_sha256", "student_sha256"]].to_dict("records")
+    return {str(row["run_id"]): row for row in facts}.get
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without results that were copied into the folder of another run."""
+    return frame[[Path(place).name == run for place, run in zip(frame.folder, frame.run_id)]]
+
+
+def _record(folder: Path, frame: pd.DataFrame) -> dict[str, Any] | None:
     try:
-        record = read_grid_record(folder)
-        if record is not None:
-            _cells(record)
-    except (ValueError, KeyError, TypeError):
+        return read_grid_record(folder, results_of(frame))
+    except ValueError:
         raise KdbenchError(
             f"{folder / GRID_FILE} is damaged: run the grid's command again, which writes it anew"
         ) from None
-    return record
 
 
 def _cells(record: dict[str, Any]) -> pd.DataFrame:
     cells = pd.DataFrame(record["cells"], columns=["pair", "method", "run"])
-    if any(key not in cell for cell in record["cells"] for key in ("pair", "method")):
-        raise KeyError("pair")
     return cells.rename(columns={"method": "label", "run": "run_id"})
 
 

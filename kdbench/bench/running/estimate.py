@@ -19,7 +19,7 @@ from kdbench.bench.machine.speeds import is_from
 from kdbench.bench.results.run_files import timing_of
 from kdbench.bench.running.forecast import Outlook, device_of
 from kdbench.bench.running.small_run import small_config, trained_small
-from kdbench.data.teacher_cache.cache import META, ViewShape, cache_root
+from kdbench.data.teacher_cache.cache import META, TeacherCache, ViewShape, cache_folders, cache_root
 from kdbench.engine.training.saving.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
 from kdbench.models.names import canonical_name
@@ -117,7 +117,7 @@ def _from_finished(
 ) -> Estimate | None:
     seconds, sizes = [], []
     for task in tasks:
-        result = finished_run(folder, task.key, states)
+        result = finished_run(folder, task.key, states, task.asked)
         timing = timing_of(result.folder) if result is not None and is_from(result.environment, device) else {}
         if result is not None and "seconds_per_epoch" in timing:
             seconds.append(timing["seconds_per_epoch"] * task.cfg.SOLVER.EPOCHS)
@@ -220,12 +220,12 @@ def _recorded_layout(task: Task) -> ViewShape | None:
     if task.teacher is None or not task.cfg.CACHE.ENABLED:
         return None
     name = canonical_name(task.teacher.network)
-    for file in sorted(cache_root(task.cfg).glob(f"*/{META}")):
+    for folder in cache_folders(cache_root(task.cfg)):
         try:
-            meta = json.loads(file.read_text(encoding="utf-8"))
+            meta = TeacherCache(folder.parent, folder.name, 0).read_meta() or {}
             if meta["key"]["teacher"]["name"] == name and meta["key"]["dtype"] == task.cfg.CACHE.DTYPE:
                 return ViewShape(**meta["layout"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             continue  # of another version
     return None
 

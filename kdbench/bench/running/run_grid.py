@@ -10,7 +10,7 @@ from typing import Any
 
 from kdbench import stopping
 from kdbench.bench.grids.grid_file import Grid, load_grid
-from kdbench.bench.grids.lock import STATE_DIR, read_record
+from kdbench.bench.grids.lock import STATE_DIR, read_lock
 from kdbench.bench.grids.state import clear_failures
 from kdbench.bench.grids.tasks import Task, make_tasks
 from kdbench.bench.machine.cards import query_cards
@@ -115,7 +115,7 @@ def _local_pool(plan: Workers, outlook: Outlook, folder: Path, tasks: Sequence[T
     gpus = visible_gpus()
 
     def look(group: list[int]) -> list[dict[str, Any]]:
-        return [read_record(folder / STATE_DIR / f"{tasks[number].key}.lock") or {} for number in group]
+        return [read_lock(folder / STATE_DIR / f"{tasks[number].key}.lock") or {} for number in group]
 
     memory = [card.total for card in query_cards(gpus)]
     return LocalPool(plan.jobs, plan.threads, gpus, memory=memory, measures=outlook.memory(), look=look)

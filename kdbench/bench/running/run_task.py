@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from yacs.config import CfgNode
 
@@ -19,8 +20,9 @@ from kdbench.bench.running.torchrun import train_in_processes
 from kdbench.engine.identity.brought import brought_code
 from kdbench.engine.result import RunResult
 from kdbench.engine.run import train
+from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.session.cohort import train_cohort
-from kdbench.errors import KdbenchError, RunBusyError
+from kdbench.errors import KdbenchError, RunBusyError, StorageError
 
 log = logging.getLogger(__name__)
 #: what comes back in the place of a result where another process is at the run
@@ -51,8 +53,8 @@ def run_task(
         KdbenchError: of the run, or the user's code was changed while the grid was under way.
 
     Returns:
-        The result and the seconds that it took here (little, when it was done already), or :data:`BUSY` while another
-        process is at it, or has taken it over.
+        The result and the seconds that it took here (0 when it was done already), or :data:`BUSY` while another process is at
+        it, or has taken it over.
     """
     _arrive(cwd, imports)
     _check_code(cfg, code)
@@ -63,13 +65,14 @@ def run_task(
                 result = train_in_processes(cfg, processes, folder, key, lock, imports)
             else:
                 result = train(cfg, progress=lambda *at: _after_step(lock, cfg, *at))
-            write_state(folder, key, {"status": "done", "run": result.run_id, "seconds": time.perf_counter() - started})
+            seconds = time.perf_counter() - started if _is_new(folder, result, lock) else 0.0
+            write_state(folder, key, _done(result, seconds))
     except (BusyError, RunBusyError):
         return BUSY
     except LockLostError as error:
         log.warning("%s", error)
         return BUSY
-    return result, time.perf_counter() - started
+    return result, seconds
 
 
 @dataclass
@@ -92,7 +95,8 @@ def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str,
         cwd: folder to work in; empty = the present one.
 
     Returns:
-        An outcome for each, whose value is that of :func:`run_task`; seconds are the cohort's, divided by its members.
+        An outcome for each, whose value is that of :func:`run_task`; seconds are the cohort's, divided by
+        those of its members that were not done already.
     """
     _arrive(cwd, imports)
     started = time.perf_counter()
@@ -113,7 +117,8 @@ def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str,
             _after_step(locks[held_ones[place]], members[held_ones[place]].cfg, epoch, step, steps)
 
         results = train_cohort([members[n].cfg for n in held_ones], progress=progress) if held_ones else []
-        seconds = (time.perf_counter() - started) / max(1, len(results))
+        new = {n for n, one in zip(held_ones, results) if isinstance(one, RunResult) and _is_new(folder, one, locks[n])}
+        each = (time.perf_counter() - started) / max(1, len(new))
         for number, result in zip(held_ones, results):
             if isinstance(result, RunBusyError):
                 outcomes[number] = Outcome(BUSY)
@@ -123,10 +128,26 @@ def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str,
             elif isinstance(result, Exception):
                 outcomes[number] = failure(result)
             else:
-                record = {"status": "done", "run": result.run_id, "seconds": seconds}
-                write_state(folder, members[number].key, record)
-                outcomes[number] = Outcome((result, seconds))
+                seconds = each if number in new else 0.0
+                try:
+                    write_state(folder, members[number].key, _done(result, seconds))
+                    outcomes[number] = Outcome((result, seconds))
+                except StorageError as error:
+                    outcomes[number] = failure(error)
     return [outcomes[number] for number in range(len(members))]
+
+
+def _is_new(folder: str, result: RunResult, lock: RunLock) -> bool:
+    """Whether a run was finished under this lock: both files have the times of one file system."""
+    try:
+        return RunFolder(Path(folder) / result.run_id).result.stat().st_mtime_ns >= lock.taken
+    except OSError:
+        return True
+
+
+def _done(result: RunResult, seconds: float) -> dict[str, object]:
+    """The state of a run; one that was done already took what its own result says."""
+    return {"status": "done", "run": result.run_id, "seconds": seconds or result.seconds}
 
 
 def _after_step(lock: RunLock, cfg: CfgNode, epoch: int, step: int, steps: int) -> None:

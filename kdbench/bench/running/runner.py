@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -14,16 +13,18 @@ from yacs.config import CfgNode
 
 from kdbench import stopping
 from kdbench.bench.grids.grid_file import Grid
-from kdbench.bench.grids.state import GRID_FILE, finished_run, read_states, write_state
+from kdbench.bench.grids.grid_record import write_grid_record
+from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.grids.tasks import Task, placed
 from kdbench.bench.machine.speeds import Kind
 from kdbench.bench.machine.time_left import TimeLeft, duration
+from kdbench.bench.results.recorded import given_weights, recorded_run
 from kdbench.bench.running.cohorts import put_together
 from kdbench.bench.running.pool import Outcome, Pool
 from kdbench.bench.running.run_task import BUSY, Member, run_cohort, run_task
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
-from kdbench.files import write_atomically
+from kdbench.errors import StorageError
 
 log = logging.getLogger(__name__)
 _POLL = 1.0  # seconds between looks at runs that another grid is at, and at signals
@@ -64,6 +65,7 @@ class Runner:
         self.waiting = list(enumerate(tasks))
         self.tasks = tasks
         self.weights = {name: teacher.weights for name, teacher in grid.teachers.items() if teacher.weights}
+        self.given = given_weights(grid)
         self.results: dict[str, RunResult] = {}
         self.failed: dict[str, str] = {}
         self.dead: dict[str, str] = {}
@@ -76,10 +78,18 @@ class Runner:
     def to_do(self) -> list[int]:
         """Tasks of which neither a result nor a failure is recorded."""
         return [
-            number
-            for number, task in self.waiting
-            if self._status(number) != "failed" and finished_run(self.folder, task.key, self.states) is None
+            number for number, _ in self.waiting if self._status(number) != "failed" and self._recorded(number) is None
         ]
+
+    def _recorded(self, number: int) -> RunResult | None:
+        """The result of a task that is recorded as done."""
+        teachers: dict[str, set[str]] = {}
+        made = {
+            self.tasks[n].trains: result.student_sha256 for n, result in self.by_task.items() if self.tasks[n].trains
+        }
+        for name, sha256 in (self.given | made).items():
+            teachers.setdefault(sha256, set()).add(name)
+        return recorded_run(self.folder, self.tasks[number], self.states, teachers)
 
     def run(self, pool: Pool) -> None:
         """Until every task has ended, here or in another process.
@@ -130,7 +140,7 @@ class Runner:
         ready: dict[int, CfgNode] = {}
         for number, task in self.waiting:
             name = task.teacher.name if task.teacher else ""
-            done = finished_run(self.folder, task.key, self.states)
+            done = self._recorded(number)
             if done is not None and task.trains and done.student_fault(RunFolder(done.folder)):
                 done = None  # its run finds that out, too, and exports the network again
             if done is not None:
@@ -213,8 +223,8 @@ class Runner:
                 record = {"status": "failed", "label": task.label, "error": outcome.error}
                 try:
                     write_state(self.folder, task.key, record, trace=outcome.trace)
-                except OSError as error:  # a full disk, say, which need not stop the others
-                    log.warning("the failure of %s cannot be recorded: %s", task.label, error.strerror)
+                except StorageError as error:  # a full disk, say, which need not stop the others
+                    log.warning("the failure of %s is not recorded: %s", task.label, error)
             self.announce(f"{head}  FAILED: {outcome.error}")
             return
         result, seconds = outcome.value
@@ -237,19 +247,21 @@ class Runner:
             result = self.by_task.get(number)
             for cell in task.cells:
                 entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher}
-                entry |= {"student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
+                entry |= {"type": cell.cfg.DISTILLER.TYPE, "student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
                 entry |= {"network": self.grid.teachers[cell.teacher].network if cell.teacher else ""}
                 entry |= {"key": task.key, "run": result.run_id if result else None}
                 cells.append({**entry, "error": self.failed.get(task.label, "")})
-        head = {
+        own = {number: task for number, task in enumerate(self.tasks) if task.trains}
+        record = {
             "name": self.grid.name,
             "pairs": self.grid.pairs,
             "methods": self.grid.methods,
             "baseline": self.grid.baseline,
+            "teachers": {task.trains: task.key for task in own.values()},
+            "trained": {task.trains: self.by_task[n].run_id for n, task in own.items() if n in self.by_task},
+            "weights": self.given,
         }
-        teachers = {task.trains: task.key for task in self.tasks if task.trains}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / GRID_FILE, json.dumps({**head, "teachers": teachers, "cells": cells}) + "\n")
+        write_grid_record(self.folder, {**record, "cells": cells})
 
 
 def _likes(task: Task) -> tuple[str, ...]:

@@ -24,8 +24,7 @@ import numpy as np
 from yacs.config import CfgNode
 
 from kdbench.data.teacher_cache.view import DTYPES, ViewShape, ViewWriter, whole
-from kdbench.files import write_atomically
-from kdbench.seal import sealed, unsealed
+from kdbench.records import is_count, read_record, set_aside, write_record
 
 __all__ = ["ViewShape", "TeacherCache", "ViewWriter", "cache_folders", "cache_key", "cache_root", "folder_bytes"]
 
@@ -36,6 +35,7 @@ META = "meta.json"
 ACCURACY, WEIGHTS = "accuracy", "weights"
 _KEY = re.compile(r"[0-9a-f]{16}")
 _TEMPORARY = (".view*.tmp", f".{META}.*")
+_META = dict.fromkeys(("key", "layout", "spec"), lambda value: isinstance(value, dict))
 _ABANDONED = 24 * 3600.0  # a running epoch writes to its file all the time
 
 
@@ -64,20 +64,21 @@ class TeacherCache:
         self.writable = True
 
     def read_meta(self) -> dict[str, Any] | None:
-        """What the run that made the cache recorded (spec, accuracy, layout), or None where there is nothing usable."""
-        file = self.folder / META
-        if not file.is_file():
-            return None
+        """What the run that made the cache recorded (spec, stages, layout, the key's parts), or None where nothing is usable. A
+        damaged record is set aside, in a warning; the views stay, since the key says all that they depend on."""
         try:
-            meta = unsealed(json.loads(file.read_text(encoding="utf-8")))
-            version = meta["version"]
+            meta = read_record(self.folder / META, {"version": is_count}, _META)
             if "layout" in meta:
                 ViewShape(**meta["layout"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            log.warning("teacher cache %s is unreadable and is not used", self.folder)
+        except OSError:
             return None
-        if version != VERSION:
-            log.warning("teacher cache %s is of version %s, not %d, and is not used", self.folder, version, VERSION)
+        except (ValueError, TypeError) as error:
+            set_aside(self.folder / META, error, "the teacher is asked anew what the cache is of")
+            return None
+        if meta["version"] != VERSION:
+            log.warning(
+                "teacher cache %s is of version %s, not %d, and is not used", self.folder, meta["version"], VERSION
+            )
             return None
         return meta
 
@@ -85,13 +86,13 @@ class TeacherCache:
         """Make the folder and its record, unless another run has done so; a folder that cannot be written turns writing off,
         with a warning. A folder without record is one that another run is making, and its files are left alone."""
         try:
+            if self.read_meta() is not None:
+                return
             if (self.folder / META).is_file():
-                if self.read_meta() is not None:
-                    return
                 for file in self.folder.glob("view*.bin"):  # of a version that this one does not read
                     file.unlink(missing_ok=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / META, json.dumps(sealed({"version": VERSION, **meta}), indent=1))
+            write_record(self.folder / META, {"version": VERSION, **meta}, indent=1)
         except OSError as error:
             self.give_up(error)
 
@@ -181,10 +182,15 @@ def _sweep(root: Path) -> None:
     for folder in _folders(root):
         if not (folder / META).is_file() and _abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in _entries(folder):
-            if any(fnmatch.fnmatch(file.name, pattern) for pattern in _TEMPORARY) and _abandoned(file):
-                with contextlib.suppress(OSError):
-                    file.unlink()
+        for file in abandoned(folder):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Temporary files of a cache that nobody has written to for a day."""
+    files = (file for file in _entries(folder) if any(fnmatch.fnmatch(file.name, one) for one in _TEMPORARY))
+    return [file for file in files if _abandoned(file)]
 
 
 def _abandoned(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -13,23 +13,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdbench.records import is_count
+
 if TYPE_CHECKING:
     from kdbench.data.teacher_cache.cache import TeacherCache
 
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 _TRAILER = 16
-_MAGIC = b"kdbenchT"
+#: before the checksum of the rows and of what the view is; earlier versions summed the rows alone
+_MAGIC, _EARLIER = b"kdbenchV", b"kdbenchT"
 _CHUNK = 1 << 24
 
 
 @dataclass
 class ViewShape:
-    """Shape of a view: ``rows`` draws, ``classes`` logits and ``width`` features each, stored as ``dtype``."""
+    """Shape of a view: ``rows`` draws, ``classes`` logits and ``width`` features each, stored as ``dtype``.
+
+    Raises:
+        ValueError: a number that is none from 1, or a ``dtype`` that is not stored.
+    """
 
     rows: int
     classes: int
     width: int
     dtype: str
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "classes", "width"):
+            value = getattr(self, name)
+            if not is_count(value) or value < 1:
+                raise ValueError(f"{name} of a view is {value!r:.40}")
+        if self.dtype not in tuple(DTYPES):
+            raise ValueError(f"dtype of a view is {self.dtype!r:.40}")
 
     @property
     def columns(self) -> int:
@@ -52,7 +67,7 @@ class ViewShape:
 
 
 def whole(file: Path, layout: ViewShape) -> bool:
-    """Whether a file has the size of a view and the checksum that it ends in.
+    """Whether a file has the size of a view and the checksum that it ends in: of its rows, its name and its cache's key.
 
     Raises:
         OSError: it cannot be read.
@@ -63,7 +78,13 @@ def whole(file: Path, layout: ViewShape) -> bool:
     with file.open("rb") as stream:
         stream.seek(size)
         trailer = stream.read(_TRAILER)
-    return trailer[:8] == _MAGIC and int.from_bytes(trailer[8:], "little") == _crc(file, size)
+    begin = {_MAGIC: _start(file, layout), _EARLIER: 0}.get(trailer[:8])
+    return begin is not None and int.from_bytes(trailer[8:], "little") == _crc(file, size, begin)
+
+
+def _start(target: Path, layout: ViewShape) -> int:
+    """What a checksum starts from, so that another view's rows, of this key or another one, are none of this view."""
+    return zlib.crc32(f"{target.parent.name}/{target.name} {asdict(layout)}".encode())
 
 
 class ViewWriter:
@@ -106,7 +127,8 @@ class ViewWriter:
         self.close()
         with self.file.open("r+b") as stream:
             stream.seek(self.layout.view_bytes - _TRAILER)
-            stream.write(_MAGIC + _crc(self.file, self.layout.view_bytes - _TRAILER).to_bytes(8, "little"))
+            checksum = _crc(self.file, self.layout.view_bytes - _TRAILER, _start(self.target, self.layout))
+            stream.write(_MAGIC + checksum.to_bytes(8, "little"))
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(self.file, self.target)
@@ -126,8 +148,8 @@ def _reserve(stream: IO[bytes], size: int) -> None:
         stream.write(bytes(min(_CHUNK, size - start)))
 
 
-def _crc(file: Path, size: int) -> int:
-    value, left = 0, size
+def _crc(file: Path, size: int, value: int) -> int:
+    left = size
     with file.open("rb") as stream:
         while left > 0:
             part = stream.read(min(_CHUNK, left))

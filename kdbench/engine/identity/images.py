@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from pathlib import Path
@@ -13,13 +12,14 @@ from kdbench.data.prefetch import ahead
 from kdbench.data.sets.files import FileSplit
 from kdbench.data.source import DataSource
 from kdbench.errors import DataError
-from kdbench.files import write_atomically
+from kdbench.records import is_text, mapping_of, read_record, set_aside, write_record
 
 log = logging.getLogger(__name__)
 FOLDER = ".images"
 _READERS = 8
 _LONG = 4e9  # bytes from which on reading them is worth a word
 _SHOWN = 256  # files of a split whose own digests are kept, to name one that differs
+_KINDS = {"stamp": is_text, "all": mapping_of(is_text), "some": mapping_of(is_text)}
 
 
 def touched(data: DataSource) -> str:
@@ -39,11 +39,13 @@ def contents(data: DataSource, stamp: str, store: Path) -> dict[str, Any]:
     """
     file = store / FOLDER / f"{stamp[:16]}.json"
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        if known["stamp"] == stamp and isinstance(known["all"], dict) and isinstance(known["some"], dict):
+        known = read_record(file, _KINDS, {})
+        if known["stamp"] == stamp:
             return {"all": known["all"], "some": known["some"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         pass
+    except ValueError as error:
+        set_aside(file, error, "the images are read again")
     size = sum(_stat(split, name).st_size for split in _splits(data).values() for name in split.files)
     if size > _LONG:
         log.info("reading %.1f GB of images once, for the digest of their content", size / 1e9)
@@ -59,7 +61,7 @@ def contents(data: DataSource, stamp: str, store: Path) -> dict[str, Any]:
         found["all"][part] = whole.hexdigest()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps({"stamp": stamp, **found}) + "\n")
+        write_record(file, {"stamp": stamp, **found})
     except OSError as error:
         log.warning("%s cannot be written (%s)", file, error.strerror)
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,21 @@ from kdbench.engine.identity.code import Code
 from kdbench.engine.identity.images import contents, touched
 from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import DataError
-from kdbench.files import write_atomically
+from kdbench.files import stored
+from kdbench.records import is_text, list_of, mapping_of, read_record, set_aside, write_record
 
 log = logging.getLogger(__name__)
 #: facts of an environment that may change a result
 DECIDES = ("kdbench", "torch", "torchvision", "timm", "device", "gpu", "world_size", "deterministic", "compile")
+_DIGESTS = mapping_of(is_text)
+_KINDS = {
+    "plain": is_text,
+    "brought": _DIGESTS,
+    "own": _DIGESTS,
+    "touched": is_text,
+    "images": lambda value: isinstance(value, dict) and all(map(_DIGESTS, value.values())),
+    "environments": lambda value: bool(value) and list_of(lambda one: isinstance(one, dict))(value),
+}
 
 
 class Inputs:
@@ -70,7 +79,7 @@ class Inputs:
         """Of a run that is not there yet: the name of one that differs from it in the user's code alone; empty without one."""
         stem = folder.path.name.rpartition("-")[0]
         for place in sorted(folder.path.parent.glob(f"{stem}-*")):
-            before = read_inputs(RunFolder(place))
+            before = read_inputs(RunFolder(place), foreign=True)
             if before is not None and before["plain"] == self.plain and before["brought"] != self.code.brought:
                 names = sorted(set(before["brought"]) | set(self.code.brought))
                 changed = [n for n in names if before["brought"].get(n) != self.code.brought.get(n)]
@@ -78,7 +87,11 @@ class Inputs:
         return ""
 
     def record(self, folder: RunFolder) -> None:
-        """Write ``inputs.json``; of a run that goes on the environments before are kept."""
+        """Write ``inputs.json``; of a run that goes on the environments before are kept.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         before = read_inputs(folder) if folder.checkpoint.is_file() else None
         environments = [] if before is None else list(before["environments"])
         if not environments or environments[-1] != self.environment:
@@ -91,7 +104,8 @@ class Inputs:
             "images": contents(self.data, self.touched, self.store) if self.touched else {},
             "environments": environments,
         }
-        write_atomically(folder.inputs, json.dumps(values, indent=1) + "\n")
+        with stored(folder.inputs):
+            write_record(folder.inputs, values, indent=1)
 
     def _check_images(self, before: dict[str, Any], folder: RunFolder) -> None:
         if before["touched"] == self.touched:
@@ -108,18 +122,20 @@ class Inputs:
         )
 
 
-def read_inputs(folder: RunFolder) -> dict[str, Any] | None:
-    """``inputs.json`` of a run, or None where there is none that can be used."""
+def read_inputs(folder: RunFolder, *, foreign: bool = False) -> dict[str, Any] | None:
+    """``inputs.json`` of a run, or None where there is none that can be used. A damaged one is set aside, in a warning.
+
+    Args:
+        folder: of the run.
+        foreign: of another run than the one that is asked for: a damaged file is left to that one.
+    """
     try:
-        values = json.loads(folder.inputs.read_text(encoding="utf-8"))
-        kinds = {"plain": str, "brought": dict, "own": dict, "touched": str, "images": dict, "environments": list}
-        sound = all(isinstance(values[key], kind) for key, kind in kinds.items())
-        return (
-            values
-            if sound and all(isinstance(e, dict) for e in values["environments"]) and values["environments"]
-            else None
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_record(folder.inputs, _KINDS, {})
+    except OSError:
+        return None
+    except ValueError as error:
+        if not foreign:
+            set_aside(folder.inputs, error, "what the run was made from before is not compared with what there is now")
         return None
 
 

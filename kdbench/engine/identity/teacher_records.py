@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,24 @@ from yacs.config import CfgNode
 from kdbench.data.source import DataSource
 from kdbench.data.teacher_cache.cache import ACCURACY, WEIGHTS, cache_root
 from kdbench.engine.identity.name import weights_identity
-from kdbench.files import write_atomically
 from kdbench.models.weights.read import read_recorded
-from kdbench.seal import sealed, unsealed
+from kdbench.records import Kind, is_amount, is_count, is_text, read_record, set_aside, write_record
 
 log = logging.getLogger(__name__)
+
+
+def _is_percent(value: Any) -> bool:
+    return is_amount(value) and value <= 100
+
+
+_ACCURACY = {"top1": _is_percent}
+_ACCURACY_MORE = {
+    "mean_recall": _is_percent,
+    "permuted": _is_percent,
+    "not_finite": is_count,
+    "sha256": is_text,
+    "how": is_text,
+}
 
 
 def teacher_identity(cfg: CfgNode, data: DataSource) -> str:
@@ -42,22 +55,12 @@ def remembered(cfg: CfgNode) -> dict[str, Any] | None:
     weights = cfg.TEACHER.WEIGHTS
     if not cfg.CACHE.ENABLED or weights in ("", "pretrained") or Path(weights).exists():
         return None
-    try:
-        record = unsealed(json.loads(_weights_file(cache_root(cfg), weights).read_text(encoding="utf-8")))
-        return {**record, "sha256": record["sha256"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return _read(_weights_file(cache_root(cfg), weights), {"sha256": is_text}, {}, "the file is missed")
 
 
 def read_accuracy(root: Path, key: str) -> dict[str, Any] | None:
     """The record of a teacher's accuracy (``top1`` in percent, ``sha256`` of its weights), or None."""
-    file = root / ACCURACY / f"{key}.json"
-    try:
-        record = unsealed(json.loads(file.read_text(encoding="utf-8")))
-        top1 = float(record["top1"])
-        return {**record, "top1": top1} if 0.0 <= top1 <= 100.0 else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    return _read(root / ACCURACY / f"{key}.json", _ACCURACY, _ACCURACY_MORE, "the teacher is measured again")
 
 
 def write_accuracy(root: Path, key: str, record: dict[str, Any]) -> None:
@@ -76,9 +79,20 @@ def _weights_file(root: Path, weights: str) -> Path:
     return root / WEIGHTS / f"{hashlib.sha256(os.fsencode(os.path.abspath(weights))).hexdigest()[:16]}.json"
 
 
+def _read(file: Path, kinds: Mapping[str, Kind], optional: Mapping[str, Kind], then: str) -> dict[str, Any] | None:
+    """A record; None where there is none. A damaged one is set aside, in a warning."""
+    try:
+        return read_record(file, kinds, optional)
+    except OSError:
+        return None
+    except ValueError as error:
+        set_aside(file, error, then)
+        return None
+
+
 def _record(file: Path, values: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(sealed(values)) + "\n")
+        write_record(file, values)
     except OSError as error:
         log.warning("%s cannot be written (%s)", file, error.strerror)

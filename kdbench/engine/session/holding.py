@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,29 @@ class Holding:
                 with contextlib.suppress(OSError):
                     file.unlink()
                     log.info("%s was left by a process that is gone and is deleted", file)
+
+
+@contextlib.contextmanager
+def alone_at(path: Path, *, make: bool) -> Iterator[bool]:
+    """Whether no process is at a run, and none comes within; False, too, where that cannot be told.
+
+    Args:
+        path: of the run's folder.
+        make: the lock's file, where there is none; otherwise nobody is at the run, and one may come.
+    """
+    if not make and not (path / LOCK).exists():
+        yield True
+        return
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except (Timeout, OSError, NotImplementedError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _holder(path: Path) -> str:

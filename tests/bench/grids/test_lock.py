@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-from kdbench.bench.grids.lock import STATE_DIR, BusyError, LockLostError, _myself, held, start_time
+from kdbench.bench.grids.lock import STATE_DIR, BusyError, LockLostError, held
+from kdbench.bench.grids.owner import myself, start_time
 from kdbench.bench.grids.state import read_states
 from kdbench.bench.running.run_task import BUSY, run_task
 from kdbench.config.load import load_config
@@ -50,7 +51,7 @@ def test_silent_and_dead_owners_are_taken_over_others_not(tmp_path):
     child = multiprocessing.get_context("spawn").Process(target=int)
     child.start()
     child.join()
-    lock_of(tmp_path, **{**_myself(), "pid": child.pid}, token="t")
+    lock_of(tmp_path, **{**myself(), "pid": child.pid}, token="t")
     with held(tmp_path, "k"):
         pass
     lock = lock_of(tmp_path)  # half-written by a full disk: only silence tells
@@ -97,7 +98,7 @@ def test_of_many_processes_at_a_stale_lock_one_gets_it(tmp_path):
 
 
 def test_a_live_owner_on_this_machine_is_never_taken_over(tmp_path):
-    lock = lock_of(tmp_path, **_myself(), token="t")
+    lock = lock_of(tmp_path, **myself(), token="t")
     os.utime(lock, (0, 0))  # silent since 1970, but alive
     with pytest.raises(BusyError), held(tmp_path, "k"):
         pass
@@ -105,7 +106,7 @@ def test_a_live_owner_on_this_machine_is_never_taken_over(tmp_path):
 
 def test_a_number_that_was_given_out_again_is_no_owner(tmp_path):
     assert start_time(os.getpid()) != ""
-    lock_of(tmp_path, **{**_myself(), "start": "1"}, token="t")
+    lock_of(tmp_path, **{**myself(), "start": "1"}, token="t")
     with held(tmp_path, "k"):
         pass
 
@@ -113,7 +114,7 @@ def test_a_number_that_was_given_out_again_is_no_owner(tmp_path):
 @pytest.mark.parametrize("key", ["boot", "namespace", "host"])
 def test_elsewhere_only_silence_tells(tmp_path, key):
     # a process number of another boot or container says nothing: this one is not even in use here
-    lock = lock_of(tmp_path, **{**_myself(), key: "another", "pid": 2**22 + 1}, token="t")
+    lock = lock_of(tmp_path, **{**myself(), key: "another", "pid": 2**22 + 1}, token="t")
     with pytest.raises(BusyError), held(tmp_path, "k"):
         pass
     os.utime(lock, (0, 0))

@@ -13,7 +13,7 @@ import pytest
 from inline_pool import InlinePool
 from small_grids import FAKE, grid_file, two_teachers
 
-from kdbench.bench.grids.lock import STATE_DIR, held, read_record
+from kdbench.bench.grids.lock import STATE_DIR, held, read_lock
 from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.running.cohorts import AUTO, cohort_size, put_together
 from kdbench.bench.running.pool import Outcome
@@ -234,7 +234,7 @@ def test_workers_note_the_epoch_of_every_member(tmp_path, monkeypatch):
 
     def look(folder, key, record, **more):
         if record["status"] == "done":
-            seen[key] = read_record(Path(folder) / STATE_DIR / f"{key}.lock")
+            seen[key] = read_lock(Path(folder) / STATE_DIR / f"{key}.lock")
         really(folder, key, record, **more)
 
     monkeypatch.setattr("kdbench.bench.grids.lock.NOTE", 0.0)

@@ -6,13 +6,17 @@ import json
 import multiprocessing
 import os
 import shutil
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mutations import mutations
 
 import kdbench
+from kdbench.cli.main import main
 from kdbench.data.teacher_cache.cache import (
     TeacherCache,
     ViewShape,
@@ -188,8 +192,8 @@ def test_damaged_cache_is_never_used(tmp_path, weights, damage, caplog):
         "cut": "damaged",
         "flip": "damaged",
         "version": "of version 99",
-        "content": "unreadable",
-        "garbage": "unreadable",
+        "content": "meta.json.damaged",
+        "garbage": "meta.json.damaged",
     }[damage] in caplog.text
 
 
@@ -353,3 +357,53 @@ def test_outputs_that_cannot_be_stored_are_named_by_their_cause(tmp_path, damage
     named = {"DISTILLER.TEACHER": "small_cnn", "TEACHER.NORM": "none", "CACHE.ENABLED": True, "CACHE.DTYPE": dtype}
     with pytest.raises(DataError, match=cause):
         kdbench.train(configure(tmp_path, tmp_path / "teacher.pt", **settings, **named))
+
+
+def test_the_rows_of_another_view_are_none_of_this_one(tmp_path):
+    """Of another epoch, or of another key."""
+    one, two = (TeacherCache(tmp_path, name, 10 * LAYOUT.view_bytes) for name in ("a", "b"))
+    make_view(one, LAYOUT)
+    assert one.open(1, LAYOUT) is not None
+    two.folder.mkdir()
+    for cache, view in ((one, 2), (two, 1)):
+        shutil.copy(one.path(1), cache.path(view))
+        assert cache.open(view, LAYOUT) is None
+        assert not cache.path(view).exists()
+
+
+def test_a_view_of_an_earlier_version_is_read(tmp_path):
+    cache = TeacherCache(tmp_path, "a", 10 * LAYOUT.view_bytes)
+    make_view(cache, LAYOUT)
+    rows = cache.path(1).read_bytes()[:-16]
+    cache.path(1).write_bytes(rows + b"kdbenchT" + zlib.crc32(rows).to_bytes(8, "little"))
+    assert cache.open(1, LAYOUT) is not None
+    cache.path(1).write_bytes(rows[:-1] + b"?" + b"kdbenchT" + zlib.crc32(rows).to_bytes(8, "little"))
+    assert cache.open(1, LAYOUT) is None
+
+
+def test_every_accident_of_a_record_is_found_and_it_is_made_anew(tmp_path, caplog):
+    cache = TeacherCache(tmp_path, "a", 10 * LAYOUT.view_bytes)
+    meta = {"key": {"teacher": {"name": "t"}}, "layout": asdict(LAYOUT), "spec": {"name": "t"}, "stages": "auto"}
+    cache.write_meta(meta)
+    make_view(cache, LAYOUT)
+    file = cache.folder / "meta.json"
+    for what, changed in mutations(file.read_bytes()):
+        caplog.clear()
+        file.write_bytes(changed)
+        found = cache.read_meta()
+        assert (found is None) == (len(caplog.messages) == 1), what
+        if found is not None and not what.startswith("no seal"):
+            assert meta.items() <= found.items(), what
+        cache.write_meta(meta)
+        if found is None:
+            assert meta.items() <= (cache.read_meta() or {}).items(), what
+        (cache.folder / "meta.json.damaged").unlink(missing_ok=True)
+    assert main(["cache", "ls", "--dir", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"rows": 0}, {"classes": -1}, {"width": 1.5}, {"rows": True}, {"dtype": "int8"}, {"dtype": []}]
+)
+def test_a_shape_that_no_view_has(change):
+    with pytest.raises(ValueError, match="of a view is"):
+        ViewShape(**{**asdict(LAYOUT), **change})

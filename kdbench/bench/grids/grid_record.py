@@ -1,0 +1,152 @@
+"""``grid.json``: of what a grid consists, for tables and status; and which runs its cells and teachers really have.
+
+Nothing here imports torch, so that ``kdbench grid --status`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdbench.bench.grids.asked import asked_of_cell, contradiction, other_teacher
+from kdbench.bench.grids.state import read_states
+from kdbench.engine.result import read_record as read_result
+from kdbench.files import stored
+from kdbench.records import is_name, is_text, list_of, mapping_of, or_none, read_record, set_aside, write_record
+
+log = logging.getLogger(__name__)
+GRID_FILE = "grid.json"
+#: what a run's ``result.json`` says, by the run's name; None where there is no result
+Results = Callable[[str], Mapping[str, Any] | None]
+_TEXTS, _NAMES = list_of(is_text), mapping_of(is_text)
+_KINDS = {
+    "name": is_text,
+    "pairs": _TEXTS,
+    "methods": _TEXTS,
+    "baseline": is_text,
+    "cells": list_of(lambda cell: isinstance(cell, dict)),
+}
+_MORE = {"teachers": _NAMES, "trained": mapping_of(is_name), "weights": _NAMES}
+_CELL = {"pair": is_text, "method": is_text}
+_CELL_MORE = {
+    "seed": lambda value: isinstance(value, int),
+    "run": or_none(is_name),
+    "error": or_none(is_text),
+    **dict.fromkeys(("key", "teacher", "student", "dataset", "network", "type"), is_text),
+}
+
+
+def read_grid_record(
+    folder: str | Path, results: Results | None = None, states: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any] | None:
+    """``grid.json`` with the runs and errors of its cells (``run``, ``error``) and the runs of its teachers (``trained``) filled in
+    from the state; None where there is none. A run stands there only if its own result is what the cell asks for.
+
+    Args:
+        folder: the grid's.
+        results: of the runs below; None reads the results that are asked for.
+        states: from :func:`kdbench.bench.grids.state.read_states`; None reads them.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / GRID_FILE).is_file():
+        return None
+    record = _read(folder / GRID_FILE)
+    states = read_states(folder) if states is None else states
+    look = _reader(folder) if results is None else results
+    found = {name: states.get(key, {}).get("run") or "" for name, key in record["teachers"].items()}
+    found = {name: run or record["trained"].get(name, "") for name, run in found.items()}
+    record["trained"] = {name: run for name, run in found.items() if run and look(run) is not None}
+    hashes = _hashes(record, look)
+    told: set[str] = set()
+    for cell in record["cells"]:
+        state = states.get(cell["key"], {})
+        cell["run"] = next(
+            (run for run in (cell["run"], state.get("run")) if run and _is_of(cell, run, look(run), hashes, told)), None
+        )
+        cell["error"] = "" if cell["run"] else cell["error"] or state.get("error", "")
+    return record
+
+
+def write_grid_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``grid.json``; one that is there and damaged is set aside.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    file = folder / GRID_FILE
+    with stored(file):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if file.is_file():
+                _read(file)
+        except ValueError as error:
+            set_aside(file, error, "it is written anew")
+        write_record(file, record)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The record in its whole form, with what earlier versions did not write."""
+    try:
+        record = read_record(file, _KINDS, _MORE)
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    for cell in record["cells"]:
+        for key, fits in {**_CELL, **_CELL_MORE}.items():
+            if not (fits(cell[key]) if key in cell else key in _CELL_MORE):
+                raise ValueError(f"the {key} of a cell is {cell.get(key)!r:.40}")
+        for key, default in (("run", None), ("error", ""), ("key", "")):
+            cell[key] = cell.get(key) or default
+    return {"teachers": {}, "trained": {}, "weights": {}, **record}
+
+
+def _reader(folder: Path) -> Results:
+    """Results of the runs of a folder, each read once."""
+    known: dict[str, Mapping[str, Any] | None] = {}
+
+    def look(run: str) -> Mapping[str, Any] | None:
+        if run not in known:
+            try:
+                found = read_result(folder / run / "result.json")
+            except (OSError, ValueError):
+                found = {}
+            known[run] = found if found.get("run_id") == run else None
+        return known[run]
+
+    return look
+
+
+def _hashes(record: Mapping[str, Any], look: Results) -> dict[str, set[str]]:
+    """Names of the grid's teachers by the hash of their weights."""
+    known: dict[str, set[str]] = {}
+    for name, sha256 in record["weights"].items():
+        known.setdefault(sha256, set()).add(name)
+    for name, run in record["trained"].items():
+        if sha256 := (look(run) or {}).get("student_sha256"):
+            known.setdefault(str(sha256), set()).add(name)
+    return known
+
+
+def _is_of(
+    cell: Mapping[str, Any], run: str, result: Mapping[str, Any] | None, hashes: Mapping[str, set[str]], told: set[str]
+) -> bool:
+    """Whether a run is that of a cell; one that is another is named, once."""
+    if result is None:
+        return False
+    other = contradiction(asked_of_cell(cell), result)
+    if (
+        not other
+        and cell.get("teacher")
+        and (teacher := other_teacher(cell["teacher"], result["teacher_sha256"], hashes))
+    ):
+        other = f"its teacher is {teacher}, not {cell['teacher']}"
+    if other and run not in told:
+        told.add(run)
+        log.warning(
+            "%s is not the run of %s / %s, and is not taken for it: %s", run, cell["pair"], cell["method"], other
+        )
+    return not other
