@@ -6,15 +6,19 @@ Nothing here imports torch, so that ``kdbench grid --status`` answers at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdbench.bench.grids.asked import asked_of_cell, contradiction, other_teacher
 from kdbench.bench.grids.state import read_states
 from kdbench.engine.result import read_record as read_result
 from kdbench.files import stored
 from kdbench.records import is_name, is_text, list_of, mapping_of, or_none, read_record, set_aside, write_record
+
+if TYPE_CHECKING:
+    from kdbench.bench.grids.grid_file import Grid
+    from kdbench.bench.grids.tasks import Task
 
 log = logging.getLogger(__name__)
 GRID_FILE = "grid.json"
@@ -36,6 +40,38 @@ _CELL_MORE = {
     "error": or_none(is_text),
     **dict.fromkeys(("key", "teacher", "student", "dataset", "network", "type"), is_text),
 }
+
+
+def compose(
+    grid: Grid, tasks: Sequence[Task], runs: Mapping[int, str], failed: Mapping[str, str], weights: Mapping[str, str]
+) -> dict[str, Any]:
+    """``grid.json`` of a grid: order and labels of rows and columns, keys of the state, and what has become of its runs.
+
+    Args:
+        grid: resolved.
+        tasks: its runs.
+        runs: names of those that are done, by the task's number.
+        failed: reasons of those that failed, by the task's label.
+        weights: of teachers that are not trained here.
+    """
+    cells = []
+    for number, task in enumerate(tasks):
+        for cell in task.cells:
+            entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher}
+            entry |= {"type": cell.cfg.DISTILLER.TYPE, "student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
+            entry |= {"network": grid.teachers[cell.teacher].network if cell.teacher else ""}
+            cells.append({**entry, "key": task.key, "run": runs.get(number), "error": failed.get(task.label, "")})
+    own = {number: task for number, task in enumerate(tasks) if task.trains}
+    return {
+        "name": grid.name,
+        "pairs": grid.pairs,
+        "methods": grid.methods,
+        "baseline": grid.baseline,
+        "teachers": {task.trains: task.key for task in own.values()},
+        "trained": {task.trains: runs[number] for number, task in own.items() if number in runs},
+        "weights": weights,
+        "cells": cells,
+    }
 
 
 def read_grid_record(

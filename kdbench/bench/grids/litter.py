@@ -22,7 +22,7 @@ from kdbench.engine.identity.images import FOLDER as IMAGES
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.session.holding import HOLDER, alone_at
-from kdbench.engine.training.checkpoint import previous
+from kdbench.engine.training.saving.checkpoint import previous
 from kdbench.errors import KdbenchError
 from kdbench.files import file_size
 from kdbench.records import read_record

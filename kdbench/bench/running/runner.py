@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from kdbench import stopping
 from kdbench.bench.grids.grid_file import Grid
-from kdbench.bench.grids.grid_record import write_grid_record
+from kdbench.bench.grids.grid_record import compose, write_grid_record
 from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.grids.tasks import Task, placed
 from kdbench.bench.machine.speeds import Kind
@@ -241,27 +241,9 @@ class Runner:
         return f"{seconds:.1f} s" + (f", about {duration(left)} left" if left else "")
 
     def write_record(self) -> None:
-        """What table and status need to know besides the runs: order and labels of rows and columns, keys of the state."""
-        cells = []
-        for number, task in enumerate(self.tasks):
-            result = self.by_task.get(number)
-            for cell in task.cells:
-                entry = {"pair": cell.pair, "method": cell.method, "seed": cell.seed, "teacher": cell.teacher}
-                entry |= {"type": cell.cfg.DISTILLER.TYPE, "student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
-                entry |= {"network": self.grid.teachers[cell.teacher].network if cell.teacher else ""}
-                entry |= {"key": task.key, "run": result.run_id if result else None}
-                cells.append({**entry, "error": self.failed.get(task.label, "")})
-        own = {number: task for number, task in enumerate(self.tasks) if task.trains}
-        record = {
-            "name": self.grid.name,
-            "pairs": self.grid.pairs,
-            "methods": self.grid.methods,
-            "baseline": self.grid.baseline,
-            "teachers": {task.trains: task.key for task in own.values()},
-            "trained": {task.trains: self.by_task[n].run_id for n, task in own.items() if n in self.by_task},
-            "weights": self.given,
-        }
-        write_grid_record(self.folder, {**record, "cells": cells})
+        """What table and status need to know besides the runs."""
+        runs = {number: result.run_id for number, result in self.by_task.items()}
+        write_grid_record(self.folder, compose(self.grid, self.tasks, runs, self.failed, self.given))
 
 
 def _likes(task: Task) -> tuple[str, ...]:
