@@ -14,6 +14,7 @@ from kdbench.errors import KdbenchError, did_you_mean, shown
 from kdbench.escape import visible
 from kdbench.logs import at_level
 from kdbench.plugins import import_plugins
+from kdbench.processes.one_voice import is_silent, one_voice
 from kdbench.streams import PlainFormatter, any_encoding
 
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
@@ -79,10 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
-        with any_encoding():
+        with any_encoding(), one_voice(verb):
             return _main(words, verb)
     except KdbenchError as error:
-        print(f"kdbench: {_one_line(error)}", file=sys.stderr)
+        _say(_one_line(error))
         return 2
     except BrokenPipeError:
         # `kdbench list | head`: the reader has gone, and flushing at exit must not complain about it
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         again = "; run the same command again to continue from the last finished epoch" if verb in _RESUMING else ""
-        print(f"kdbench: interrupted{again}", file=sys.stderr)
+        _say(f"interrupted{again}")
         return 130
     except UnicodeEncodeError as error:
         print(
@@ -98,9 +99,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except Exception as error:  # noqa: BLE001 - the last resort
-        from kdbench.cli.unexpected import tell
+        from kdbench.cli.unexpected import EXIT_CODE, tell
 
-        return tell(error, words, traceback_shown=_TRACEBACK in words)
+        return EXIT_CODE if is_silent() else tell(error, words, traceback_shown=_TRACEBACK in words)
+
+
+def _say(line: str) -> None:
+    if not is_silent():
+        print(f"kdbench: {line}", file=sys.stderr)
 
 
 def _main(words: list[str], verb: str) -> int:

@@ -18,6 +18,7 @@ FLOORS: dict[str, list[str]] = {
         "errors, version, escape",
         "files, seal, logs, random, transfer",
         "paths, domains, streams",
+        "processes",
         "plugins",
         "registry",
         "catalogue",

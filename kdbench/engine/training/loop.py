@@ -110,8 +110,9 @@ class Loop:
             self.sources[kind].start(epoch)
             used.add(kind)
         clock = _Clock(there, alone=len(there) == 1 or self.runtime.device.type == "cuda")
-        with products(self.cfg.SOLVER.PRECISION, self.runtime.device):
+        with products(self.cfg.SOLVER.PRECISION, self.runtime.device), self.runtime.steps() as begins:
             for step, loaded in enumerate(self.loader.epoch(epoch)):
+                begins()
                 clock.waited()
                 batch, fixed = self._batch(loaded, epoch, step)
                 given = self._given(batch, there, fixed)
