@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Ended(NamedTuple):
@@ -59,3 +59,21 @@ def forked(folder: Path, work: Callable[[int], object], world: int = 2, seconds:
     files = [folder / f"rank{rank}.txt" for rank in range(world)]
     texts = [file.read_text(errors="replace") if file.exists() else "" for file in files]
     return Ended([process.exitcode for process in every], texts, took)
+
+
+def settings(folder: Path, **extra: Any) -> dict[str, Any]:
+    """Of a small run."""
+    return {
+        **{
+            "DATASET.TYPE": "fake",
+            "DATASET.OPTIONS": {"size": 8, "train": 64, "test": 32},
+            "DISTILLER.STUDENT": "small_cnn",
+        },
+        **{"AUGMENT.CROP": "none", "SOLVER.BATCH_SIZE": 16, "SOLVER.EPOCHS": 2, "SOLVER.LR": 0.05},
+        **{"DATASET.NUM_WORKERS": 0, "RUNTIME.DEVICE": "cpu", "LOG.PREFIX": str(folder / "runs"), **extra},
+    }
+
+
+def words(folder: Path, **extra: Any) -> list[str]:
+    """The command that trains it."""
+    return ["train", *(f"{key}={value}" for key, value in settings(folder, **extra).items())]
