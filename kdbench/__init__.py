@@ -7,6 +7,7 @@ Rooms, each of which may import those above it (``tests/core/test_layers.py`` ho
 - errors, version, escape, files, seal, logs, output, random, paths, domains, streams, records, stopping: The ground: errors that a
   user can mend, text as text in every output and on every terminal, work that goes on where that cannot be written, files written
   whole and checked when they are read, randomness as a function, paths as a shell means them, what values may be, requests to stop.
+- processes: The processes of one run, started by ``torchrun``: they agree, watch each other and end together.
 - plugins, registry: Code that users bring, and the registries of methods, networks and data sets.
 - catalogue: What there is, without torch: methods, networks and data sets, as ``catalogue.json`` has them; what
   ``kdbench list`` prints.

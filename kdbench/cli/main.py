@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import sys
@@ -14,7 +15,8 @@ from kdbench.escape import visible
 from kdbench.logs import at_level
 from kdbench.output import lasting_output
 from kdbench.plugins import import_plugins
-from kdbench.stopping import EXIT_CODE
+from kdbench.processes.one_voice import is_silent, one_voice
+from kdbench.stopping import EXIT_CODE, watched
 from kdbench.streams import PlainFormatter, any_encoding
 
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
@@ -30,6 +32,8 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 #: verbs whose work goes on where it was interrupted
 _RESUMING = ("train", "teacher", "grid")
+#: verbs that a signal stops between two steps
+_STOPPING = ("train", "teacher")
 _TRACEBACK = "--traceback"
 _LONGEST = 5000  # letters of a message
 
@@ -103,14 +107,14 @@ def _run(words: list[str]) -> int:
     """Run a command; errors are told in one line."""
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
-        with any_encoding():
+        with any_encoding(), watched() if verb in _STOPPING else contextlib.nullcontext(), one_voice(verb):
             return _main(words, verb)
     except KdbenchError as error:
-        print(f"kdbench: {_one_line(error)}", file=sys.stderr)
+        _say(_one_line(error))
         return EXIT_CODE if isinstance(error, RunStoppedError) else 2
     except KeyboardInterrupt:
         again = "; run the same command again to continue from the last finished epoch" if verb in _RESUMING else ""
-        print(f"kdbench: interrupted{again}", file=sys.stderr)
+        _say(f"interrupted{again}")
         return 130
     except UnicodeEncodeError as error:
         print(
@@ -118,9 +122,16 @@ def _run(words: list[str]) -> int:
         )
         return 2
     except Exception as error:  # noqa: BLE001 - the last resort
-        from kdbench.cli.unexpected import tell
+        from kdbench.cli import unexpected
 
-        return tell(error, words, traceback_shown=_TRACEBACK in words)
+        return (
+            unexpected.EXIT_CODE if is_silent() else unexpected.tell(error, words, traceback_shown=_TRACEBACK in words)
+        )
+
+
+def _say(line: str) -> None:
+    if not is_silent():
+        print(f"kdbench: {line}", file=sys.stderr)
 
 
 def _main(words: list[str], verb: str) -> int:

@@ -54,6 +54,10 @@ class Distiller(nn.Module):
         min_batch: smallest batch for which the loss is defined.
         min_classes: smallest number of classes for which it is.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
+        unused_parameters: in some steps a trained parameter of the student or of the method gets no gradient (a branch that is
+            drawn, a term that begins later, a module that a configuration leaves out). Several processes then look for such
+            parameters in every step; where none is declared and one is found, training stops. Parameters that the student's
+            network itself leaves out, whatever is asked of it, are found without a declaration.
         capturable: on a GPU a step may be recorded once as a CUDA graph and replayed: what is computed does not depend on values
             of the data, nor on anything that the host draws or counts from step to step, and state is written in place. Only
             what depends on the step before (is there one? was its batch as large?) may be left to the host: the first step of a
@@ -76,6 +80,7 @@ class Distiller(nn.Module):
     min_batch: int = 1
     min_classes: int = 2
     batch_coupled: bool = False
+    unused_parameters: bool = False
     capturable: bool = True
     name: str = ""
 

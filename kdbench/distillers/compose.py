@@ -63,6 +63,7 @@ class Composed(Distiller):
         self.needs_labels = any(part.needs_labels for part in every)
         self.grad_teacher = any(part.grad_teacher for part in every)
         self.batch_coupled = any(part.batch_coupled for part in every)
+        self.unused_parameters = any(part.unused_parameters for part in every)
         self.capturable = all(part.capturable for part in every)
         self.min_batch = max(part.min_batch for part in every)
         self.reference = "; ".join(part.reference for part in every)

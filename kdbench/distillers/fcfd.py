@@ -89,6 +89,7 @@ class FCFD(Distiller):
     student_needs = {"logits", "stages"}
     needs_networks = True
     grad_teacher = True
+    unused_parameters = True  # the bridges of paths that are not drawn
     capturable = False  # which paths are computed is drawn at every step
     defaults = {
         "TEMPERATURE": 4.0,

@@ -94,6 +94,7 @@ class PAT(Distiller):
     student_needs = {"logits", "stages"}
     needs_networks = True
     grad_teacher = True
+    unused_parameters = True  # the prompts, in the first step and behind a batch of another size
     defaults = {
         "TEMPERATURE": 1.0,
         "DIM": 512,

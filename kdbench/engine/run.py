@@ -7,14 +7,17 @@ from yacs.config import CfgNode
 from kdbench.data.build import build_data
 from kdbench.data.malloc import tune_malloc
 from kdbench.engine.evaluation import Score, score
+from kdbench.engine.identity.name import weights_identity
 from kdbench.engine.identity.stored_options import with_stored_options
 from kdbench.engine.parts import build_network, evaluation_options
 from kdbench.engine.result import RunResult
 from kdbench.engine.runtime import deterministic_errors, start_runtime
+from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.cohort import train_cohort
 from kdbench.engine.training.finite import check_score
 from kdbench.engine.training.trainer import Progress
 from kdbench.errors import ConfigError
+from kdbench.processes.together import together
 
 
 def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = False) -> RunResult:
@@ -53,16 +56,20 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
     if not cfg.STUDENT.WEIGHTS:
         raise ConfigError("STUDENT.WEIGHTS is empty: name the weights to evaluate")
     tune_malloc()
-    runtime = start_runtime(cfg)
-    data = build_data(cfg)
-    cfg = with_stored_options(cfg, data, ["STUDENT"])
-    student = build_network(cfg, "STUDENT", data).to(runtime.device)
-    if student.fresh_head:
-        raise ConfigError(
-            f"STUDENT.HEAD: reset drops the classifier of {cfg.STUDENT.WEIGHTS!r}, and an accuracy of a fresh one means nothing; "
-            "evaluate weights that hold a classifier for these classes"
+    with together():
+        runtime = start_runtime(cfg)
+        data = build_data(cfg)
+        cfg = with_stored_options(cfg, data, ["STUDENT"])
+        check_agreement(
+            cfg, data, {"student_sha256": weights_identity(cfg, "STUDENT", data)} if runtime.world > 1 else {}
         )
-    found = score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
-    where = f"the outputs of {cfg.DISTILLER.STUDENT!r} with weights {cfg.STUDENT.WEIGHTS!r}"
-    check_score(found, where, "are the weights damaged, or STUDENT.NORM wrong?")
+        student = build_network(cfg, "STUDENT", data).to(runtime.device)
+        if student.fresh_head:
+            raise ConfigError(
+                f"STUDENT.HEAD: reset drops the classifier of {cfg.STUDENT.WEIGHTS!r}, and an accuracy of a fresh one means "
+                "nothing; evaluate weights that hold a classifier for these classes"
+            )
+        found = score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
+        where = f"the outputs of {cfg.DISTILLER.STUDENT!r} with weights {cfg.STUDENT.WEIGHTS!r}"
+        check_score(found, where, "are the weights damaged, or STUDENT.NORM wrong?")
     return found

@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.errors import ConfigError
+from kdbench.processes.board import PATIENCE
+from kdbench.processes.place import rank_and_world
+from kdbench.processes.together import agree, current, shared_store
+from kdbench.processes.verdict import Steps
 from kdbench.version import __version__
 
 try:
@@ -84,22 +88,42 @@ class Runtime:
         if self.world > 1:
             dist.barrier()
 
+    @contextlib.contextmanager
+    def steps(self) -> Iterator[Steps]:
+        """Inside, all processes take the same steps: each tells when a step begins (``next``), or something else in which it may be
+        alone (``rest``). One that others wait for much longer than for any step before is taken for stuck."""
+        watch = current()
+        steps = Steps() if watch is None else watch.steps
+        try:
+            yield steps
+        finally:
+            steps.rest()
+
 
 def start_runtime(cfg: CfgNode) -> Runtime:
     """Pick the device and join the process group of ``torchrun``, if there is one (NCCL on GPUs, gloo on CPUs).
 
     Raises:
-        ConfigError: the device does not exist.
+        ConfigError: the device does not exist, or the processes differ in their versions.
     """
     if cfg.RUNTIME.THREADS > 0:
         torch.set_num_threads(cfg.RUNTIME.THREADS)
-    world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    rank, world = rank_and_world()
     device = pick_device(cfg.RUNTIME.DEVICE, world)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         _repeat_to_the_bit(cfg.RUNTIME.DETERMINISTIC)
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        agree("versions", {"kdbench": __version__, "PyTorch": torch.__version__, "the kind of device": device.type})
+        # Death is noticed by the processes' watch, within a minute; this is the longest that one may wait for a living one. NCCL's
+        # own handling of errors is on by default (TORCH_NCCL_ASYNC_ERROR_HANDLING) and keeps to the same time.
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore("kdbench/group", shared_store()),
+            rank=rank,
+            world_size=world,
+            timeout=PATIENCE,
+        )
     return Runtime(device, rank, world)
 
 

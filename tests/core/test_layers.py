@@ -18,6 +18,7 @@ FLOORS: dict[str, list[str]] = {
         "errors, version, escape",
         "files, seal, logs, output, random, transfer, stopping",
         "paths, domains, streams, records",
+        "processes",
         "plugins",
         "registry",
         "catalogue",

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Any
 
+from kdbench.errors import shown
+
 #: facts of a run that a grid knows, as ``result.json`` names them
 FACTS = ("method", "teacher", "student", "dataset", "seed")
 
@@ -28,7 +30,7 @@ def contradiction(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """
     for fact in FACTS:
         if fact in asked and not _same(fact, asked[fact], found[fact]):
-            return f"its {fact} is {found[fact] or 'none'}, not {asked[fact] or 'none'}"
+            return f"its {fact} is {shown(found[fact] or 'none')}, not {shown(asked[fact] or 'none')}"
     return ""
 
 

@@ -17,6 +17,7 @@ from kdbench.bench.grids.asked import contradiction
 from kdbench.bench.grids.lock import STATE_DIR, is_stale, read_lock
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
+from kdbench.errors import shown
 from kdbench.files import stored, write_atomically
 from kdbench.records import is_amount, is_name, is_text, read_record, set_aside, write_record
 
@@ -58,7 +59,7 @@ def _read_state(file: Path, key: str) -> dict[str, Any] | None:
             if not fits(record.get(name)):
                 raise ValueError(f"its {name} is {record.get(name)!r:.40}")
         if record.get("key", key) != key:
-            raise ValueError(f"it is the state of {record['key']:.40}")
+            raise ValueError(f"it is the state of {shown(record['key'], 40)}")
         return record
     except FileNotFoundError:  # another process has just forgotten it
         return None

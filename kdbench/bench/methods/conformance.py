@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdbench.config.load import load_config
 from kdbench.distillers.base import Batch, DataInfo, Distiller
 from kdbench.distillers.create import create_distiller, uses_teacher
+from kdbench.distillers.unused import left_out, without_gradient
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.zoo import create_model
@@ -42,7 +43,8 @@ def check_pair(
 
     Checks: every term is finite; each term that is not constant gives the student, or a module of the method, a gradient
     of its own; a gradient reaches the student; none reaches the teacher, whose parameters and buffers stay byte-identical;
-    the method's parameters are counted and are not part of the student that is exported.
+    the method's parameters are counted and are not part of the student that is exported; where a trained parameter gets no
+    gradient, the method declares ``unused_parameters``.
 
     Args:
         method: registered name.
@@ -71,6 +73,11 @@ def check_pair(
     torch.stack(list(terms.values())).sum().backward()
     reached = sum(float(p.grad.abs().sum()) for p in s_model.parameters() if p.grad is not None)
     assert reached > 0, f"{method}: no gradient reaches the student"
+    unused = sorted(unused_parameters(distiller, s_model))
+    assert not unused or distiller.unused_parameters, (
+        f"{method}: no gradient reaches {', '.join(unused[:3])}, for which several processes would wait: declare "
+        "unused_parameters = True"
+    )
     if t_model is not None:
         assert all(p.grad is None for p in t_model.parameters()), f"{method}: a gradient reaches the teacher's weights"
         assert fingerprint(t_model) == before, f"{method}: the teacher was changed"
@@ -81,31 +88,32 @@ def check_pair(
 
 
 def create_pair(
-    method: str, teacher: tuple[str, dict[str, Any]], student: tuple[str, dict[str, Any]]
+    method: str, teacher: tuple[str, dict[str, Any]], student: tuple[str, dict[str, Any]], *, classes: int = CLASSES
 ) -> tuple[FeatureModel, FeatureModel | None, Distiller]:
     """The student, the teacher (None where the method uses none) and the method, ready for a step.
 
     Args:
         method: registered name.
         teacher, student: name and options of a network.
+        classes: of the data.
 
     Raises:
         IncompatibleError: the method refuses the pair.
     """
-    s_model, t_model = _network(student, seed=1).train(), None
+    s_model, t_model = _network(student, seed=1, classes=classes).train(), None
     if uses_teacher(method):
-        t_model = _network(teacher, seed=2).eval().requires_grad_(False)
+        t_model = _network(teacher, seed=2, classes=classes).eval().requires_grad_(False)
     cfg = load_config(overrides={"DISTILLER.TYPE": method})
-    data = DataInfo(CLASSES, _SAMPLES, _labels())
+    data = DataInfo(classes, _SAMPLES, _labels(classes))
     return s_model, t_model, create_distiller(method, s_model, t_model, cfg, data=data).train()
 
 
-def make_batch(student: FeatureModel, size: int, first: int = 0) -> Batch:
+def make_batch(student: FeatureModel, size: int, first: int = 0, classes: int = CLASSES) -> Batch:
     """``size`` samples from position ``first`` on, with random images of the student's size."""
     generator = torch.Generator().manual_seed(3 + first)
     index = torch.arange(first, first + size)
     images = torch.rand(size, 3, *student.input_size, generator=generator)
-    return Batch(images, _labels()[index], index, index, epoch=1, progress=0.5, seed=1)
+    return Batch(images, _labels(classes)[index], index, index, epoch=1, progress=0.5, seed=1)
 
 
 def step(distiller: Distiller, student: FeatureModel, teacher: FeatureModel | None, batch: Batch) -> dict[str, Tensor]:
@@ -118,6 +126,12 @@ def step(distiller: Distiller, student: FeatureModel, teacher: FeatureModel | No
     return distiller(student, outputs, batch)
 
 
+def unused_parameters(distiller: Distiller, student: FeatureModel) -> set[str]:
+    """After a backward pass: names of trained parameters without a gradient, but for those that the network leaves out."""
+    apart = {f"student.{name}" for name in left_out(student, distiller.student_needs)}
+    return set(without_gradient(student, distiller)) - apart
+
+
 def fingerprint(module: nn.Module) -> str:
     """Hash of every parameter and buffer, byte by byte."""
     digest = hashlib.sha256()
@@ -126,9 +140,9 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _network(entry: tuple[str, dict[str, Any]], seed: int) -> FeatureModel:
+def _network(entry: tuple[str, dict[str, Any]], seed: int, classes: int) -> FeatureModel:
     name, options = entry
-    model = create_model(name, num_classes=CLASSES, seed=seed, **options)
+    model = create_model(name, num_classes=classes, seed=seed, **options)
     with forked_seed("conformance", seed):
         for classifier in (m for m in model.modules() if isinstance(m, nn.Linear) and not bool(m.weight.any())):
             # a Mixer's classifier starts at zero; with two of them nothing would tell teacher and student apart
@@ -136,8 +150,8 @@ def _network(entry: tuple[str, dict[str, Any]], seed: int) -> FeatureModel:
     return model
 
 
-def _labels() -> Tensor:
-    return torch.arange(_SAMPLES) % CLASSES
+def _labels(classes: int) -> Tensor:
+    return torch.arange(_SAMPLES) % classes
 
 
 def _check_gradient(method: str, name: str, value: Tensor, student: nn.Module, distiller: nn.Module) -> None:

@@ -19,6 +19,7 @@ from kdbench.engine.training.captured import graph_maker
 from kdbench.engine.training.loop import Loop
 from kdbench.engine.training.trainer import Trainer
 from kdbench.errors import ConfigError, RunBusyError
+from kdbench.processes.together import together
 
 log = logging.getLogger(__name__)
 Outcome = RunResult | Exception
@@ -49,16 +50,19 @@ def train_cohort(
     """
     check_together(cfgs)
     tune_malloc()
-    runtime = start_runtime(cfgs[0])
-    if runtime.world > 1 and len(cfgs) > 1:
-        raise ConfigError(f"a cohort runs in one process, not in {runtime.world}; train its members one by one")
-    common = Common(runtime)
-    outcomes: dict[int, Outcome] = {}
-    todo = list(range(len(cfgs)))
-    with stopping.watched():
+    with stopping.watched(), together() as watch:
+        runtime = start_runtime(cfgs[0])
+        if runtime.world > 1 and len(cfgs) > 1:
+            raise ConfigError(f"a cohort runs in one process, not in {runtime.world}; train its members one by one")
+        common = Common(runtime)
+        outcomes: dict[int, Outcome] = {}
+        todo = list(range(len(cfgs)))
         while todo:
             todo = _wave(todo, cfgs, common, outcomes, progress, resume)
-    return [_explained(outcomes[number]) for number in range(len(cfgs))]
+        found = [_explained(outcomes[number]) for number in range(len(cfgs))]
+        if watch is not None and isinstance(found[0], Exception):
+            watch.fail(found[0])  # the other processes wait for this one
+    return found
 
 
 def _wave(

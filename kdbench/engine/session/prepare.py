@@ -18,6 +18,7 @@ from kdbench.engine.identity.stored_options import with_stored_options
 from kdbench.engine.parts import build_distiller, build_network, make_loader
 from kdbench.engine.result import RunResult
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.announce import opening
 from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
@@ -127,6 +128,9 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     cfg = with_stored_options(cfg, data, roles_of(cfg))
     code = code_of(cfg)
     folder, hashes, plain = locate(cfg, data, code, runtime.world)
+    check_agreement(
+        cfg, data, {**hashes, "the code of the method": code.digest, "the folder of the runs": str(folder.path.parent)}
+    )
     inputs = Inputs(data, code, plain, surroundings(cfg, code, runtime), Path(cfg.LOG.PREFIX))
     done = runtime.from_main(finished(folder, inputs) if runtime.is_main else None)
     if isinstance(done, KdbenchError):

@@ -112,8 +112,9 @@ class Loop:
             used.add(kind)
         self.moments.begin()
         clock = Clock(there, alone=len(there) == 1 or self.runtime.device.type == "cuda")
-        with products(self.cfg.SOLVER.PRECISION, self.runtime.device):
+        with products(self.cfg.SOLVER.PRECISION, self.runtime.device), self.runtime.steps() as steps:
             for step, loaded in enumerate(self.loader.epoch(epoch, first), first):
+                steps.next()
                 clock.waited()
                 present = [m for m in there if m.starts(epoch) <= step]
                 newcomers = {m for m in present if m.first_epoch == epoch and m.first_step == step}
@@ -125,7 +126,12 @@ class Loop:
                 if not there:
                     return
                 clock.mark()
-                self._pause(epoch, step, [m for m in present if m in self.members], clock)
+                save, stop = self.moments.after_step(step)
+                if stop or (
+                    save and step + 1 < len(self.loader)
+                ):  # the epoch's own checkpoint comes after its evaluation
+                    steps.rest()
+                    self._pause(epoch, step, [m for m in present if m in self.members], clock, stop=stop)
         clock.stop()
         while used:
             self.sources[used.pop()].end()
@@ -133,16 +139,12 @@ class Loop:
             with self._attempt(member):
                 member.end(epoch, clock.timing(member, member in self.channel), self._explain(member, epoch))
 
-    def _pause(self, epoch: int, step: int, present: list[Trainer], clock: Clock) -> None:
-        """Between two steps: save where it is time, and stop where that is asked for.
+    def _pause(self, epoch: int, step: int, present: list[Trainer], clock: Clock, *, stop: bool) -> None:
+        """Save between two steps; with ``stop`` that is all.
 
         Raises:
             RunStoppedError: everybody is saved.
         """
-        save, stop = self.moments.after_step(step)
-        last = step + 1 == len(self.loader)  # the epoch's own checkpoint comes after its evaluation
-        if not save or (last and not stop):
-            return
         clock.stop()
         for member in present:
             with self._attempt(member):

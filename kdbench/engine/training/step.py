@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.distillers.batch import check_terms
+from kdbench.distillers.unused import check_used, left_out
 from kdbench.engine.precision import autocast
 from kdbench.engine.training.finite import Skip
 from kdbench.engine.training.ledger import Ledger
@@ -65,8 +66,14 @@ class Step:
         self.trained = [p for p in module.parameters() if p.requires_grad]
         self.skip = Skip(module, optimizer, ledger, world) if cfg.SOLVER.NON_FINITE == "skip" else None
         self._forward: nn.Module = module
+        self._all_used = False  # each parameter gets a gradient in every step, and several processes count on it
         if world > 1:
-            self._forward = DistributedDataParallel(module, find_unused_parameters=True)
+            student, distiller = module.student, module.distiller
+            unused = distiller.unused_parameters or getattr(student.backbone, "unused_parameters", False)
+            self._all_used = not (unused or left_out(student, distiller.student_needs))
+            # Unless it looks for them, DDP regroups the gradients behind a process's first step. From three processes on, another
+            # group is another order of additions, and a resumed run would differ in its last bits.
+            self._forward = DistributedDataParallel(module, find_unused_parameters=not self._all_used or world > 2)
         if cfg.SOLVER.COMPILE:
             self._forward.compile()
 
@@ -97,11 +104,16 @@ class Step:
         Args:
             loss: of :meth:`forward`.
             weight: of this process's part of the batch: DDP takes the plain mean of the processes' gradients.
+
+        Raises:
+            LossError: in one of several processes: a parameter got no gradient, which nobody had declared.
         """
         if weight != 1.0:
             loss = loss * weight
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        if self._all_used:
+            check_used(self.module.student, self.module.distiller)
         if self.cfg.SOLVER.CLIP_GRAD > 0:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.SOLVER.CLIP_GRAD)
