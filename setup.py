@@ -1,8 +1,10 @@
 """Packaging of kdbench."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 EXTRAS = {
     "dev": [
@@ -12,6 +14,7 @@ EXTRAS = {
         "hypothesis>=6",
         "ruff>=0.4",
         "mypy>=1.8",
+        "setuptools>=64",
         "types-PyYAML",
         "types-tabulate",
     ],
@@ -20,6 +23,18 @@ EXTRAS = {
     "onnx": ["onnx>=1.15", "onnxscript>=0.1"],
     "tensorboard": ["tensorboard>=2.12"],
 }
+
+
+class BuildWithConfigs(build_py):
+    """Puts the configurations and grids of the source tree into the package, where ``kdbench.paths`` finds them."""
+
+    def run(self):
+        """Build, then copy; an editable installation uses the source tree's own."""
+        super().run()
+        if not self.editable_mode:
+            here = Path(__file__).resolve().parent
+            shutil.copytree(here / "configs", Path(self.build_lib) / "kdbench" / "configs", dirs_exist_ok=True)
+
 
 setup(
     name="kdbench",
@@ -31,6 +46,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["kdbench", "kdbench.*"]),
     package_data={"kdbench": ["catalogue.json", "bench/paper/*.csv", "py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

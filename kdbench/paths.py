@@ -1,4 +1,7 @@
-"""Paths as a shell means them: ``~`` is the home directory, everything else is relative to the working directory."""
+"""Paths as a shell means them: ``~`` is the home directory, everything else is relative to the working directory.
+
+``configs/...`` is found below the working directory or, where it is not there, among the files that come with kdbench.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,32 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 def beside(file: Path, path: str) -> Path:
     """A path that is written in ``file``: relative to it, unless it is absolute or starts at a home directory."""
     return file.parent / user_path(path)
+
+
+def shipped_configs() -> Path:
+    """The folder of the configurations and grids that come with kdbench: in the package, or of a source checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def config_path(path: str | os.PathLike[str], file: Path | None = None) -> Path:
+    """A configuration or grid, or a folder of them: the path itself or, for ``configs/...`` that is not there, the one that comes
+    with kdbench.
+
+    Args:
+        path: as a user wrote it.
+        file: in which it is written, whose folder it is relative to; None: a command line.
+    """
+    found = user_path(path) if file is None else beside(file, os.fspath(path))
+    parts = Path(path).parts
+    if parts[:1] == ("configs",) and ".." not in parts:
+        shipped = shipped_configs().joinpath(*parts[1:])
+        try:
+            return shipped if not found.exists() and shipped.exists() else found
+        except OSError:  # a name too long, a folder that may not be entered: found out where it is read
+            return found
+    return found
 
 
 def leads_out(path: str) -> bool:

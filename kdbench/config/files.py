@@ -11,7 +11,7 @@ from kdbench.config.defaults import Tree
 from kdbench.config.values import Text, decode, fresh
 from kdbench.config.yaml_text import parse, read_text
 from kdbench.errors import ConfigError, did_you_mean, shown
-from kdbench.paths import beside, user_path
+from kdbench.paths import config_path
 
 _MAX_DEPTH = 3  # a file, its base, and the base's base
 
@@ -45,7 +45,7 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
         ConfigError: missing or empty file, no YAML, one of very many values, a cycle of bases, or more than two bases above each
             other.
     """
-    path = user_path(path)
+    path = config_path(path)
     tree = _read_one(path)
     resolved = path.resolve()
     if resolved in _chain:
@@ -57,12 +57,12 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
         return tree
     if not isinstance(base, str):
         raise ConfigError(f"{path}: _BASE_ expects the path of a file, got {shown(base)}")
-    return merge_trees(read_yaml(beside(path, base), (*_chain, resolved)), tree)
+    return merge_trees(read_yaml(config_path(base, path), (*_chain, resolved)), tree)
 
 
 def _read_one(path: Path) -> Tree:
     """The file alone."""
-    path = user_path(path)
+    path = config_path(path)
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{path}: a configuration is a .yaml file")
     try:
@@ -70,7 +70,7 @@ def _read_one(path: Path) -> Tree:
     except OSError as error:  # a name too long, a folder that may not be entered
         raise ConfigError(f"{shown(str(path))}: cannot be read: {error.strerror}") from None
     if not there:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
+        near = did_you_mean(path.name, [p.name for p in config_path(path.parent).glob("*.y*ml")])
         raise ConfigError(f"no configuration file {str(path)!r}{near}")
     tree = parse(read_text(path), str(path))
     if tree is None:

@@ -171,3 +171,21 @@ def test_other_names_are_as_they_were(value):
 def test_a_path_that_can_be_none():
     with pytest.raises(KdbenchError, match="no path: it holds a control character"):
         expanded("a\0b")
+
+
+def test_configurations_that_come_with_kdbench_are_found_from_any_folder(home):
+    assert not Path("configs").exists()
+    cfg = kdbench.load_config("configs/digits/teacher_vit.yaml")
+    assert cfg.DISTILLER.STUDENT == "small_vit"
+    assert load_grid("configs/grids/quickstart.yaml").name == "quickstart"
+    Path("mine.yaml").write_text("_BASE_: configs/digits/student.yaml\nSOLVER: {EPOCHS: 7}\n")
+    assert kdbench.load_config("mine.yaml").SOLVER.EPOCHS == 7
+    with pytest.raises(ConfigError, match=r"did you mean 'teacher_vit.yaml'"):
+        kdbench.load_config("configs/digits/techer_vit.yaml")
+    # one of the working directory comes first
+    Path("configs/digits").mkdir(parents=True)
+    Path("configs/digits/student.yaml").write_text("SOLVER: {EPOCHS: 3}\n")
+    assert kdbench.load_config("configs/digits/student.yaml").SOLVER.EPOCHS == 3
+    for wrong in ("configs/digits/techer_vit.yaml", "configs/../setup.yaml"):
+        with pytest.raises(ConfigError, match="no configuration file"):
+            kdbench.load_config(wrong)

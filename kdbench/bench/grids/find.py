@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kdbench.config.load import read_yaml
 from kdbench.errors import ConfigError, did_you_mean
+from kdbench.paths import shipped_configs
 
 
 def find_grid(name: str) -> str:
@@ -25,7 +26,7 @@ def find_grid(name: str) -> str:
 
 
 def shipped_grid(name: str) -> Path | None:
-    """``configs/grids/<name>.yaml`` below the working directory, or else of this source checkout; None where there is none."""
+    """``configs/grids/<name>.yaml`` below the working directory, or else of kdbench itself; None where there is none."""
     files = (folder / f"{name}.yaml" for folder in _folders())
     return next((file for file in files if file.is_file()), None)
 
@@ -46,4 +47,4 @@ def folder_of(name: str, prefix: str) -> Path:
 
 
 def _folders() -> list[Path]:
-    return [root / "configs" / "grids" for root in (Path.cwd(), Path(__file__).resolve().parents[3])]
+    return [Path.cwd() / "configs" / "grids", shipped_configs() / "grids"]

@@ -37,7 +37,7 @@ from kdbench.bench.grids.grid_file_checks import (
 from kdbench.bench.grids.idle_keys import IdleKeys
 from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
-from kdbench.paths import beside, expanded, user_path
+from kdbench.paths import beside, config_path, expanded, user_path
 
 _GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE"}
 _TEACHER_KEYS = {"CFG", "MODEL", "WEIGHTS", "SET"}
@@ -125,7 +125,7 @@ def load_grid(
         ConfigError: an unknown key, a pair without teacher, a cell that stands twice, or a wrong configuration.
         UnknownNameError: a method that does not exist.
     """
-    path, last = user_path(path), parse_overrides(overrides)
+    path, last = config_path(path), parse_overrides(overrides)
     idle = IdleKeys()
     tree = read_yaml(path)
     check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
@@ -139,7 +139,7 @@ def load_grid(
         for name, teacher in teachers.items():
             check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
     labels: list[str] = []
-    recipe = read_yaml(beside(path, tree["CFG"])) if "CFG" in tree else {}
+    recipe = read_yaml(config_path(tree["CFG"], path)) if "CFG" in tree else {}
     cells: list[Cell] = []
     for entry in as_list(path, tree, "PAIRS"):
         check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
@@ -186,7 +186,7 @@ def _teacher(
                     f"{path}: TEACHERS.{name} has CFG, which trains it, and {key}: give one of the two "
                     "(the weights that training starts from are SET: {STUDENT.WEIGHTS: ...})"
                 )
-        layers = [(str(node["CFG"]), read_yaml(beside(path, node["CFG"]))), (str(path), node.get("SET", {}))]
+        layers = [(str(node["CFG"]), read_yaml(config_path(node["CFG"], path))), (str(path), node.get("SET", {}))]
         cfg = _build(layers, last, idle)
         if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
             raise ConfigError(

@@ -116,7 +116,7 @@ class Declarations:
 
 
 def shipped(table: int) -> Declared | None:
-    """This project's ``configs/grids/table<n>.yaml``, where that is at hand (a source checkout)."""
+    """This project's ``configs/grids/table<n>.yaml``, None where a copy of kdbench has none."""
     file = shipped_grid(f"table{table}")
     return None if file is None else declared_of(file, networks=False)
 
