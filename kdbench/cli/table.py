@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 
 from kdbench.errors import ConfigError, KdbenchError
@@ -23,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--paper", default="", metavar="1..7|all", help="print a table of the HCD paper")
     parser.add_argument("--source", default="both", help="with --paper: reported, ours, delta, or both (default)")
-    parser.add_argument("--format", default="md", help="md (default), csv or latex")
+    parser.add_argument(
+        "--format", default="", help="md (default of files and pipes), text (of a terminal), csv, latex or html"
+    )
     parser.add_argument(
         "--grid",
         default="",
@@ -71,6 +75,7 @@ def _paper(args: argparse.Namespace) -> int:
     from kdbench.bench.paper.render import FORMATS, check_format, render, to_frame
     from kdbench.bench.paper.table import build_paper_table
 
+    args.format = args.format or "md"
     check_format(args.format)
     numbers = range(1, 8) if args.paper == "all" else [_number(args.paper)]
     if args.stats:
@@ -104,20 +109,20 @@ def _paper(args: argparse.Namespace) -> int:
 
 
 def _comparison(args: argparse.Namespace) -> int:
+    from kdbench.bench.comparison.render import FORMATS, TEXT, check_format, render
     from kdbench.bench.comparison.table import build_table
     from kdbench.bench.pictures.accuracy import plot_table
 
+    form = args.format or (TEXT if sys.stdout.isatty() else "md")
+    check_format(form)
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
-    if args.format not in ("md", "csv"):
-        raise ConfigError(f"--format {args.format!r}: the table of a folder is md or csv; latex needs --paper")
-    text, frame = table.to_markdown(), table.to_csv()
-    print(text if args.format == "md" else frame)
+    print(render(table, form, width=shutil.get_terminal_size().columns))
     if args.out:
         out = _folder(args.out)
-        _write(out / "table.md", text)
-        _write(out / "table.csv", frame)
+        for each, suffix in FORMATS.items():
+            _write(out / f"table.{suffix}", render(table, each))
         plot_table(table, out / "table.png")
-        print(f"written: {out / 'table.md'}, table.csv, table.png")
+        print(f"written: {out / 'table.md'}, {', '.join(f'table.{s}' for s in [*FORMATS.values()][1:])}, table.png")
     if args.plots:
         from kdbench.bench.pictures.every import plot_all
 

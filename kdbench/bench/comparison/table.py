@@ -58,7 +58,7 @@ class Table:
         """Two lines a pair: accuracies (best bold, second underlined), then paired gains over the baseline."""
         rows = []
         for pair in self.pairs:
-            ranks = self._ranks(pair)
+            ranks = self.ranks(pair)
             cells, gains = [], []
             for method in self.methods:
                 cell = self.cells.get((pair, method))
@@ -95,12 +95,12 @@ class Table:
                 rows.append(row)
         return pd.DataFrame(rows)
 
-    def caption(self) -> str:
-        """What the numbers are."""
+    def caption(self, marks: str = "Best in bold, second underlined") -> str:
+        """What the numbers are, and how the best ones are marked."""
         rule = rule_text(self.select)
         return (
-            f"Top-1 accuracy in percent {rule}: mean ± standard deviation over seeds (number of seeds). Best in bold, second "
-            f"underlined. Gains are means of differences paired by seed. 'teacher' is the teacher's own accuracy."
+            f"Top-1 accuracy in percent {rule}: mean ± standard deviation over seeds (number of seeds). {marks}. "
+            f"Gains are means of differences paired by seed. 'teacher' is the teacher's own accuracy."
         )
 
     def notes(self) -> list[str]:
@@ -112,7 +112,8 @@ class Table:
         remark = f"Runs in these cells had teachers with different weights: {told}; gains compare only runs with the same teacher."
         return [remark, *self.remarks]
 
-    def _ranks(self, pair: str) -> dict[str, int]:
+    def ranks(self, pair: str) -> dict[str, int]:
+        """Place of each method of a pair, from 0, by its mean as it is printed; equal means share a place."""
         means = {m: round(self.cells[pair, m].mean, 2) for m in self.methods if (pair, m) in self.cells}
         order = sorted(set(means.values()), reverse=True)
         return {method: order.index(value) for method, value in means.items()}
