@@ -8,6 +8,7 @@ Rooms:
 - evaluate: ``kdbench eval``.
 - grid: ``kdbench grid``.
 - listing: ``kdbench list``.
+- show: ``kdbench show``: what a run's folder says of it.
 - main: ``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it.
 - options: ``--cfg FILE``, the shorthands, and the tail of overrides, as in mdistiller.
 - unexpected: The last resort: an error that is nobody's mistake in one line, its traceback in a file.

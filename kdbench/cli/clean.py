@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         KdbenchError: there is no such folder.
     """
-    from kdbench.bench.grids.litter import find_litter
+    from kdbench.bench.running.litter import find_litter
 
     found = find_litter(args.folder, delete=args.yes)
     for one in found.litter:

@@ -136,8 +136,8 @@ def _check_companions(args: argparse.Namespace) -> None:
 
 def _run(file: str, args: argparse.Namespace) -> int:
     from kdbench.bench.grids.grid_file import load_grid
-    from kdbench.bench.running.cluster_pools import make_pool
     from kdbench.bench.running.cohorts import cohort_size
+    from kdbench.bench.running.pools.cluster_pools import make_pool
     from kdbench.bench.running.run_grid import run_grid
 
     cohort = cohort_size(args.cohort)

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("kdbench.cli.evaluate", "measure the accuracy of trained weights"),
     "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
+    "show": ("kdbench.cli.show", "show what a run's folder says of it"),
     "cache": ("kdbench.cli.cache", "list or remove stored teacher outputs"),
     "clean": ("kdbench.cli.clean", "show or delete files that runs left behind and nobody needs"),
     "list": ("kdbench.cli.listing", "list methods, models or data sets"),

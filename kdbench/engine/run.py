@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
 from yacs.config import CfgNode
 
 from kdbench.data.build import build_data
@@ -42,8 +45,13 @@ def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = Fals
 
 
 @deterministic_errors()
-def evaluate(cfg: CfgNode, weights: str = "") -> Score:
+def evaluate(cfg: CfgNode, weights: str = "", *, observe: Callable[[Tensor, Tensor], None] | None = None) -> Score:
     """Accuracy of the configured student with ``weights`` (or ``STUDENT.WEIGHTS``) on the test split.
+
+    Args:
+        cfg: from :func:`kdbench.load_config`.
+        weights: a file.
+        observe: is handed the logits (B, K) and labels (B,) of every batch of this process.
 
     Raises:
         ConfigError: no weights are named.
@@ -69,7 +77,7 @@ def evaluate(cfg: CfgNode, weights: str = "") -> Score:
                 f"STUDENT.HEAD: reset drops the classifier of {cfg.STUDENT.WEIGHTS!r}, and an accuracy of a fresh one means "
                 "nothing; evaluate weights that hold a classifier for these classes"
             )
-        found = score(student, data.test, runtime=runtime, **evaluation_options(cfg, data))
+        found = score(student, data.test, runtime=runtime, observe=observe, **evaluation_options(cfg, data))
         where = f"the outputs of {cfg.DISTILLER.STUDENT!r} with weights {cfg.STUDENT.WEIGHTS!r}"
         check_score(found, where, "are the weights damaged, or STUDENT.NORM wrong?")
     return found

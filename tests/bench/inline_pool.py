@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdbench.bench.running.pool import guarded
+from kdbench.bench.running.pools.pool import guarded
 
 
 class InlinePool:

@@ -18,6 +18,7 @@ MAY = {
     "comparison": {"results"},
     "paper": {"grids", "results", "comparison"},
     "pictures": {"results", "comparison", "paper"},
+    "one_run": set(),
     "machine": {"results"},
     "running": {"grids", "results", "machine"},
     "methods": set(),

@@ -13,7 +13,7 @@ from synthetic_runs import write_run
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.grids.lock import STATE_DIR
 from kdbench.bench.paper.published import published
-from kdbench.bench.running.local_pool import LocalPool
+from kdbench.bench.running.pools.local_pool import LocalPool
 
 RUNS = 5000
 

@@ -64,6 +64,7 @@ FLOORS: dict[str, list[str]] = {
         "comparison",
         "paper",
         "pictures",
+        "one_run",
         "machine",
         "running",
         "methods, speed",

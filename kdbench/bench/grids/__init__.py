@@ -11,7 +11,6 @@
 ``lock.py``                 the lock of a run, so that one process does it
 ``state.py``                what became of each run: ``.state/``
 ``grid_record.py``          ``grid.json``: rows and columns of the tables, and the runs of their cells
-``litter.py``               what could go of a folder
 ``status.py``               where a grid stands, counted from its folder
 ==========================  ==========================================================================================
 """

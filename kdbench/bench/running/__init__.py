@@ -5,13 +5,12 @@
 ``runner.py``           hands out the runs: teachers first, each cell as soon as its teacher is there
 ``cohorts.py``          which runs are trained together
 ``run_task.py``         one run, or several together, in a worker: lock, training, record
-``pool.py``             what a pool of workers must do, and what comes back of a task
-``local_pool.py``       the pool of processes of this machine
-``cluster_pools.py``    the pools of Ray and of Slurm
+``pools/``              what executes tasks: processes of this machine, Ray, Slurm
 ``torchrun.py``         one run over several processes
 ``small_run.py``        a run of a few steps on random data
 ``smoke.py``            every cell of a grid as such a small run
 ``estimate.py``         what each kind of run of a grid will cost, from finished runs or from probes
+``litter.py``           what could go of a folder
 ``forecast.py``         what a whole grid will cost, before it starts, from finished runs
 ======================  ==============================================================================================
 """

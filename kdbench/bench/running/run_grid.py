@@ -18,8 +18,8 @@ from kdbench.bench.machine.speeds import Kind
 from kdbench.bench.machine.workers import Workers, plan_workers, visible_gpus
 from kdbench.bench.running.cohorts import AUTO
 from kdbench.bench.running.forecast import Outlook, device_of, use_gpus
-from kdbench.bench.running.local_pool import LocalPool
-from kdbench.bench.running.pool import Pool
+from kdbench.bench.running.pools.local_pool import LocalPool
+from kdbench.bench.running.pools.pool import Pool
 from kdbench.bench.running.runner import Runner
 from kdbench.engine.result import RunResult
 from kdbench.errors import RunStoppedError

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from kdbench.bench.grids.lock import BusyError, LockLostError, RunLock, held
 from kdbench.bench.grids.state import write_state
 from kdbench.bench.machine.cards import memory_report
-from kdbench.bench.running.pool import Outcome, failure
+from kdbench.bench.running.pools.pool import Outcome, failure
 from kdbench.bench.running.torchrun import train_in_processes
 from kdbench.engine.identity.brought import brought_code
 from kdbench.engine.result import RunResult

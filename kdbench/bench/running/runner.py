@@ -20,7 +20,7 @@ from kdbench.bench.machine.speeds import Kind
 from kdbench.bench.machine.time_left import TimeLeft, duration
 from kdbench.bench.results.recorded import given_weights, recorded_run
 from kdbench.bench.running.cohorts import put_together
-from kdbench.bench.running.pool import Outcome, Pool
+from kdbench.bench.running.pools.pool import Outcome, Pool
 from kdbench.bench.running.run_task import BUSY, Member, run_cohort, run_task
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder

@@ -12,8 +12,8 @@ from yacs.config import CfgNode
 
 from kdbench.bench.grids.grid_file import Grid, load_grid
 from kdbench.bench.machine.workers import default_jobs
-from kdbench.bench.running.local_pool import LocalPool
-from kdbench.bench.running.pool import Outcome
+from kdbench.bench.running.pools.local_pool import LocalPool
+from kdbench.bench.running.pools.pool import Outcome
 from kdbench.bench.running.small_run import small_config, trained_small
 from kdbench.errors import ConfigError
 

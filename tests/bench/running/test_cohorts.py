@@ -16,7 +16,7 @@ from small_grids import FAKE, grid_file, two_teachers
 from kdbench.bench.grids.lock import STATE_DIR, held, read_lock
 from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.running.cohorts import AUTO, cohort_size, put_together
-from kdbench.bench.running.pool import Outcome
+from kdbench.bench.running.pools.pool import Outcome
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.bench.running.run_task import run_task
 from kdbench.cli.main import main

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from kdbench.bench.running.local_pool import LocalPool
+from kdbench.bench.running.pools.local_pool import LocalPool
 
 
 def test_each_worker_sees_its_gpu_and_threads_and_a_death_costs_one_task():
@@ -55,7 +55,7 @@ def test_a_pool_that_is_found_broken_at_submission_is_renewed():
 
 PARENT = """
 import os, time
-from kdbench.bench.running.local_pool import LocalPool
+from kdbench.bench.running.pools.local_pool import LocalPool
 if __name__ == "__main__":
     with LocalPool(1, 1, gpus=[]) as pool:
         pool.start("pid", os.getpid)

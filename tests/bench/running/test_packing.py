@@ -14,8 +14,8 @@ from small_grids import FAKE, grid_file, two_teachers
 
 from kdbench.bench.machine.cards import RESERVED, Card
 from kdbench.bench.running import run_grid as grids
-from kdbench.bench.running.local_pool import LocalPool, _carry_out
-from kdbench.bench.running.pool import Outcome, guarded
+from kdbench.bench.running.pools.local_pool import LocalPool, _carry_out
+from kdbench.bench.running.pools.pool import Outcome, guarded
 from kdbench.bench.running.run_grid import run_grid
 
 GB = 10**9
@@ -132,7 +132,7 @@ def test_an_idle_worker_that_is_there_is_taken_before_another_is_started():
 
 
 def test_a_worker_reports_with_its_outcome(monkeypatch):
-    monkeypatch.setattr("kdbench.bench.running.local_pool.memory_report", lambda: measure(3))
+    monkeypatch.setattr("kdbench.bench.running.pools.local_pool.memory_report", lambda: measure(3))
     assert _carry_out(int, ("7",)) == Outcome(7, card=measure(3))
     assert _carry_out(int, ("x",)).card == measure(3)
 

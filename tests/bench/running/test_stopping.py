@@ -118,7 +118,7 @@ def test_a_task_that_was_stopped_elsewhere_is_handed_out_again(tmp_path):
     stopped = []
 
     def before(key):
-        from kdbench.bench.running.pool import failure
+        from kdbench.bench.running.pools.pool import failure
 
         if len(stopped) < 2:
             stopped.append(key)

@@ -10,7 +10,7 @@ from small_grids import grid_file
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.grids.lock import STATE_DIR, LockLostError
 from kdbench.bench.grids.tasks import make_tasks
-from kdbench.bench.running.cluster_pools import make_pool
+from kdbench.bench.running.pools.cluster_pools import make_pool
 from kdbench.bench.running.torchrun import LaunchError, train_in_processes
 from kdbench.cli.main import main
 from kdbench.config.load import load_config

@@ -14,9 +14,9 @@ import pytest
 from inline_pool import InlinePool
 from small_grids import grid_file
 
-from kdbench.bench.grids.litter import find_litter
 from kdbench.bench.grids.lock import STATE_DIR, held
 from kdbench.bench.grids.owner import myself
+from kdbench.bench.running.litter import find_litter
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.data.teacher_cache.cache import TeacherCache, ViewShape, cache_folders

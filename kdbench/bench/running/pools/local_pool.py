@@ -18,7 +18,7 @@ from typing import Any
 from kdbench import stopping
 from kdbench.bench.machine.cards import CardRoom, memory_report, release_memory
 from kdbench.bench.machine.workers import visible_gpus
-from kdbench.bench.running.pool import Outcome, guarded
+from kdbench.bench.running.pools.pool import Outcome, guarded
 
 _WATCH = 1.0  # seconds between a worker's looks at whether its parent lives
 _GRACE = 20.0  # seconds that a worker has to save its run when it is to end

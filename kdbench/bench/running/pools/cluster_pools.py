@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from kdbench.bench.running.pool import Outcome, Pool, guarded
+from kdbench.bench.running.pools.pool import Outcome, Pool, guarded
 from kdbench.errors import ConfigError, KdbenchError, did_you_mean
 
 log = logging.getLogger(__name__)
