@@ -52,7 +52,7 @@ _PUBLIC = {
     "evaluate": "kdbench.engine.run",
     "RunResult": "kdbench.engine.run",
     "run_grid": "kdbench.bench.running.run_grid",
-    "load_results": "kdbench.bench.results.frames",
+    "load_results": "kdbench.bench.results.loaded",
     "load_curves": "kdbench.bench.results.frames",
     "KdbenchError": "kdbench.errors",
 }

@@ -15,7 +15,7 @@ from kdbench.bench.paper.declared import Declared
 from kdbench.bench.paper.published import Key
 from kdbench.bench.results.display_names import paper_dataset, paper_method, paper_network
 from kdbench.bench.results.environments import environment_of
-from kdbench.bench.results.frames import load_results
+from kdbench.bench.results.frames import run_frame
 from kdbench.bench.results.labels import results_of
 from kdbench.bench.results.recipe import recipe_of_run
 from kdbench.bench.results.run_files import read_lines, timing_of
@@ -44,7 +44,7 @@ class OwnRuns:
     def __init__(self, folder: str | Path, select: str = "last") -> None:
         self.select = select
         check_select(select)
-        frame = load_results(folder, environment=True)
+        frame = run_frame(folder, environment=True)
         self.skipped: list[str] = frame.attrs["skipped"]
         self.unfinished: int = frame.attrs["unfinished"]
         self.count = len(frame)

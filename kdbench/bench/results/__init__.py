@@ -3,6 +3,7 @@
 ======================  ==============================================================================================
 ``run_files.py``        lines of ``metrics.jsonl`` and ``timing.jsonl``; the means of a run's timings
 ``frames.py``           run folders as DataFrames: a row a run, or a row an epoch
+``loaded.py``           the same for users: with the labels of their grids and the values that tell them apart
 ``shown.py``            all that one run's folder says of it, as ``kdbench show`` prints it
 ``select.py``           which of a run's accuracies a table shows, and the words for it
 ``labels.py``           which row and column of a comparison a run belongs to

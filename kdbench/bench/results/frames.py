@@ -40,7 +40,7 @@ ENVIRONMENT = (
 )
 
 
-def load_results(folder: str | Path, *, detail: bool = False, environment: bool = False) -> pd.DataFrame:
+def run_frame(folder: str | Path, *, detail: bool = False, environment: bool = False) -> pd.DataFrame:
     """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning.
 
     Columns: those of ``result.json`` (see :class:`kdbench.RunResult`; ``student_flops`` is None in folders written before it
@@ -82,7 +82,7 @@ def load_results(folder: str | Path, *, detail: bool = False, environment: bool 
 
 
 def left_out(skipped: int, unfinished: int) -> list[str]:
-    """What a caption says of the files that :func:`load_results` skipped, and of the runs without a result."""
+    """What a caption says of the files that :func:`run_frame` skipped, and of the runs without a result."""
     lines = []
     if skipped:
         files, are, were = ("files", "are", "were") if skipped > 1 else ("file", "is", "was")

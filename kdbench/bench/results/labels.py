@@ -11,7 +11,7 @@ import pandas as pd
 from kdbench.bench.grids.asked import FACTS
 from kdbench.bench.grids.grid_record import GRID_FILE, Results, read_grid_record
 from kdbench.bench.results.display_names import known_network, paper_dataset, paper_method
-from kdbench.bench.results.frames import load_results
+from kdbench.bench.results.frames import run_frame
 from kdbench.bench.results.recipe import Recipe, disagreement, recipe_of_run
 from kdbench.errors import KdbenchError
 
@@ -28,7 +28,7 @@ def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]
     Raises:
         KdbenchError: there is no such folder, its ``grid.json`` is damaged, or (without one) a cell has runs of several recipes.
     """
-    frame = load_results(folder, environment=True)
+    frame = run_frame(folder, environment=True)
     record = _record(Path(folder), frame)
     if record is not None:
         merged = _cells(record).merge(_named(frame), on="run_id", how="left")
@@ -46,7 +46,7 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         KdbenchError: there is no such folder, a ``grid.json`` is damaged, or a row mixes recipes.
     """
-    frame = load_results(folder, environment=True)
+    frame = run_frame(folder, environment=True)
     parts, baselines, failed = [], [], []
     for file in sorted(Path(folder).rglob(GRID_FILE)):
         own = frame[[Path(place).parent == file.parent for place in frame.folder]]

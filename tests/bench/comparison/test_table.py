@@ -12,7 +12,7 @@ from synthetic_runs import write_run
 from kdbench.bench.comparison.cell import Gain
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.pictures.accuracy import plot_table
-from kdbench.bench.results.frames import COLUMNS, load_results
+from kdbench.bench.results.frames import COLUMNS, run_frame
 from kdbench.errors import KdbenchError
 
 ACCURACY = {"KD": [90.0, 91.0, 92.0], "DKD": [91.0, 93.0, 92.0], "Vanilla": [88.0, 89.5, 91.0], "HCD": [95.0]}
@@ -95,7 +95,7 @@ def test_unreadable_and_foreign_results_are_skipped_by_name(folder, caplog):
     for name, text in (("x", "{"), ("y", "[]")):
         (folder / name).mkdir()
         (folder / name / "result.json").write_text(text)
-    assert len(load_results(folder)) == 10
+    assert len(run_frame(folder)) == 10
     assert "x/result.json: not JSON" in caplog.text
     assert "y/result.json: not a kdbench result" in caplog.text
 
@@ -120,13 +120,13 @@ def test_picture(folder, tmp_path):
 def test_detail_columns(tmp_path):
     write_run(tmp_path, method="KD", seed=1, top1=70.0, seconds=(9.0, 1.0, 3.0), name="KD-t-s-s1-0123abcdef")
     write_run(tmp_path, method="DKD", seed=1, top1=70.0)
-    frame = load_results(tmp_path, detail=True).set_index("method")
+    frame = run_frame(tmp_path, detail=True).set_index("method")
     row = frame.loc["KD"]
     assert (row.seconds_per_epoch, row.config_hash, row.env_device) == (2.0, "0123abcdef", "cpu")
     assert row.images_per_second == pytest.approx((100 + 100 / 3) / 2)
     assert row.data_share == pytest.approx(0.1)
     assert pd.isna(frame.loc["DKD"].seconds_per_epoch)
-    assert list(load_results(tmp_path).columns) == [*COLUMNS, "folder"]
+    assert list(run_frame(tmp_path).columns) == [*COLUMNS, "folder"]
 
 
 def test_what_was_left_out_is_counted(folder):

@@ -11,7 +11,7 @@ from synthetic_runs import write_run
 import kdbench
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.pictures.curves import curves_of
-from kdbench.bench.results.frames import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, load_results
+from kdbench.bench.results.frames import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, run_frame
 from kdbench.bench.results.run_files import timing_of
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
@@ -41,7 +41,7 @@ def test_foreign_values_are_skipped_by_name_and_counted(tmp_path, caplog, capsys
     run = write_run(tmp_path, method="DKD", seed=1, top1=71.0, name="bad")
     file = tmp_path / run / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
-    assert load_results(tmp_path).method.tolist() == ["KD"]
+    assert run_frame(tmp_path).method.tolist() == ["KD"]
     assert f"bad/result.json: its {key} is " in caplog.text
     assert main(["table", str(tmp_path)]) == 0
     assert "Skipped 1 result file that is unreadable" in capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_what_older_runs_did_not_record_is_no_reason_to_skip(tmp_path):
     for key in ("student_flops", "teacher_sha256", "environment", "top1_selected"):
         del record[key]
     file.write_text(json.dumps(record))
-    assert len(load_results(tmp_path, detail=True)) == 1
+    assert len(run_frame(tmp_path, detail=True)) == 1
     assert build_table(tmp_path).cells["t -> s", "KD"].n == 1
 
 
@@ -116,7 +116,7 @@ def test_a_last_line_that_was_not_finished_costs_that_line_alone(tmp_path, name)
     run = tmp_path / write_run(tmp_path, method="KD", seed=1, top1=70.0, seconds=(9.0, 5.0, 7.0))
     whole = (run / name).read_text()
     (run / name).write_text(whole + '{"epoch": 9, "seco')
-    assert load_results(tmp_path, detail=True).iloc[0].seconds_per_epoch == 6.0
+    assert run_frame(tmp_path, detail=True).iloc[0].seconds_per_epoch == 6.0
     assert timing_of(run)["seconds_per_epoch"] == 6.0
     frame = load_curves(tmp_path)
     assert frame.attrs["skipped"] == []
@@ -137,7 +137,7 @@ def test_peak_memory_of_both_kinds(tmp_path):
     lines[0] |= {"peak_rss_bytes": 100}
     lines[1] |= {"peak_rss_bytes": 300, "peak_gpu_bytes": 50}
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    row = load_results(tmp_path, detail=True).iloc[0]
+    row = run_frame(tmp_path, detail=True).iloc[0]
     assert (row.peak_rss_bytes, row.peak_gpu_bytes) == (300.0, 50.0)
 
 
@@ -172,6 +172,6 @@ def test_seconds_of_several_runs_are_no_runs_own(tmp_path):
     }
     write(3, 3, 3, 3)
     assert timing_of(run) == {}
-    frame = load_results(tmp_path, detail=True)
+    frame = run_frame(tmp_path, detail=True)
     assert frame[["seconds_per_epoch", "images_per_second", "peak_gpu_bytes"]].isna().all(axis=None)
     assert load_curves(tmp_path).together.dropna().tolist() == [3.0] * 4

@@ -11,7 +11,7 @@ from small_grids import twelve_cells
 
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.grids.state import read_states
-from kdbench.bench.results.frames import load_results
+from kdbench.bench.results.loaded import load_results
 from kdbench.bench.running.pools.cluster_pools import RayPool, SlurmPool, make_pool
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.errors import ConfigError, KdbenchError

@@ -14,7 +14,7 @@ import pytest
 from small_grids import EPOCHS, twelve_cells
 
 from kdbench.bench.comparison.table import build_table
-from kdbench.bench.results.frames import load_results
+from kdbench.bench.results.loaded import load_results
 
 
 def command(file, prefix):

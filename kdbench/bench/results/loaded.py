@@ -1,0 +1,87 @@
+"""Finished runs for users: a row a run, with the labels that their grids give them and the values that tell them apart."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kdbench.bench.grids.grid_record import GRID_FILE, read_grid_record
+from kdbench.bench.results.frames import run_frame
+from kdbench.bench.results.labels import results_of
+from kdbench.bench.results.recipe import recipe_of_run
+from kdbench.config.defaults import defaults
+
+log = logging.getLogger(__name__)
+
+
+def load_results(
+    folder: str | Path, *, detail: bool = False, environment: bool = False, hyperparameters: bool = False
+) -> pd.DataFrame:
+    """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning.
+
+    Columns: those of :func:`kdbench.bench.results.frames.run_frame`, and
+
+    - ``grid``: name of the grid in whose folder the run lies; empty for others;
+    - ``label``: what the grid calls its method (two settings of one method have two), else the method; the run of a teacher has
+      none in its grid, where it stands in no cell;
+    - with ``hyperparameters`` a column for every key of the configuration (``KD.TEMPERATURE``) in which the runs differ, empty for
+      a run that has no such key.
+
+    Args:
+        folder: a grid's folder, or any folder above runs.
+        detail: speed, memory and environment, too.
+        environment: the environment alone.
+        hyperparameters: see above.
+
+    Raises:
+        KdbenchError: there is no such folder.
+    """
+    frame = run_frame(folder, detail=detail, environment=environment)
+    attrs = dict(frame.attrs)
+    names = _labels(frame)
+    missing = (None, None)
+    frame.insert(
+        1, "grid", ["" if (found := names.get(place, missing))[0] is None else found[0] for place in frame.folder]
+    )
+    labels = [method if place not in names else names[place][1] for place, method in zip(frame.folder, frame.method)]
+    frame.insert(2, "label", labels)
+    if hyperparameters:
+        frame = pd.concat([frame, _values(frame)], axis=1)
+    frame.attrs |= attrs
+    return frame
+
+
+def _labels(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Grid and label by a run's folder, of those that lie in the folder of a grid."""
+    found: dict[str, tuple[str, str]] = {}
+    for parent in dict.fromkeys(Path(place).parent for place in frame.folder):
+        if not (parent / GRID_FILE).is_file():
+            continue
+        own = frame[[Path(place).parent == parent for place in frame.folder]]
+        try:
+            record: dict[str, Any] | None = read_grid_record(parent, results_of(own))
+        except ValueError as error:
+            log.warning("%s is damaged (%s): its runs have no labels", parent / GRID_FILE, error)
+            continue
+        assert record is not None  # the file is there
+        labels = {str(cell["run"]): str(cell["method"]) for cell in record["cells"] if cell["run"]}
+        name = str(record["name"])
+        found |= {str(place): (name, labels.get(Path(place).name, "")) for place in own.folder}
+    return found
+
+
+def _values(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keys in which the runs differ, a column each; of a method's own keys those in which its runs do."""
+    recipes = [dict(found.recipe) if (found := recipe_of_run(place)) is not None else {} for place in frame.folder]
+    nodes = {key.partition(".")[0] for key in defaults()}
+
+    def differs(key: str) -> bool:
+        # a method's own keys are missing in runs of others, which is no difference
+        there = [one.get(key) for one in recipes if key in one or key.partition(".")[0] in nodes]
+        return len({repr(value) for value in there}) > 1
+
+    keys = dict.fromkeys(key for one in recipes for key in one if key != "DISTILLER.TYPE")
+    return pd.DataFrame({key: [one.get(key) for one in recipes] for key in keys if differs(key)}, index=frame.index)
