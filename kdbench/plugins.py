@@ -36,7 +36,8 @@ def _entry_points(group: str, path: tuple[str, ...]) -> tuple[importlib.metadata
     return tuple(entry for name in names for entry in importlib.metadata.entry_points(group=name))
 
 
-_IMPORTED = False
+#: what was imported, in its order: files by their whole paths
+_IMPORTED: dict[str, None] = {}
 
 
 def import_plugins(names: Sequence[str]) -> None:
@@ -46,9 +47,8 @@ def import_plugins(names: Sequence[str]) -> None:
     Raises:
         KdbenchError: one cannot be imported.
     """
-    global _IMPORTED
-    _IMPORTED = _IMPORTED or bool(names)
     for name in names:
+        _IMPORTED[os.path.abspath(os.path.expanduser(name)) if name.endswith(".py") else name] = None
         try:
             if name.endswith(".py"):
                 _import_file(name)
@@ -66,7 +66,12 @@ def import_plugins(names: Sequence[str]) -> None:
 
 def anything_brought() -> bool:
     """Whether the user imported something in this process, or an installed package registers something."""
-    return _IMPORTED or any(entry_points(group) for group in (METHODS, MODELS, DATASETS))
+    return bool(_IMPORTED) or any(entry_points(group) for group in (METHODS, MODELS, DATASETS))
+
+
+def imported() -> tuple[str, ...]:
+    """What was imported in this process, in its order, for other processes: modules by name, files by their whole paths."""
+    return tuple(_IMPORTED)
 
 
 def source_digest(module: ModuleType) -> str:

@@ -51,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.run)
         if not (folder / "config.yaml").is_file():
             raise ConfigError(f"--run {args.run}: no config.yaml there; name the folder of a run")
+        from kdbench.engine.identity.inputs import import_again
+        from kdbench.engine.run_folder import RunFolder
+
+        import_again(RunFolder(folder))
         args.cfg = str(folder / "config.yaml")
         args.weights = args.weights or str(folder / "student.safetensors")
     if args.predictions and not args.predictions.endswith(".csv"):

@@ -11,8 +11,11 @@ from kdbench.config.defaults import Tree
 from kdbench.config.values import Text, decode, fresh
 from kdbench.config.yaml_text import parse, read_text
 from kdbench.errors import ConfigError, did_you_mean, shown
-from kdbench.paths import config_path
+from kdbench.paths import beside, config_path
+from kdbench.plugins import import_plugins
 
+#: key of a file that names modules and Python files to import first; no key of a configuration
+IMPORTS = "IMPORTS"
 _MAX_DEPTH = 3  # a file, its base, and the base's base
 
 
@@ -28,13 +31,16 @@ class Setting:
 
 
 def read_settings(path: Path) -> list[Setting]:
-    """The settings of a file and its bases; those of the file itself are its ``own``.
+    """The settings of a file and its bases; those of the file itself are its ``own``. What it imports is imported.
 
     Raises:
         ConfigError: see :func:`read_yaml`.
+        KdbenchError: something cannot be imported.
     """
     own = {setting.key for setting in flatten(_read_one(path), "")}
-    merged = flatten(read_yaml(path), str(path))
+    tree = read_yaml(path)
+    import_plugins(taken_imports(tree))
+    merged = flatten(tree, str(path))
     return [Setting(setting.key, setting.value, setting.source, setting.key in own) for setting in merged]
 
 
@@ -57,7 +63,15 @@ def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
         return tree
     if not isinstance(base, str):
         raise ConfigError(f"{path}: _BASE_ expects the path of a file, got {shown(base)}")
-    return merge_trees(read_yaml(config_path(base, path), (*_chain, resolved)), tree)
+    below = read_yaml(config_path(base, path), (*_chain, resolved))
+    both = [*below.get(IMPORTS, []), *tree.get(IMPORTS, [])]
+    return merge_trees(below, {**tree, **({IMPORTS: list(dict.fromkeys(both))} if both else {})})
+
+
+def taken_imports(tree: Tree) -> list[str]:
+    """What a tree of :func:`read_yaml` imports, taken out of it."""
+    found: list[str] = tree.pop(IMPORTS, [])
+    return found
 
 
 def _read_one(path: Path) -> Tree:
@@ -77,6 +91,12 @@ def _read_one(path: Path) -> Tree:
         raise ConfigError(f"{path}: is empty; a configuration is a mapping of keys to values")
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values, got {shown(tree)}")
+    if IMPORTS in tree:
+        names = [tree[IMPORTS]] if isinstance(tree[IMPORTS], str) else tree[IMPORTS]
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise ConfigError(f"{path}: {IMPORTS} expects modules or .py files, got {shown(tree[IMPORTS])}")
+        # a file beside this one, wherever it is read from
+        tree[IMPORTS] = [str(beside(path, name).resolve()) if name.endswith(".py") else name for name in names]
     return tree
 
 

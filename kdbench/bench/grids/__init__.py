@@ -2,6 +2,7 @@
 
 ==========================  ==========================================================================================
 ``find.py``                 where a grid's file and folder are
+``grid.py``                 a grid whose every cell is resolved
 ``grid_file.py``            reads a grid file and resolves every cell to a configuration
 ``grid_file_checks.py``     refuses what a grid file may not hold, one line a mistake
 ``idle_keys.py``            names the keys of a grid file that act on none of its runs

@@ -18,12 +18,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.bench.grids.grid import Cell, Grid, Teacher
 from kdbench.bench.grids.grid_file_checks import (
     as_list,
     as_mapping,
@@ -35,73 +35,16 @@ from kdbench.bench.grids.grid_file_checks import (
     check_texts,
 )
 from kdbench.bench.grids.idle_keys import IdleKeys
+from kdbench.config.files import taken_imports
 from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, config_path, expanded, user_path
+from kdbench.plugins import import_plugins
 
 _GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE"}
 _TEACHER_KEYS = {"CFG", "MODEL", "WEIGHTS", "SET"}
 _PAIR_KEYS = {"TEACHER", "STUDENT", "LABEL", "SET", "METHODS"}
 _METHOD_KEYS = {"LABEL", "TYPE", "PRESET", "SET"}
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A teacher of a grid: trained by the grid (``cfg``), or finished weights (``model``, ``weights``)."""
-
-    name: str
-    cfg: CfgNode | None = None
-    model: str = ""
-    weights: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def network(self) -> str:
-        """Name of its network."""
-        return self.cfg.DISTILLER.STUDENT if self.cfg is not None else self.model
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run of a grid. ``cfg`` misses the teacher's weights until the teacher is there; see :meth:`with_teacher`."""
-
-    pair: str
-    teacher: str
-    student: str
-    method: str
-    seed: int
-    cfg: CfgNode
-
-    @property
-    def label(self) -> str:
-        """For progress lines."""
-        return f"{self.method:<10} {self.pair}  seed {self.seed}"
-
-    def with_teacher(self, teacher: Teacher | None, weights: str) -> CfgNode:
-        """The configuration with the teacher's network and weights filled in."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        if teacher is not None:
-            source = teacher.cfg
-            cfg.DISTILLER.TEACHER = source.DISTILLER.STUDENT if source is not None else teacher.model
-            cfg.TEACHER.WEIGHTS = weights
-            if source is not None:
-                cfg.TEACHER.OPTIONS = source.STUDENT.OPTIONS.clone()
-                cfg.TEACHER.INPUT_SIZE = source.STUDENT.INPUT_SIZE
-        cfg.freeze()
-        return cfg
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A resolved grid."""
-
-    name: str
-    teachers: dict[str, Teacher]
-    cells: list[Cell]
-    methods: list[str]
-    pairs: list[str]
-    baseline: str
 
 
 def load_grid(
@@ -127,19 +70,22 @@ def load_grid(
     """
     path, last = config_path(path), parse_overrides(overrides)
     idle = IdleKeys()
-    tree = read_yaml(path)
+    imports: list[str] = []
+    tree = _read(path, imports)
     check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
     check_texts(path, "", tree, "NAME", "CFG")
     check_name(path, tree["NAME"])
     as_mapping(path, "", tree, "SET")
     check_seeds(path, as_list(path, tree, "SEEDS"))
     given = as_mapping(path, "", tree, "TEACHERS")
-    teachers = {str(name): _teacher(path, str(name), node, last, weights, idle) for name, node in given.items()}
+    teachers = {
+        str(name): _teacher(path, str(name), node, last, weights, idle, imports) for name, node in given.items()
+    }
     if networks:
         for name, teacher in teachers.items():
             check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
     labels: list[str] = []
-    recipe = read_yaml(config_path(tree["CFG"], path)) if "CFG" in tree else {}
+    recipe = _read(config_path(tree["CFG"], path), imports) if "CFG" in tree else {}
     cells: list[Cell] = []
     for entry in as_list(path, tree, "PAIRS"):
         check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
@@ -169,11 +115,25 @@ def load_grid(
     idle.report()
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
     labels = list(dict.fromkeys(labels))
-    return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels))
+    return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels), tuple(imports))
+
+
+def _read(path: Path, imports: list[str]) -> dict[str, Any]:
+    """A grid, or a configuration that it names; what that imports is imported, and noted."""
+    tree = read_yaml(path)
+    imports += taken_imports(tree)
+    import_plugins(imports)
+    return tree
 
 
 def _teacher(
-    path: Path, name: str, node: Mapping[str, Any], last: list[Setting], check: bool, idle: IdleKeys
+    path: Path,
+    name: str,
+    node: Mapping[str, Any],
+    last: list[Setting],
+    check: bool,
+    idle: IdleKeys,
+    imports: list[str],
 ) -> Teacher:
     check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
     where = f"TEACHERS.{name}."
@@ -186,7 +146,7 @@ def _teacher(
                     f"{path}: TEACHERS.{name} has CFG, which trains it, and {key}: give one of the two "
                     "(the weights that training starts from are SET: {STUDENT.WEIGHTS: ...})"
                 )
-        layers = [(str(node["CFG"]), read_yaml(config_path(node["CFG"], path))), (str(path), node.get("SET", {}))]
+        layers = [(str(node["CFG"]), _read(config_path(node["CFG"], path), imports)), (str(path), node.get("SET", {}))]
         cfg = _build(layers, last, idle)
         if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
             raise ConfigError(

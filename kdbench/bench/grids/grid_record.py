@@ -17,7 +17,7 @@ from kdbench.files import stored
 from kdbench.records import is_name, is_text, list_of, mapping_of, or_none, read_record, set_aside, write_record
 
 if TYPE_CHECKING:
-    from kdbench.bench.grids.grid_file import Grid
+    from kdbench.bench.grids.grid import Grid
     from kdbench.bench.grids.tasks import Task
 
 log = logging.getLogger(__name__)

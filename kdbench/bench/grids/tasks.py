@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid_file import Cell, Grid, Teacher
+from kdbench.bench.grids.grid import Cell, Grid, Teacher
 from kdbench.catalogue import SIZES
 from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict

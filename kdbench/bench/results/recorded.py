@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.bench.grids.asked import other_teacher
-from kdbench.bench.grids.grid_file import Grid
+from kdbench.bench.grids.grid import Grid
 from kdbench.bench.grids.state import finished_run, forget
 from kdbench.bench.grids.tasks import Task
 from kdbench.bench.results.recipe import differences, recipe, recipe_of_run

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid_file import Grid
+from kdbench.bench.grids.grid import Grid
 from kdbench.bench.grids.state import finished_run, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
 from kdbench.bench.machine.speeds import is_from

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kdbench import stopping
-from kdbench.bench.grids.grid_file import Grid, load_grid
+from kdbench.bench.grids.grid import Grid
+from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.grids.lock import STATE_DIR, read_lock
 from kdbench.bench.grids.state import clear_failures
 from kdbench.bench.grids.tasks import Task, make_tasks
@@ -80,6 +81,7 @@ def run_grid(
         RunStoppedError: a signal asked this process to stop; what was under way is saved.
     """
     grid = grid if isinstance(grid, Grid) else load_grid(grid, overrides)
+    imports = tuple(dict.fromkeys([*imports, *grid.imports]))
     prefix = expanded(prefix)
     folder = Path(prefix) / grid.name
     tasks = make_tasks(grid, prefix, processes)

@@ -12,7 +12,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench import stopping
-from kdbench.bench.grids.grid_file import Grid
+from kdbench.bench.grids.grid import Grid
 from kdbench.bench.grids.grid_record import compose, write_grid_record
 from kdbench.bench.grids.state import read_states, write_state
 from kdbench.bench.grids.tasks import Task, placed

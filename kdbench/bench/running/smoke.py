@@ -10,7 +10,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid_file import Grid, load_grid
+from kdbench.bench.grids.grid import Grid
+from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.machine.workers import default_jobs
 from kdbench.bench.running.pools.local_pool import LocalPool
 from kdbench.bench.running.pools.pool import Outcome
@@ -75,6 +76,7 @@ def smoke(
         KdbenchError: the grid is wrong.
     """
     loaded = grid if isinstance(grid, Grid) else load_grid(grid, overrides, seeds=1, weights=False)
+    imports = tuple(dict.fromkeys([*imports, *loaded.imports]))
     configs = {k: v for k, v in smoke_configs(loaded, batch=batch).items() if only in k}
     if not configs:
         raise ConfigError(f"no cell's label holds {only!r}")

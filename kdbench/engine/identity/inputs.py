@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from kdbench.engine.identity.images import contents, touched
 from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import DataError
 from kdbench.files import stored
+from kdbench.plugins import import_plugins, imported, source_digest_of
 from kdbench.records import is_text, list_of, mapping_of, read_record, set_aside, write_record
 
 log = logging.getLogger(__name__)
@@ -103,6 +105,7 @@ class Inputs:
             "touched": self.touched,
             "images": contents(self.data, self.touched, self.store) if self.touched else {},
             "environments": environments,
+            "imports": list(imported()) if self.code.brought else [],
         }
         with stored(folder.inputs):
             write_record(folder.inputs, values, indent=1)
@@ -130,7 +133,7 @@ def read_inputs(folder: RunFolder, *, foreign: bool = False) -> dict[str, Any] |
         foreign: of another run than the one that is asked for: a damaged file is left to that one.
     """
     try:
-        return read_record(folder.inputs, _KINDS, {})
+        return read_record(folder.inputs, _KINDS, {"imports": list_of(is_text)})
     except OSError:
         return None
     except ValueError as error:
@@ -148,3 +151,31 @@ def environments_of(folder: RunFolder, now: dict[str, Any]) -> dict[str, Any]:
         values = list(dict.fromkeys(str(e[key]) for e in every if key in e))
         merged[key] = now[key] if len(values) < 2 else " then ".join(values)
     return merged
+
+
+def import_again(folder: RunFolder) -> None:
+    """Import what a run imported, as far as that is the source that it recorded; of the rest a warning says so. A file below the
+    run's own folder is never taken: a folder that was handed on brings no code along.
+
+    Raises:
+        KdbenchError: something cannot be imported.
+    """
+    before = read_inputs(folder, foreign=True)
+    names = [] if before is None else [name for name in before.get("imports", []) if name not in imported()]
+    digests = set() if before is None else set(before["brought"].values())
+    for name in names:
+        file = _file_of(name)
+        inside = file is not None and folder.path.resolve() in file.resolve().parents
+        if file is None or inside or source_digest_of(str(file)) not in digests:
+            log.warning("%s is not imported: it is not what %s was made with; --import does it", name, folder.path.name)
+            continue
+        log.info("importing %s, as %s did", name, folder.path.name)
+        import_plugins([name])
+
+
+def _file_of(name: str) -> Path | None:
+    """The source of a module, found without running anything; None where that is not possible."""
+    if name.endswith(".py"):
+        return Path(name) if Path(name).is_file() else None
+    spec = None if "." in name else importlib.util.find_spec(name)
+    return Path(spec.origin) if spec is not None and spec.origin else None
