@@ -18,6 +18,7 @@ Rooms, each of which may import those above it (``tests/core/test_layers.py`` ho
 - functional: Every method's loss as a pure function.
 - engine: One run, from a configuration to a folder.
 - bench: Many runs: grids, results, comparisons, the papers' tables.
+- scaffold: Files to begin with: a comparison, a method.
 - cli: The command.
 """
 

@@ -7,9 +7,11 @@ Rooms:
 - dry_run: ``kdbench grid --dry-run``: the cells of a grid, what they cost, and their configurations.
 - evaluate: ``kdbench eval``.
 - grid: ``kdbench grid``.
+- init: ``kdbench init``.
 - listing: ``kdbench list``.
 - show: ``kdbench show``: what a run's folder says of it.
 - main: ``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it.
+- new_method: ``kdbench new-method``.
 - options: ``--cfg FILE``, the shorthands, and the tail of overrides, as in mdistiller.
 - unexpected: The last resort: an error that is nobody's mistake in one line, its traceback in a file.
 - progress: Progress bars, on a terminal only.

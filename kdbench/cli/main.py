@@ -27,6 +27,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
     "show": ("kdbench.cli.show", "show what a run's folder says of it"),
+    "init": ("kdbench.cli.init", "write a configuration, a grid and a method to begin with"),
+    "new-method": ("kdbench.cli.new_method", "write a method of your own, its test and its card"),
     "cache": ("kdbench.cli.cache", "list or remove stored teacher outputs"),
     "clean": ("kdbench.cli.clean", "show or delete files that runs left behind and nobody needs"),
     "list": ("kdbench.cli.listing", "list methods, models or data sets"),

@@ -27,7 +27,7 @@ FLOORS: dict[str, list[str]] = {
         "distillers",
         "functional",
         "engine",
-        "bench",
+        "bench, scaffold",
         "cli",
         "__init__, __main__",
     ],
