@@ -10,9 +10,16 @@ import pytest
 import kdbench
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.cli.main import main
+from kdbench.distillers.base import distillers
 from kdbench.errors import ConfigError, KdbenchError, StorageError
 from kdbench.scaffold import files as files_module
 from kdbench.scaffold.project import new_project
+
+
+@pytest.fixture(autouse=True)
+def _no_method_of_another_folder():
+    yield
+    distillers._entries.pop("mine", None)
 
 
 def test_it_runs_as_it_is(tmp_path):
