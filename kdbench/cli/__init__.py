@@ -1,9 +1,10 @@
-"""Verbs of the command: they parse, call and print. Nothing imports them.
+"""Verbs of the command: they parse, call and print. Nothing else imports them.
 
 Rooms:
 
 - cache: ``kdbench cache``.
 - clean: ``kdbench clean``.
+- completion: ``kdbench completion``.
 - dry_run: ``kdbench grid --dry-run``: the cells of a grid, what they cost, and their configurations.
 - evaluate: ``kdbench eval``.
 - grid: ``kdbench grid``.

@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("kdbench.cli.show", "show what a run's folder says of it"),
     "init": ("kdbench.cli.init", "write a configuration, a grid and a method to begin with"),
     "new-method": ("kdbench.cli.new_method", "write a method of your own, its test and its card"),
+    "completion": ("kdbench.cli.completion", "print the completion script of a shell"),
     "cache": ("kdbench.cli.cache", "list or remove stored teacher outputs"),
     "clean": ("kdbench.cli.clean", "show or delete files that runs left behind and nobody needs"),
     "list": ("kdbench.cli.listing", "list methods, models or data sets"),
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     """Run a command; errors are told in one line."""
+    words = _verb_first(words)
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
         with any_encoding(), watched() if verb in _STOPPING else contextlib.nullcontext(), one_voice(verb):
@@ -130,6 +132,14 @@ def _run(words: list[str]) -> int:
         return (
             unexpected.EXIT_CODE if is_silent() else unexpected.tell(error, words, traceback_shown=_TRACEBACK in words)
         )
+
+
+def _verb_first(words: list[str]) -> list[str]:
+    """Options may stand before the verb, too: ``kdbench --quiet train``."""
+    place = next((number for number, word in enumerate(words) if word in VERBS), 0)
+    if place and words[0].startswith("-"):
+        return [words[place], *words[:place], *words[place + 1 :]]
+    return words
 
 
 def _say(line: str) -> None:
