@@ -93,7 +93,8 @@ def test_train_eval_table(capsys, tmp_path):
     assert main(["eval", "--run", folder]) == 0
     assert "500 images" in capsys.readouterr().out
     assert main(["table", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    assert {f.name for f in (tmp_path / "out").iterdir()} == {"table.md", "table.csv", "table.png"}
+    names = {f"table.{suffix}" for suffix in ("md", "csv", "tex", "html", "png")}
+    assert {f.name for f in (tmp_path / "out").iterdir()} == names
 
 
 @pytest.mark.parametrize("door", [["-m", "kdbench", "list", "methods", "DK*"], ["-m", "kdbench", "--version"]])
