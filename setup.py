@@ -47,7 +47,15 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["kdbench", "kdbench.*"]),
-    package_data={"kdbench": ["catalogue.json", "bench/paper/*.csv", "scaffold/templates/*", "py.typed"]},
+    package_data={
+        "kdbench": [
+            "catalogue.json",
+            "bench/paper/*.csv",
+            "scaffold/templates/*",
+            "bench/pictures/templates/*",
+            "py.typed",
+        ]
+    },
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=[
         "torch>=2.4",

@@ -10,6 +10,7 @@ Rooms:
 - grid: ``kdbench grid``.
 - init: ``kdbench init``.
 - listing: ``kdbench list``.
+- report: ``kdbench report``.
 - show: ``kdbench show``: what a run's folder says of it.
 - main: ``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it.
 - new_method: ``kdbench new-method``.

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("kdbench.cli.evaluate", "measure the accuracy of trained weights"),
     "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
+    "report": ("kdbench.cli.report", "write a comparison as one page for a browser"),
     "show": ("kdbench.cli.show", "show what a run's folder says of it"),
     "init": ("kdbench.cli.init", "write a configuration, a grid and a method to begin with"),
     "new-method": ("kdbench.cli.new_method", "write a method of your own, its test and its card"),

@@ -5,6 +5,8 @@
 ``accuracy.py``             accuracies of each pair with their intervals
 ``cost.py``                 accuracy against seconds per epoch
 ``curves.py``               accuracy by epoch
+``differences.py``          differences from the baseline with their intervals
+``page.py``                 all of a comparison as one page
 ``ranks.py``                the critical difference diagram
 ``published_and_own.py``    published figures against own ones
 ``every.py``                all pictures of one results folder
