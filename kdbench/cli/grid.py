@@ -12,6 +12,7 @@ from kdbench.cli.dry_run import dry_run
 from kdbench.errors import ConfigError
 from kdbench.escape import visible
 from kdbench.paths import expanded
+from kdbench.stopping import watched
 
 if TYPE_CHECKING:
     from kdbench.bench.grids.status import Status
@@ -109,7 +110,10 @@ def run(args: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         print(f"{len(found.seconds)} runs passed, {len(found.failed)} failed, {seconds:.0f} s")
         return 0 if found.ok else 1
-    return dry_run(file, args) if args.dry_run else _run(file, args)
+    if args.dry_run:
+        return dry_run(file, args)
+    with watched():  # from its first look at the file to its last line
+        return _run(file, args)
 
 
 def _check_companions(args: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stats", action="store_true", help="print intervals, paired differences, ranks and tests")
     parser.add_argument("--plots", default="", type=expanded, metavar="FOLDER", help="write pictures there")
+    parser.add_argument("--picture", default="png", help="with --plots: png (default), pdf or svg")
     parser.add_argument(
         "--out", default="", type=expanded, metavar="FOLDER", help="also write the table there, in every format"
     )
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     for option, given in (("--grid", args.grid), ("--source", args.source != "both")):
         if given:
             raise ConfigError(f"{option} needs --paper 1..7 or all")
+    if args.picture != "png" and (not args.plots or args.stats):
+        raise ConfigError("--picture needs --plots, without --stats")
     if not args.folder:
         raise ConfigError("name a results folder, or a table of the paper with --paper 1..7 --source reported")
     if args.stats:
@@ -126,7 +129,7 @@ def _comparison(args: argparse.Namespace) -> int:
     if args.plots:
         from kdbench.bench.pictures.every import plot_all
 
-        for file in plot_all(args.folder, table, _folder(args.plots)):
+        for file in plot_all(args.folder, table, _folder(args.plots), args.picture):
             print(f"written: {file}")
     return 0
 

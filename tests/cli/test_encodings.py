@@ -127,4 +127,4 @@ def test_a_run_below_a_folder_whose_name_is_not_utf8(tmp_path, capsys):
     assert main(["cache", "ls", f"LOG.PREFIX={place}", "--quiet"]) == 0
     printed = capsys.readouterr()
     assert r"gr\udcfcn" in printed.out
-    assert len(os.listdir(f"{tmp_path}/out-{LATIN}")) == 8
+    assert len(os.listdir(f"{tmp_path}/out-{LATIN}")) == 10

@@ -63,7 +63,7 @@ def test_tables(folder, tmp_path, capsys):
 def test_pictures(folder, tmp_path, capsys):
     assert main(["table", str(folder), "--plots", str(tmp_path / "p")]) == 0
     files = sorted(file.name for file in (tmp_path / "p").iterdir())
-    assert files == ["accuracy.png", "cost.png", "curves.png", "ranks.png"]
+    assert files == ["accuracy.png", "cost.png", "curves.png", "differences.png", "losses.png", "ranks.png"]
 
 
 def test_statistics(folder, tmp_path):

@@ -54,6 +54,6 @@ def legend_below(figure: Any, handles: dict[str, Any], **options: Any) -> None:
 
 
 def save(figure: Any, path: str | Path) -> None:
-    """Write a PNG of 150 dots an inch and forget the figure."""
+    """Write a picture in the format that its name says (PNG has 150 dots an inch) and forget the figure."""
     figure.savefig(path, dpi=150)
     pyplot().close(figure)

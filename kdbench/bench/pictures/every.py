@@ -10,22 +10,44 @@ from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.pictures.cost import plot_cost
 from kdbench.bench.pictures.curves import plot_curves
+from kdbench.bench.pictures.differences import plot_differences
 from kdbench.bench.pictures.ranks import plot_ranks
-from kdbench.errors import KdbenchError
+from kdbench.errors import KdbenchError, did_you_mean
 
 log = logging.getLogger(__name__)
 
 
-def plot_all(folder: str | Path, table: Table, out: str | Path) -> list[Path]:
-    """Write dots, cost, learning curves and, where there are enough pairs and methods, ranks; returns the files."""
-    out = Path(out)
-    files = [out / "accuracy.png", out / "cost.png", out / "curves.png"]
-    plot_table(table, files[0])
-    plot_cost(folder, table, files[1])
-    plot_curves(folder, table, files[2])
+#: formats of pictures, by the ending of their files
+FORMATS = ("png", "pdf", "svg")
+
+
+def plot_all(folder: str | Path, table: Table, out: str | Path, form: str = "png") -> list[Path]:
+    """Write dots, cost, learning curves, losses, differences and, where there are enough pairs and methods, ranks.
+
+    Args:
+        folder: of the results.
+        table: of it.
+        out: where to.
+        form: one of :data:`FORMATS`.
+
+    Returns:
+        The files.
+
+    Raises:
+        KdbenchError: there is no such format.
+    """
+    if form not in FORMATS:
+        raise KdbenchError(f"pictures are {', '.join(FORMATS)}, not {form!r}{did_you_mean(form, FORMATS)}")
+    names = ("accuracy", "cost", "curves", "losses", "differences", "ranks")
+    accuracy, cost, curves, losses, differences, rank = files = [Path(out) / f"{name}.{form}" for name in names]
+    plot_table(table, accuracy)
+    plot_cost(folder, table, cost)
+    plot_curves(folder, table, curves)
+    plot_curves(folder, table, losses, "test_loss")
+    plot_differences(table, differences)
     try:
-        plot_ranks(ranks(table), out / "ranks.png")
-        files.append(out / "ranks.png")
+        plot_ranks(ranks(table), rank)
     except KdbenchError as error:
         log.info("no diagram of ranks: %s", error)
+        files.remove(rank)
     return files

@@ -50,6 +50,7 @@ def build_page(folder: str | Path, *, select: str = "last", baseline: str = "") 
         "PAIRS": "".join(f"<option>{_text(pair)}</option>" for pair in table.pairs),
         "DIFFERENCES": _svg(lambda file: plot_differences(table, file)),
         "CURVES": _svg(lambda file: plot_curves(folder, table, file)),
+        "LOSSES": _svg(lambda file: plot_curves(folder, table, file, "test_loss")),
         "COST": _svg(lambda file: plot_cost(folder, table, file)),
         "RUNS": _runs(frame),
         "MARKDOWN": _text(render(table, "md")),

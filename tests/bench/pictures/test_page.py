@@ -66,7 +66,7 @@ def test_it_shows_what_the_table_shows_and_needs_nothing_else(folder):
     assert not re.search(r"url\((?!#)", page.replace("url(#", ""))
     for cell in table.cells.values():
         assert cell.text() in found.cells
-    assert found.tags.count("svg") == 3
+    assert found.tags.count("svg") == 4
     assert found.tags.count("strong") == 2
     assert table.to_markdown().splitlines()[0].replace(">", "&gt;") in page
     assert "\\toprule" in page

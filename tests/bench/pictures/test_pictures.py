@@ -42,7 +42,14 @@ def is_png(file):
 def test_every_picture(folder, tmp_path, capsys):
     assert main(["table", str(folder), "--plots", str(tmp_path / "o")]) == 0
     files = sorted((tmp_path / "o").iterdir())
-    assert [f.name for f in files] == ["accuracy.png", "cost.png", "curves.png", "ranks.png"]
+    assert [f.name for f in files] == [
+        "accuracy.png",
+        "cost.png",
+        "curves.png",
+        "losses.png",
+        "differences.png",
+        "ranks.png",
+    ]
     assert all(is_png(f) for f in files)
 
 
