@@ -55,7 +55,9 @@ def _grid(place: Place, chance: random.Random) -> list[Verdict]:
     accident = f"grid: {name.name} after {moment:.2f} s"
     with place.case() as folder:
         stopped = _grid_command(file, folder, (name, moment))
-        unheard = () if list(folder.rglob("checkpoint.pt")) else (name,)
+        begun, done = (len(list(folder.rglob(file))) for file in ("checkpoint.pt", "result.json"))
+        accident += f", {done} of {len(expected) // 2} runs done"
+        unheard = (name,) if not begun or 2 * done == len(expected) else ()
         fault = fault_of(stopped, accident, codes=(0, 75), sent=unheard)
         if fault is not None:
             return [fault]
