@@ -5,7 +5,7 @@ BASE := .venv/.usable
 STAMP := .venv/.installed
 TESTS ?= tests
 
-.PHONY: help quickstart test test-slow slow coverage lint clean
+.PHONY: help quickstart test test-slow slow soak coverage lint clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "make %-12s%s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ test-slow: $(STAMP)  ## run the tests that take minutes
 
 slow: $(STAMP)  ## list the tests that take minutes, by file
 	$(BIN)/python -m pytest -m slow --collect-only -q
+
+soak: $(STAMP)  ## ten minutes of accidents: kills, signals, damaged and hostile files, full disks (docs/trust.md)
+	$(BIN)/python tools/soak.py
 
 coverage: $(STAMP)  ## run the tests and report the lines that none of them reaches (TESTS=tests/data: of a folder)
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(TESTS)

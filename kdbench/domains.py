@@ -55,7 +55,7 @@ def as_statistics(value: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | N
     """``(mean, std)`` of three channels as numbers; None for what is no finite mean and finite, positive standard deviation."""
     try:
         mean, std = (tuple(float(number) for number in part) for part in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     sound = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std))) and min(std) > 0
     return (mean, std) if sound else None

@@ -56,6 +56,8 @@ class RunResult:
     environment: Facts
     #: of ``student.safetensors`` as it was exported; empty where the run is older than this field
     student_sha256: Text = field(default="", kw_only=True)
+    #: of ``metrics.jsonl`` as it was when the run was done; empty where the run is older than this field
+    metrics_sha256: Text = field(default="", kw_only=True)
     #: steps that were not finite and changed nothing (``SOLVER.NON_FINITE: skip``); None where the run is older than this field
     skipped_steps: Count | None = field(default=None, kw_only=True)
     #: names of the classes, in the order of the network's outputs
@@ -77,19 +79,25 @@ class RunResult:
             raise ValueError(f"it is the result of {record['run_id']!r:.200}")
         known: dict[str, Any] = {name: record.get(name) for name in FIELDS}
         known["classes"] = known["classes"] or []
-        known["student_sha256"] = known["student_sha256"] or ""
+        for name in ("student_sha256", "metrics_sha256"):
+            known[name] = known[name] or ""
         more = {key: value for key, value in record.items() if key not in known}
         return cls(**known, folder=str(folder.path), more=more)
 
     def student_fault(self, folder: RunFolder) -> str:
         """What is wrong with the exported student by its content; empty where it is what was written, or that is not known."""
-        if not self.student_sha256:
-            return ""
-        try:
-            same = sha256_of(folder.student) == self.student_sha256
-        except OSError as error:
-            return f"{folder.student} cannot be read ({error.strerror})"
-        return "" if same else f"{folder.student} is not what was written"
+        return _fault(folder.student, self.student_sha256)
+
+    def damage(self, folder: RunFolder, *, student: bool) -> str:
+        """What the run has to write again of what it left; empty for nothing. The metrics can be written again where the checkpoint
+        is still there; without it the whole run would be the price of its curve.
+
+        Args:
+            folder: of the run.
+            student: whether to look at the exported student, too, a large file.
+        """
+        fault = self.student_fault(folder) if student else ""
+        return fault or (_fault(folder.metrics, self.metrics_sha256) if folder.checkpoint.is_file() else "")
 
     def write(self, file: Path) -> None:
         """Write ``result.json`` as a whole or not at all."""
@@ -97,6 +105,27 @@ class RunResult:
         record = sealed({**{name: record[name] for name in FIELDS}, **self.more})
         with stored(file):
             write_atomically(file, json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+def _fault(file: Path, sha256: str) -> str:
+    if not sha256:
+        return ""
+    try:
+        same = sha256_of(file) == sha256
+    except OSError as error:
+        return f"{file} cannot be read ({error.strerror})"
+    return "" if same else f"{file} is not what was written"
+
+
+def recorded_fault(file: Path) -> str:
+    """What is wrong with the student or the metrics of a run by the result beside it; empty where the file is what was written, or
+    nothing says what that was."""
+    name = {"student.safetensors": "student_sha256", "metrics.jsonl": "metrics_sha256"}.get(file.name, "")
+    try:
+        recorded = read_record(file.with_name("result.json")).get(name) if name else ""
+    except (OSError, ValueError):
+        return ""
+    return _fault(file, recorded or "")
 
 
 #: kind of each field of ``result.json`` by its name, in the file's order

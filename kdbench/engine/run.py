@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from kdbench.data.build import build_data
 from kdbench.data.malloc import tune_malloc
 from kdbench.engine.evaluation import Score, score
-from kdbench.engine.identity.name import weights_identity
+from kdbench.engine.identity.name import check_export, weights_identity
 from kdbench.engine.identity.stored_options import with_stored_options
 from kdbench.engine.parts import build_network, evaluation_options
 from kdbench.engine.result import RunResult
@@ -55,6 +55,7 @@ def evaluate(cfg: CfgNode, weights: str = "", *, observe: Callable[[Tensor, Tens
 
     Raises:
         ConfigError: no weights are named.
+        ModelError: they cannot be read, or were changed since a run has exported them.
     """
     if weights:
         cfg = cfg.clone()
@@ -65,6 +66,7 @@ def evaluate(cfg: CfgNode, weights: str = "", *, observe: Callable[[Tensor, Tens
         raise ConfigError("STUDENT.WEIGHTS is empty: name the weights to evaluate")
     tune_malloc()
     with together():
+        check_export(cfg.STUDENT.WEIGHTS)
         runtime = start_runtime(cfg)
         data = build_data(cfg)
         cfg = with_stored_options(cfg, data, ["STUDENT"])

@@ -83,8 +83,14 @@ class Board:
         """Show this process and wait for all others.
 
         Raises:
-            KdbenchError: some do not come.
+            KdbenchError: some do not come, or the process at which all meet ends meanwhile.
         """
+        try:
+            return self._introduce()
+        except RuntimeError as error:  # torch's, of a connection
+            raise _lost(error) from None
+
+    def _introduce(self) -> list[Place]:
         self.beat(Beat())
         self.store.set(f"place/{self.rank}", json.dumps(tuple(vars(Place.own()).values())))
         keys = [f"place/{rank}" for rank in range(self.world)]
@@ -168,8 +174,25 @@ def meet() -> Store:
 
 
 def connect() -> Store:
-    """Another connection to that store, whose calls give up after some seconds."""
+    """Another connection to that store, whose calls give up after some seconds.
+
+    Raises:
+        KdbenchError: nobody answers there any more.
+    """
     import torch.distributed as dist
 
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=datetime.timedelta(seconds=30))
+    try:
+        return dist.TCPStore(
+            host, port, is_master=False, wait_for_workers=False, timeout=datetime.timedelta(seconds=30)
+        )
+    except RuntimeError as error:
+        raise _lost(error) from None
+
+
+def _lost(error: RuntimeError) -> KdbenchError:
+    reason = (str(error).splitlines() or ["no answer"])[0][:200]
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return KdbenchError(
+        f"the process at which those of this run meet, at {where}, has ended ({reason}); the same command goes on"
+    )

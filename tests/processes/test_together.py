@@ -184,6 +184,29 @@ def test_one_that_does_not_come_is_named(tmp_path, monkeypatch):
     assert line.startswith("kdbench: the processes of this run did not meet at 127.0.0.1:")
 
 
+@pytest.mark.parametrize("at", ["connect", "introduce"])
+def test_one_that_ends_while_all_meet_is_told_in_one_line(tmp_path, at):
+    """The one at which they meet."""
+
+    def work(rank):
+        if rank == 0:
+            kill = lambda *_: (time.sleep(1), os.kill(os.getpid(), signal.SIGKILL))  # noqa: E731
+            board.Board.introduce = kill
+        elif at == "connect":
+            from kdbench.processes import together
+
+            connect = together.connect
+            together.connect = lambda: (time.sleep(2), connect())[1]
+        return main(words(tmp_path))
+
+    done = forked(tmp_path, work)
+    assert done.codes == [-signal.SIGKILL, 2], done.texts
+    (line,) = done.lines
+    assert line.startswith("kdbench: the process at which those of this run meet, at 127.0.0.1:")
+    assert line.endswith("; the same command goes on")
+    assert "Traceback" not in done.texts[1]
+
+
 def test_variables_that_do_not_say_where_to_meet_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):

@@ -18,7 +18,7 @@ from kdbench.bench.results.environments import environment_of
 from kdbench.bench.results.frames import run_frame
 from kdbench.bench.results.labels import results_of
 from kdbench.bench.results.recipe import recipe_of_run
-from kdbench.bench.results.run_files import read_lines, timing_of
+from kdbench.bench.results.run_files import read_metrics, timing_of
 from kdbench.bench.results.select import check_select
 from kdbench.errors import KdbenchError
 
@@ -149,7 +149,7 @@ def _first(cells: dict[_Place, Any], key: Key) -> Any:
 def _selected_top5(folder: str) -> float | None:
     """Top-5 at the best validation epoch; ``result.json`` keeps only the top-1 of that epoch."""
     try:
-        lines = [line for line in read_lines(Path(folder) / "metrics.jsonl") if "val_top1" in line]
+        lines = [line for line in read_metrics(folder) if "val_top1" in line]
         return float(max(lines, key=lambda line: line["val_top1"])["top5"]) if lines else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.results.run_files import read_lines, timing_of
+from kdbench.bench.results.run_files import read_lines, read_metrics, timing_of
 from kdbench.engine.result import FIELDS, read_record
 from kdbench.errors import KdbenchError
 from kdbench.paths import user_path
@@ -97,7 +97,8 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
 
     Columns: ``run_id``, ``folder``, :data:`CURVE` (accuracies in percent; ``val_*`` where a validation part was held out), a
     column ``train_<term>`` for the epoch's mean of each loss term, then :data:`TIMING` of that epoch. What a run did not record
-    is NaN. Unreadable files are skipped by name, in a warning, and stand in ``attrs["skipped"]``.
+    is NaN. Files that are unreadable, or were changed since their run was done, are skipped by name, in a
+    warning, and stand in ``attrs["skipped"]``.
 
     Raises:
         KdbenchError: there is no such folder.
@@ -110,9 +111,10 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
             continue
         try:
             timing = {int(line["epoch"]): line for line in read_lines(Path(place) / "timing.jsonl")}
-            own = [_curve_row(line, timing) for line in read_lines(Path(place) / "metrics.jsonl")]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            log.warning("skipping %s: it cannot be read", Path(place) / "metrics.jsonl")
+            own = [_curve_row(line, timing) for line in read_metrics(place)]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            reason = "it cannot be read, or is not what its run wrote; the run's command writes it anew"
+            log.warning("skipping %s: %s", Path(place) / "metrics.jsonl", reason)
             skipped.append(os.path.join(place, "metrics.jsonl"))
             continue
         rows += [{"run_id": Path(place).name, "folder": place, **row} for row in own]

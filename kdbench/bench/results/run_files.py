@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdbench.engine.result import recorded_fault
+
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """The lines of a ``.jsonl`` file. A last line without an end is being written, or was when its run was killed: it is left
@@ -20,10 +22,26 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
         return []
     text = file.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
-    lines = [json.loads(line) for line in whole.splitlines() if line]
+    try:
+        lines = [json.loads(line) for line in whole.splitlines() if line]
+    except RecursionError:
+        raise ValueError(f"{file}: a line is too deep") from None
     if not all(isinstance(line, dict) for line in lines):
         raise ValueError(f"{file}: a line is not a JSON object")
     return lines
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``; of a run that is done, only if they are those that it wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line is not a JSON object, or the file was changed since the run was done.
+    """
+    file = Path(folder) / "metrics.jsonl"
+    if fault := recorded_fault(file) if file.is_file() else "":
+        raise ValueError(fault)
+    return read_lines(file)
 
 
 def timing_of(folder: str | Path) -> dict[str, float]:

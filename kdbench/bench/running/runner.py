@@ -141,8 +141,8 @@ class Runner:
         for number, task in self.waiting:
             name = task.teacher.name if task.teacher else ""
             done = self._recorded(number)
-            if done is not None and task.trains and done.student_fault(RunFolder(done.folder)):
-                done = None  # its run finds that out, too, and exports the network again
+            if done is not None and done.damage(RunFolder(done.folder), student=bool(task.trains)):
+                done = None  # its run finds that out, too, and writes again what is damaged
             if done is not None:
                 self._collect(number, Outcome((done, 0.0)), recorded=True)
             elif self._status(number) == "failed":

@@ -12,6 +12,7 @@ from kdbench.config.load import to_dict
 from kdbench.data.build import builder_of
 from kdbench.data.loader import standard_crop_pct
 from kdbench.data.source import DataSource
+from kdbench.domains import as_statistics
 from kdbench.errors import KdbenchError
 from kdbench.models.names import canonical_name, default_side, find_entry
 from kdbench.models.stage_names import plain_choice
@@ -133,6 +134,7 @@ def _norm(norm: Any, weights: str, data: DataSource) -> Any:
         values = [[float(v) for v in part] for part in norm]
     if values == named["dataset"] and not weights:
         return "auto"
-    if weights and values == [list(part) for part in read_metadata(weights).get("statistics", [])]:
+    own = as_statistics(read_metadata(weights).get("statistics")) if weights else None
+    if own is not None and values == [list(part) for part in own]:
         return "auto"
     return next((word for word, statistics in named.items() if statistics == values), norm)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
@@ -14,8 +15,11 @@ from kdbench.config.identity import beyond, decisive
 from kdbench.data.source import DataSource
 from kdbench.engine.identity.canonical import respell
 from kdbench.engine.parts import image_size
+from kdbench.engine.result import recorded_fault
+from kdbench.errors import ModelError
 from kdbench.models.weights.published import published_release
 from kdbench.models.weights.read import file_sha256
+from kdbench.paths import user_path
 
 
 def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
@@ -23,13 +27,25 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     :func:`published_release`), the SHA-256 of a file.
 
     Raises:
-        ModelError: the file cannot be read.
+        ModelError: the file cannot be read, or was changed since a run has exported it.
         UnknownNameError: no such model.
     """
     weights = cfg[role].WEIGHTS
     if weights == "pretrained":
         return published_release(cfg.DISTILLER[role], cfg[role].INPUT_SIZE or image_size(cfg, data))
+    check_export(weights)
     return file_sha256(weights) if weights else ""
+
+
+def check_export(weights: str) -> None:
+    """Refuse a student that a run has exported and that was changed since, by the result beside it.
+
+    Raises:
+        ModelError: it was changed.
+    """
+    fault = recorded_fault(Path(user_path(weights))) if weights not in ("", "pretrained") else ""
+    if fault:
+        raise ModelError(f"{fault} (by result.json beside it); the command of its run exports it again")
 
 
 def identity(

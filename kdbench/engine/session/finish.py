@@ -63,17 +63,18 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
     return RunResult.read(folder)
 
 
-def _export(folder: RunFolder, student: FeatureModel, result: RunResult) -> None:
+def _export(folder: RunFolder, network: FeatureModel, result: RunResult) -> None:
     """The bare student first, then the result."""
     metadata = {
-        "name": student.spec.name,
-        "num_classes": student.spec.num_classes,
+        "name": network.spec.name,
+        "num_classes": network.spec.num_classes,
         "classes": result.classes,
-        "statistics": student.statistics,
-        "input_size": list(student.spec.input_size),
+        "statistics": network.statistics,
+        "input_size": list(network.spec.input_size),
         "dataset": result.dataset,
         "method": result.method,
         "top1": result.top1_last,
     }
-    save_student(folder.student, student.backbone, metadata)
-    replace(result, student_sha256=sha256_of(folder.student)).write(folder.result)
+    save_student(folder.student, network.backbone, metadata)
+    student, metrics = sha256_of(folder.student), sha256_of(folder.metrics)
+    replace(result, student_sha256=student, metrics_sha256=metrics).write(folder.result)

@@ -97,5 +97,5 @@ def _holder(path: Path) -> str:
     try:
         found = json.loads((path / HOLDER).read_text(encoding="utf-8"))
         return f" by process {found['process']} on {found['host']}, since {found['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -74,8 +74,8 @@ def read_finished(cfg: CfgNode, processes: int = 1) -> RunResult | None:
 
 
 def finished(folder: RunFolder, inputs: Inputs) -> RunResult | KdbenchError | None:
-    """The result of a run that is done, or why it can be neither used nor gone on with. One of which the result or the student
-    cannot be read is set aside, and the run goes on from its checkpoint."""
+    """The result of a run that is done, or why it can be neither used nor gone on with. One of which the result, the student or
+    the metrics are not what was written is set aside, and the run goes on from its checkpoint."""
     try:
         inputs.check(folder)
     except KdbenchError as error:
@@ -92,7 +92,7 @@ def finished(folder: RunFolder, inputs: Inputs) -> RunResult | KdbenchError | No
         except (OSError, ValueError) as error:
             reason = f"{folder.result} cannot be read ({error})"
         else:
-            reason = result.student_fault(folder)
+            reason = result.damage(folder, student=True)
             if not reason:
                 return result
     log.warning("%s; %s is renamed to *.damaged, and the run goes on", reason, folder.result.name)

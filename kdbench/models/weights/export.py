@@ -80,7 +80,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with safe_open(user_path(path), "numpy") as file:
             values = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
 import re
@@ -22,6 +23,7 @@ from kdbench.models.weights.inert import inert_globals
 _HEAD_BYTES = 512
 _LARGEST_PICKLE = 500_000_000  # bytes of an archive that are no tensors'
 _LONGEST_NAME = 80
+_PART = 1 << 22  # bytes that are read at once
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -146,6 +148,26 @@ def _check_archive(path: Path, damaged: str) -> None:
         )
     if not any(name.endswith("/data.pkl") for name in names):
         raise ModelError(f"{path} is a zip that is no checkpoint (it holds {some(names)}); name a file of weights")
+    found = os.stat(path)
+    if not _is_whole(path, found.st_ino, found.st_size, found.st_mtime_ns):
+        raise ModelError(damaged)
+
+
+@functools.lru_cache
+def _is_whole(path: Path, *_: int) -> bool:
+    """Whether an archive's contents have the checksums that it records; its reader does not look at them. One of 0 was not computed
+    (``torch.serialization.set_crc32_options``). Asked once for a state of the file."""
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED or not info.CRC:
+                continue
+            try:
+                with archive.open(info) as stream:
+                    while stream.read(_PART):
+                        pass
+            except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError):
+                return False
+    return True
 
 
 def some(names: Iterable[Any], limit: int = 8) -> str:

@@ -131,6 +131,14 @@ def test_the_grid_heals_what_is_damaged(root, folder, kind, content, caplog):
     assert set(grid_status(folder).teachers.values()) == {"done"}
 
 
+def test_the_grid_writes_changed_metrics_anew(root, folder):
+    metrics = next(folder.glob("KD-*")) / "metrics.jsonl"
+    content = metrics.read_bytes()
+    metrics.write_bytes(content.replace(b'"top1": ', b'"top1": 1'))
+    train(root)
+    assert metrics.read_bytes() == content
+
+
 def test_status_without_the_states_knows_the_runs_by_their_folders(folder):
     shutil.rmtree(folder / STATE_DIR)
     assert grid_status(folder).total["done"] == 8

@@ -46,8 +46,8 @@ def test_every_picture(folder, tmp_path, capsys):
         "accuracy.png",
         "cost.png",
         "curves.png",
-        "losses.png",
         "differences.png",
+        "losses.png",
         "ranks.png",
     ]
     assert all(is_png(f) for f in files)
