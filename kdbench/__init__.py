@@ -33,7 +33,7 @@ _PUBLIC = {
     "create_model": "kdbench.models.zoo",
     "list_models": "kdbench.models.names",
     "register_model": "kdbench.models.registry",
-    "wrap_model": "kdbench.models.feature_model.hooked",
+    "wrap_model": "kdbench.models.wrapped.wrap",
     "FeatureModel": "kdbench.models.feature_model.model",
     "ModelOutput": "kdbench.models.spec",
     "ModelSpec": "kdbench.models.spec",

@@ -6,7 +6,8 @@ from typing import Any
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Family, parameters (100 classes), input, penultimate width and stages of a model, from its spec on the meta device."""
+    """Family, parameters (100 classes), input, penultimate width and stages of a model, from its spec on the meta device; stages of
+    a network that is read by hooks have the names of its submodules."""
     import torch
 
     from kdbench.models.names import find_entry
@@ -14,7 +15,9 @@ def describe(name: str) -> dict[str, Any]:
 
     entry = find_entry(name)
     with torch.device("meta"):
-        spec = create_model(name, num_classes=100).spec
+        model = create_model(name, num_classes=100)
+    spec, named = model.spec, getattr(model.backbone, "stage_names", None)  # of a network that is read by hooks
+    places = [f"{named[int(s.name)]} " if named else "" for s in spec.stages]
     return {
         "name": entry.name,
         "family": spec.family,
@@ -22,7 +25,7 @@ def describe(name: str) -> dict[str, Any]:
         "input": spec.input_size[0],
         "any_size": entry.any_size,
         "penultimate": spec.penultimate,
-        "stages": [f"{s.channels}x{s.grid[0]}x{s.grid[1]}" for s in spec.stages],
+        "stages": [f"{place}{s.channels}x{s.grid[0]}x{s.grid[1]}" for place, s in zip(places, spec.stages)],
         "tag": entry.tag,
         "about": entry.about,
     }
