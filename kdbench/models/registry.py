@@ -35,6 +35,7 @@ class ModelEntry:
         revision: tells runs of this network from those of another one that had the name before.
         stages, classifier, prefix_tokens: see :func:`register_model`.
         statistics: of its input; None where the weights or the data set say them.
+        own_weights: SHA-256 of the weights that the builder's network holds; empty for fresh ones.
     """
 
     name: str
@@ -52,9 +53,12 @@ class ModelEntry:
     classifier: str = ""
     prefix_tokens: int = 0
     statistics: Statistics | None = None
+    own_weights: str = ""
 
 
 models: Registry[ModelEntry] = registry.models
+#: networks that are handed over as objects, by what follows ``given:`` in their names, while they are needed
+GIVEN: dict[str, ModelEntry] = {}
 
 
 def register_model(
