@@ -31,8 +31,24 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def describe_all() -> list[dict[str, Any]]:
-    """The description of every registered model."""
+def describe_all(*, strict: bool = False) -> list[dict[str, Any]]:
+    """The description of every registered model; of one that cannot be built for 100 classes the reason in the place of its stages.
+
+    Raises:
+        ModelError: ``strict``, and one cannot be built.
+    """
+    from kdbench.errors import ModelError
     from kdbench.models.registry import models
 
-    return [describe(name) for name in models.names()]
+    rows = []
+    for name in models.names():
+        try:
+            rows.append(describe(name))
+        except ModelError as error:
+            if strict:
+                raise
+            entry = models.get(name)
+            figures = {"params": 0, "input": entry.input_size, "any_size": entry.any_size, "penultimate": 0}
+            row = {"name": entry.name, "family": entry.family, **figures, "stages": [f"({error})"]}
+            rows.append(row | {"tag": entry.tag, "about": entry.about})
+    return rows

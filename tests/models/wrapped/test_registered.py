@@ -9,7 +9,7 @@ from torch import nn
 
 import kdbench
 from kdbench.errors import ModelError
-from kdbench.models.describe import describe
+from kdbench.models.describe import describe, describe_all
 from kdbench.models.registry import models
 
 OWN = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -104,6 +104,15 @@ def test_lists_show_the_stages_by_name(register):
     row = describe(register(plain))
     assert row["stages"] == ["conv2 16x8x8", "conv3 32x4x4"]
     assert row["about"] == "A first network."
+
+
+def test_one_that_cannot_be_built_does_not_hide_the_others(register):
+    fixed = register(lambda num_classes: Plain(5))
+    rows = {row["name"]: row for row in describe_all()}
+    assert "returns (2, 5), expects (B, 100) logits" in rows[fixed]["stages"][0]
+    assert rows["resnet20"]["params"] > 0
+    with pytest.raises(ModelError, match=r"expects \(B, 100\) logits"):
+        describe_all(strict=True)
 
 
 @pytest.mark.parametrize("build", [plain, wrapped])
