@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fake_cuda import supported
 from plain_network import Plain
 from torch import nn
 
 import kdbench
+from kdbench.bench.methods.device import check_device
 from kdbench.errors import ModelError
 from kdbench.models.describe import describe, describe_all
 from kdbench.models.registry import models
@@ -137,3 +139,12 @@ def test_how_statistics_are_spelled_follows_what_auto_takes(register, build):
     assert (folder("auto") == folder("dataset")) == (build is plain)
     assert (folder("auto") == folder("inception")) is False
     assert (folder("auto") == folder(OWN)) == (build is wrapped)
+
+
+@pytest.mark.parametrize("method", ["FITNET", "KD", "AT"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_on_a_gpu_the_host_waits_for_nothing(register, method, channels):
+    if not supported():
+        pytest.skip("this PyTorch makes no tensors of a GPU without a driver")
+    own = {"own": (register(plain), {"channels": channels})}
+    assert check_device(method, "own", "own", models=own) == "runs"
