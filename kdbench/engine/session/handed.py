@@ -49,7 +49,8 @@ def handed_over(cfg: CfgNode, *, student: Any = None, teacher: Any = None, data:
             if network is not None:
                 made.DISTILLER[role] = stack.enter_context(_giving(network, role, cfg))
         if data is not None:
-            made.DATASET.TYPE, made.DATASET.OPTIONS = stack.enter_context(giving(_source(data))), CfgNode()
+            made.DATASET.TYPE, options = stack.enter_context(giving(_source(data)))
+            made.DATASET.OPTIONS = CfgNode(options)
         made.freeze()
         yield made
 

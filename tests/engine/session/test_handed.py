@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import kdbench
+from kdbench.data.build import build_data
 from kdbench.data.sets.builtin import digits
+from kdbench.data.source import Standard
 from kdbench.engine.session.handed import handed_over, object_digest
+from kdbench.engine.session.locate import locate
 from kdbench.errors import ConfigError, DataError, ModelError, UnknownNameError
 from kdbench.models.registry import GIVEN
 
@@ -150,6 +154,20 @@ def test_other_images_are_another_run(tmp_path):
         result = kdbench.train(config(tmp_path), student=network(), data=data(seed))
         names.add(result.folder)
     assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"statistics": ((0.1,) * 3, (0.2,) * 3)}, {"classes": ["x", "y", "z"]}, {"standard": Standard(pad=1)}],
+    ids=["statistics", "classes", "standard"],
+)
+def test_what_is_known_of_the_images_is_part_of_the_run(change):
+    with handed_over(config("unused"), student=network(), data=data()) as plain:
+        before = locate(plain, build_data(plain)).folder.path.name
+    with handed_over(config("unused"), student=network(), data=data()) as same:
+        assert locate(same, build_data(same)).folder.path.name == before
+    with handed_over(config("unused"), student=network(), data=replace(data(), **change)) as other:
+        assert locate(other, build_data(other)).folder.path.name != before
 
 
 @pytest.mark.parametrize(

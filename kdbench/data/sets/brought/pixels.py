@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdbench.data.augmentation.decode import from_pillow
 from kdbench.data.source import DataSource, MemorySplit, Standard, Statistics, stratified_split
 from kdbench.errors import DataError
 
@@ -25,7 +26,7 @@ def pixels_of(image: Any, where: str) -> Tensor:
         DataError: it is no image, or was normalised.
     """
     if hasattr(image, "convert") and hasattr(image, "mode"):
-        image = np.array(image if image.mode == "L" else image.convert("RGB"))
+        return from_pillow(image)
     if isinstance(image, Tensor):
         return colour(as_bytes(image.detach().cpu(), where)[None], where, channels_first=True)[0]
     if isinstance(image, np.ndarray):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -62,6 +63,12 @@ def test_grey_images_have_three_equal_channels(make):
     assert images.shape == (24, 3, 8, 8)
     assert torch.equal(images[:, 0], images[:, 1])
     assert torch.equal(images[:, 0], images[:, 2])
+
+
+def test_grey_pictures_of_16_bits_keep_their_upper_ones():
+    deep = Image.fromarray(PIXELS[0, 0].numpy().astype(np.uint16) * 256 + 7)
+    images = kdbench.data_from_datasets(Made(lambda p: deep), Made(lambda p: deep)).train.images
+    assert torch.equal(images[0, 0], PIXELS[0, 0])
 
 
 def test_torchs_own_data_sets():
