@@ -22,6 +22,7 @@ EXTRAS = {
     "completion": ["shtab>=1.6"],
     "ray": ["ray[default]>=2.9"],
     "slurm": ["submitit>=1.5"],
+    "datasets": ["datasets>=2.14"],
     "onnx": ["onnx>=1.15", "onnxscript>=0.1"],
     "tensorboard": ["tensorboard>=2.12"],
 }

@@ -143,7 +143,7 @@ def catalogue() -> dict[str, Any]:
         "large_image": importlib.import_module("kdbench.models.networks.paper_names").LARGE_IMAGE,
         "models": [
             {**row, "aliases": models.aliases(row["name"]), "large": models.get(row["name"]).large}
-            for row in importlib.import_module("kdbench.models.describe").describe_all()
+            for row in importlib.import_module("kdbench.models.describe").describe_all(strict=True)
         ],
     }
 

@@ -125,5 +125,8 @@ models: Registry[Any] = Registry(
     "model", "kdbench.models", MODELS, "Any timm model is 'timm:<name>'; `kdbench list models` shows the others."
 )
 datasets: Registry[Any] = Registry(
-    "data set", "kdbench.data", DATASETS, "`kdbench list datasets` shows them all; an image folder is 'folder:<path>'."
+    "data set",
+    "kdbench.data",
+    DATASETS,
+    "`kdbench list datasets` shows them all; an image folder is 'folder:<path>', a list of files 'csv:<file>'.",
 )

@@ -126,7 +126,9 @@ def defaults() -> Tree:
     }
 
 
-#: Keys that hold a path; of ``DATASET.TYPE`` what follows ``folder:``.
+#: Kinds of data sets of which ``DATASET.TYPE`` says where they lie: ``folder:<path>``.
+PLACED = ("folder", "csv", "npz", "hf")
+#: Keys that hold a path; of ``DATASET.TYPE`` what follows the colon.
 PATHS = ("TEACHER.WEIGHTS", "STUDENT.WEIGHTS", "DATASET.TYPE", "DATASET.ROOT", "CACHE.DIR", "LOG.PREFIX")
 
 #: Keys whose value may be a word or a list.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdbench.catalogue import Method
+from kdbench.config.defaults import PLACED
 from kdbench.config.names import called_otherwise
 from kdbench.domains import Domain, show, violation
 
@@ -91,7 +92,9 @@ def idle_keys(
 def _special(key: str, tree: Mapping[str, Any], used: Mapping[str, Method]) -> str:
     """Conditions that compare more than one value."""
     kind = str(tree["DATASET"]["TYPE"])
-    if key == "DATASET.ROOT" and (kind.lower() in ("digits", "fake") or kind.lower().startswith("folder:")):
+    if key == "DATASET.ROOT" and (
+        kind.lower() in ("digits", "fake") or kind.lower().startswith(tuple(f"{one}:" for one in (*PLACED, "given")))
+    ):
         return f"DATASET.TYPE is {kind}, which does not look there"
     augment = tree["AUGMENT"]
     of_crop = key in ("AUGMENT.RRC_SCALE", "AUGMENT.RRC_RATIO") or (

@@ -16,7 +16,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.catalogue import methods as known_methods
-from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, RENAMED, Tree, defaults
+from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, PLACED, RENAMED, Tree, defaults
 from kdbench.config.effects import NO_TEACHER, idle_keys
 from kdbench.config.files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
 from kdbench.config.names import suggestion
@@ -213,7 +213,7 @@ def _expand_paths(tree: Tree, settings: Sequence[Setting], problems: _Problems) 
     for key in PATHS:
         node, last = tree[key.partition(".")[0]], key.partition(".")[2]
         kind, colon, path = node[last].partition(":") if key == "DATASET.TYPE" else ("", "", node[last])
-        if key == "DATASET.TYPE" and kind.lower() != "folder":
+        if key == "DATASET.TYPE" and kind.lower() not in PLACED:
             continue
         try:
             node[last] = kind + colon + expanded(path)

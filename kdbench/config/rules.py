@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdbench.config.defaults import PLACED
 from kdbench.config.values import checkpoint_every
 from kdbench.errors import shown
 from kdbench.paths import leads_out
@@ -46,8 +47,9 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if odd or leads_out(value):
             yield f"EXPERIMENT.{key}", f"{shown(value)} leads out of LOG.PREFIX; expects a name, or names joined by /"
     kind, colon, place = tree["DATASET"]["TYPE"].partition(":")
-    if kind.lower() == "folder" and colon and not place.strip():
-        yield "DATASET.TYPE", f"{kind + colon!r} names no folder; write folder:<path>"
+    if kind.lower() in PLACED and colon and not place.strip():
+        what = "file" if kind.lower() in ("csv", "npz") else "folder"
+        yield "DATASET.TYPE", f"{kind + colon!r} names no {what}; write {kind.lower()}:<path>"
     for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS"):
         if not _numbers(tree["DISTILLER"][key]):
             yield f"DISTILLER.{key}", f"expects numbers, got {_show(tree['DISTILLER'][key])}"

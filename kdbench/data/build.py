@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
+from kdbench.config.defaults import PLACED
 from kdbench.data.source import DataSource, datasets
 from kdbench.errors import DataError, did_you_mean
 
@@ -43,14 +44,14 @@ def build_data(cfg: CfgNode) -> DataSource:
 
 
 def builder_of(kind: str, root: str = "") -> tuple[Callable[..., DataSource], str]:
-    """What builds ``DATASET.TYPE: <kind>``, and from where: the folder of ``folder:<path>`` takes the place of ``DATASET.ROOT``.
+    """What builds ``DATASET.TYPE: <kind>``, and from where: the path of ``folder:<path>`` takes the place of ``DATASET.ROOT``.
 
     Raises:
         UnknownNameError: no such data set.
     """
     word, colon, path = kind.partition(":")
-    if colon and word.lower() == "folder":
-        return datasets.get("folder"), path
+    if colon and word.lower() in (*PLACED, "given"):
+        return datasets.get(word), path
     return datasets.get(kind), root
 
 

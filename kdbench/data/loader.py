@@ -15,7 +15,7 @@ from kdbench.data.augmentation.augment import Augment, HostDraws, evaluation_ima
 from kdbench.data.augmentation.decode import CentreCut
 from kdbench.data.prefetch import ahead
 from kdbench.data.resident import resident
-from kdbench.data.sets.files import FileSplit
+from kdbench.data.sets.files import CutSplit
 from kdbench.data.shares import Shares
 from kdbench.data.source import Split
 from kdbench.errors import ConfigError
@@ -177,7 +177,7 @@ class TrainLoader:
         """Steps that are prepared together: several where batches are so small that calls cost more than pixels."""
         pixels = self.batch_size * (self.augment.size or self.split.image_size) ** 2
         most = _CHUNK_PIXELS if self._early else _CHUNK_PIXELS_GPU
-        steps = 1 if isinstance(self.split, FileSplit) else max(1, most // pixels)
+        steps = 1 if isinstance(self.split, CutSplit) else max(1, most // pixels)
         return [list(range(i, min(i + steps, len(self)))) for i in range(0, len(self), steps)]
 
     def _prepare(self, draw: Tensor, rows: list[tuple[int, int]], epoch: int) -> _Chunk:
@@ -194,7 +194,7 @@ class TrainLoader:
         return chunk
 
     def _read(self, index: Tensor, draw: Tensor, epoch: int) -> Tensor:
-        if isinstance(self.split, FileSplit):
+        if isinstance(self.split, CutSplit):
             size = self.augment.size or self.split.image_size
             cut = self.augment.random_cut(self.aug_seed, epoch, draw, size) or CentreCut(size)
             return self.split.fetch_cut(index, cut)
@@ -207,7 +207,7 @@ class TrainLoader:
             images, labels = resident(self.split, self.device).fetch(index)  # type: ignore[union-attr]
         else:
             images, labels = (part.to(self.device, non_blocking=True) for part in (chunk.images, chunk.labels))
-        drawn, cut = chunk.drawn.to(self.device), not isinstance(self.split, FileSplit)
+        drawn, cut = chunk.drawn.to(self.device), not isinstance(self.split, CutSplit)
         images = self.augment(images, self.aug_seed, epoch, draw, cut=cut, plan=drawn.plan)
         if drawn.mixing is not None:
             images, labels = self.augment.mix(images, labels, drawn.mixing)
@@ -238,7 +238,7 @@ class _Chunk:
 
 def standard_crop_pct(split: Split) -> float:
     """What ``AUGMENT.CROP_PCT: 0`` stands for: 0.875 for image files, all of an image in memory."""
-    return 0.875 if isinstance(split, FileSplit) else 1.0
+    return 0.875 if isinstance(split, CutSplit) else 1.0
 
 
 def evaluation_batches(
@@ -259,11 +259,11 @@ def evaluation_batches(
     it) for images in memory. ``size`` 0 leaves images in memory as they are.
     """
     device, store = torch.device(device), resident(split, torch.device(device))
-    in_files = isinstance(split, FileSplit)
+    in_files = isinstance(split, CutSplit)
     cut = CentreCut(size or split.image_size, crop_pct or standard_crop_pct(split), interpolation)
 
     def read(part: Tensor) -> tuple[Tensor, Tensor]:
-        images = split.fetch_cut(part, cut) if isinstance(split, FileSplit) else split.fetch(part)
+        images = split.fetch_cut(part, cut) if isinstance(split, CutSplit) else split.fetch(part)
         return pinned(images, device), pinned(split.labels[part], device)
 
     if store is None:

@@ -24,8 +24,8 @@ IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Split(Protocol):
     """One split: labelled images, fetched by position.
 
-    A split whose images lie in files has besides ``fetch_cut(positions, cut)``; see
-    :class:`kdbench.data.sets.files.FileSplit`.
+    A split whose images are of any size has besides ``fetch_cut(positions, cut)``; see
+    :class:`kdbench.data.sets.files.CutSplit`.
     """
 
     labels: Tensor  # (N,) int64
@@ -48,14 +48,24 @@ class Split(Protocol):
 
 @dataclass
 class MemorySplit:
-    """A split that lives in memory as one uint8 tensor."""
+    """A split that lives in memory as one uint8 tensor.
 
-    images: Tensor  # (N, 3, H, W) uint8
+    Args:
+        images: (N, 3, H, W) or (N, 1, H, W) uint8, square; grey ones are held as three equal channels.
+        labels: (N,) int64.
+
+    Raises:
+        DataError: images of another shape or kind, or another number of labels.
+    """
+
+    images: Tensor
     labels: Tensor
     #: on GPUs, by device; see :mod:`kdbench.data.resident`. They are given up with the split.
     copies: dict[torch.device, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.images.dim() == 4 and self.images.shape[1] == 1:
+            self.images = self.images.expand(-1, 3, -1, -1).contiguous()
         if self.images.dtype != torch.uint8 or self.images.dim() != 4 or self.images.shape[1] != 3:
             raise DataError(f"images must be (N, 3, H, W) uint8, got {tuple(self.images.shape)} {self.images.dtype}")
         if self.images.shape[-1] != self.images.shape[-2]:

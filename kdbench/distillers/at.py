@@ -18,7 +18,7 @@ from kdbench.models.spec import ModelOutput
 
 @full_precision
 def at_loss(
-    student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *, p: float, return_terms: bool = False
+    student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *, p: float = 2, return_terms: bool = False
 ) -> Any:
     """``sum_i mean (q(F_s[i]) - q(F_t[i]))^2``, ``q(F) = mean_c F^p`` flattened over places and L2-normalised.
 

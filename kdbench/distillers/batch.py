@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kdbench.errors import LossError
@@ -27,15 +28,31 @@ class DataInfo:
     labels: Tensor | None = None
 
 
+class _Numbers:
+    """Samples of a loop that does not say which ones they are, counted."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def next(self, count: int) -> Tensor:
+        """(count,) int64."""
+        self.seen += count
+        return torch.arange(self.seen - count, self.seen)
+
+
+_numbered = _Numbers()
+
+
 @dataclass
 class Batch:
     """One training batch as a method sees it.
 
     Attributes:
-        images: (B, 3, H, W) float in [0, 1], augmented, not normalised.
+        images: (B, 3, H, W) or (B, 1, H, W) float in [0, 1], augmented, not normalised.
         target: (B,) int64 labels, or (B, K) soft labels (mixup, cutmix).
-        index: (B,) int64 position of each sample in the training set.
-        draw: (B,) int64 position of each sample in the epoch's virtual set (repeats count apart); keys random draws.
+        index: (B,) int64 position of each sample in the training set; None = not known, see :attr:`positions`.
+        draw: (B,) int64 position of each sample in the epoch's virtual set (repeats count apart); keys random draws. None =
+            ``index``; where that is not known either, samples are numbered in the order in which this process makes batches.
         epoch: counted from 1.
         progress: share of the training that is done, in [0, 1].
         seed: the run's seed.
@@ -49,14 +66,34 @@ class Batch:
 
     images: Tensor
     target: Tensor
-    index: Tensor
-    draw: Tensor
+    index: Tensor | None = None
+    draw: Tensor = None  # type: ignore[assignment]
     epoch: int = 1
     progress: float = 0.0
     seed: int = 0
     smoothing: float = 0.0
     host_draw: Tensor | None = None
     clock: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.draw is None and self.index is not None:
+            self.draw = self.index
+        elif self.draw is None:
+            self.host_draw = _numbered.next(len(self.images))
+            self.draw = self.host_draw.to(self.images.device)
+
+    @property
+    def positions(self) -> Tensor:
+        """``index``, for a method that remembers something of each sample.
+
+        Raises:
+            LossError: it is not known.
+        """
+        if self.index is None:
+            raise LossError(
+                "the method remembers something of each training image: give Batch(..., index=positions in the training set)"
+            )
+        return self.index
 
     @property
     def labels(self) -> Tensor:

@@ -18,7 +18,12 @@ from kdbench.models.spec import ModelOutput, ModelSpec
 
 @full_precision
 def cat_kd_loss(
-    student_cams: Tensor, teacher_cams: Tensor, *, resolution: int, normalize: bool, return_terms: bool = False
+    student_cams: Tensor,
+    teacher_cams: Tensor,
+    *,
+    resolution: int = 2,
+    normalize: bool = False,
+    return_terms: bool = False,
 ) -> Any:
     """Mean squared difference of class activation maps, pooled to r x r and then normalised over their pixels if asked.
 

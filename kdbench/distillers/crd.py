@@ -27,8 +27,8 @@ def crd_loss(
     memory_student: Tensor,
     memory_teacher: Tensor,
     *,
-    temperature: float,
-    momentum: float,
+    temperature: float = 0.07,
+    momentum: float = 0.5,
     z_student: Tensor,
     z_teacher: Tensor,
     num_data: int,
@@ -178,7 +178,7 @@ class CRD(Distiller):
     def contrast(self, batch: Batch) -> dict[str, Any]:
         """Arguments that :func:`crd_loss` takes from the state and the batch."""
         return {
-            "sample_index": batch.index,
+            "sample_index": batch.positions,
             "negative_index": self.negatives(batch),
             "memory_student": self.memory_student,
             "memory_teacher": self.memory_teacher,
@@ -193,7 +193,7 @@ class CRD(Distiller):
 
     def negatives(self, batch: Batch) -> Tensor:
         """(B, m) int64: samples of other classes, uniform, with replacement."""
-        start, size = self.class_start[batch.index, None], self.class_size[batch.index, None]
+        start, size = self.class_start[batch.positions, None], self.class_size[batch.positions, None]
         bits = batch.generator("crd/negatives").bits(self.cfg.NCE.K).to(start.device)
         place = (bits * (self.data.num_samples - size)) >> 32
         return self.by_class[place + size * (place >= start)]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from yacs.config import CfgNode
 
+from kdbench.config.load import load_config
 from kdbench.distillers.base import DataInfo, Distiller, distillers
 from kdbench.distillers.compose import compose
+from kdbench.distillers.keywords import as_settings
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec
 
@@ -19,36 +21,53 @@ if TYPE_CHECKING:
 def create_distiller(
     name: str,
     student: FeatureModel | ModelSpec,
-    teacher: FeatureModel | ModelSpec | None,
-    cfg: CfgNode,
+    teacher: FeatureModel | ModelSpec | None = None,
+    cfg: CfgNode | None = None,
     *,
     data: DataInfo | None = None,
+    **options: Any,
 ) -> Distiller:
     """Build a method for a pair.
 
     Args:
         name: registered name, or several joined by ``+``: their terms are added on one student.
         student, teacher: networks, or their specs (a teacher's where its outputs are cached); None without a teacher.
-        cfg: a configuration from :func:`kdbench.load_config`; the method's hyperparameters are its node of that name.
+        cfg: a configuration from :func:`kdbench.load_config`; the method's hyperparameters are its node of that name. None takes
+            the method's own defaults.
         data: the training set, as far as the method may know it; without it, the student's classes.
+        **options: without ``cfg``: hyperparameters in small letters (``temperature=4``, ``kd_weight=0.5``; of a key in several
+            nodes the whole path, ``nce_temperature``), ``preset``, and ``seed`` of the method's own modules.
 
     Raises:
         UnknownNameError: no such method.
         IncompatibleError: it is undefined for this pair.
-        ConfigError: a hyperparameter is out of range.
+        ConfigError: a hyperparameter that does not exist, or is out of range; a network that is neither.
     """
-    specs = [
-        network if network is None or isinstance(network, ModelSpec) else network.spec for network in (student, teacher)
-    ]
-    assert specs[0] is not None
+    classes = method_classes(name)
+    if cfg is None:
+        cfg = load_config(overrides=as_settings(classes, options), purpose="read")
+    elif options:
+        raise ConfigError(f"create_distiller: {', '.join(options)} beside cfg; write hyperparameters in one of the two")
+    specs = [_spec(role, network) for role, network in (("student", student), ("teacher", teacher))]
+    if specs[0] is None:
+        raise ConfigError("create_distiller: student is None; expects a FeatureModel or its spec")
     info = data or DataInfo(specs[0].num_classes)
     seed = cfg.EXPERIMENT.SEED if "EXPERIMENT" in cfg else 0
-    classes = method_classes(name)
     nodes = {cls.name: cfg.get(cls.name.upper(), CfgNode()) for cls in classes}
     if len(classes) == 1:
         return classes[0](specs[0], specs[1], nodes[classes[0].name], info, seed=seed)
     weights = [_weights(cfg, key, classes) for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS")]
     return compose(list(nodes), specs[0], specs[1], nodes, info, weights=weights[0], ce_weights=weights[1], seed=seed)
+
+
+def _spec(role: str, network: Any) -> ModelSpec | None:
+    spec = getattr(network, "spec", network)
+    if spec is None or isinstance(spec, ModelSpec):
+        return spec
+    raise ConfigError(
+        f"create_distiller: {role} is a {type(network).__name__}, expects a FeatureModel or its spec; kdbench.wrap_model makes a "
+        "FeatureModel of any module"
+    )
 
 
 def method_classes(name: str) -> list[type[Distiller]]:

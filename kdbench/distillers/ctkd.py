@@ -27,9 +27,9 @@ def ctkd_loss(
     teacher_logits: Tensor,
     theta: Tensor,
     *,
-    grl_lambda: float,
-    t_start: float,
-    t_end: float,
+    grl_lambda: float = -1.0,
+    t_start: float = 1.0,
+    t_end: float = 20.0,
     return_terms: bool = False,
 ) -> Any:
     """``T^2 mean_b KL(softmax(z_t / T) || softmax(z_s / T))`` with the learned ``T = t_start + t_end sigmoid(theta)``.

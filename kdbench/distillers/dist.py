@@ -27,9 +27,9 @@ def dist_loss(
     student_logits: Tensor,
     teacher_logits: Tensor,
     *,
-    beta: float,
-    gamma: float,
-    temperature: float,
+    beta: float = 1.0,
+    gamma: float = 1.0,
+    temperature: float = 4.0,
     return_terms: bool = False,
 ) -> Any:
     """``beta * inter + gamma * intra`` (Huang et al., NeurIPS 2022, Eqs. 8-10); image_classification_sota@6f7a70a.

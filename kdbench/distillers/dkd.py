@@ -20,9 +20,9 @@ def dkd_loss(
     teacher_logits: Tensor,
     target: Tensor,
     *,
-    alpha: float,
-    beta: float,
-    temperature: float,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
     return_terms: bool = False,
 ) -> Any:
     """``alpha * TCKD + beta * NCKD`` (Zhao et al., CVPR 2022, Eq. 7); mdistiller@a08d46f.

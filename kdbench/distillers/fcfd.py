@@ -27,8 +27,8 @@ def fcfd_loss(
     student_maps: Sequence[Tensor],
     teacher_maps: Sequence[Tensor],
     *,
-    temperature: float,
-    l2_weight: float,
+    temperature: float = 4.0,
+    l2_weight: float = 5.0,
     mixed_maps: Sequence[tuple[Tensor, Tensor]] = (),
     return_terms: bool = False,
 ) -> Any:

@@ -29,7 +29,7 @@ def sub_logit_kd_loss(
     sub_logits: Tensor,
     teacher_logits: Tensor,
     *,
-    temperature: float,
+    temperature: float = 1.0,
     detach_target: bool = True,
     return_terms: bool = False,
 ) -> Any:

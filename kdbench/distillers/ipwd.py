@@ -20,7 +20,7 @@ def ipwd_loss(
     class_logits: Tensor,
     target: Tensor,
     *,
-    temperature: float,
+    temperature: float = 4.0,
     eps: float = 1e-2,
     return_terms: bool = False,
 ) -> Any:

@@ -13,7 +13,9 @@ from kdbench.models.spec import ModelOutput, ModelSpec
 
 
 @full_precision
-def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float, return_terms: bool = False) -> Any:
+def kd_loss(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0, return_terms: bool = False
+) -> Any:
     """``T^2 * mean_b KL(softmax(z_t / T) || softmax(z_s / T))`` (Hinton et al., 2015).
 
     Args:

@@ -16,7 +16,12 @@ __functional__ = ("standardize",)
 
 @full_precision
 def lskd_loss(
-    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float, eps: float = 1e-7, return_terms: bool = False
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 2.0,
+    eps: float = 1e-7,
+    return_terms: bool = False,
 ) -> Any:
     """``T^2 mean_b KL(softmax(n(z_t) / T) || softmax(n(z_s) / T))`` with ``n`` = :func:`standardize`.
 
@@ -43,9 +48,9 @@ def lskd_dkd_loss(
     teacher_logits: Tensor,
     target: Tensor,
     *,
-    alpha: float,
-    beta: float,
-    temperature: float,
+    alpha: float = 9.0,
+    beta: float = 72.0,
+    temperature: float = 2.0,
     eps: float = 1e-7,
     return_terms: bool = False,
 ) -> Any:

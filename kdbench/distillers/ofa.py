@@ -22,8 +22,8 @@ def ofa_loss(
     teacher_logits: Tensor,
     target: Tensor,
     *,
-    eps: float,
-    temperature: float,
+    eps: float = 1.0,
+    temperature: float = 1.0,
     variant: str = "official",
     return_terms: bool = False,
 ) -> Any:

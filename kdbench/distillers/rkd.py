@@ -20,10 +20,10 @@ def rkd_loss(
     student_feat: Tensor,
     teacher_feat: Tensor,
     *,
-    distance_weight: float,
-    angle_weight: float,
-    squared: bool,
-    eps: float,
+    distance_weight: float = 25.0,
+    angle_weight: float = 50.0,
+    squared: bool = False,
+    eps: float = 1e-12,
     return_terms: bool = False,
 ) -> Any:
     """Distances between pairs and angles between triples of a batch (Park et al., CVPR 2019).

@@ -14,7 +14,7 @@ from kdbench.models.spec import ModelOutput
 
 @full_precision
 def rsd_loss(
-    student_feat: Tensor, teacher_feat: Tensor, *, kappa: float, eps: float = 1e-5, return_terms: bool = False
+    student_feat: Tensor, teacher_feat: Tensor, *, kappa: float = 0.01, eps: float = 1e-5, return_terms: bool = False
 ) -> Any:
     """``sum_i (P_ii - 1)^2 + kappa sum_{i != j} P_ij^2``, P the D x D cross-correlation of teacher and student
     features.

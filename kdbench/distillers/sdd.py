@@ -38,7 +38,7 @@ def sdd_kd_loss(
     teacher_region_logits: Tensor,
     target: Tensor,
     *,
-    temperature: float,
+    temperature: float = 4.0,
     return_terms: bool = False,
 ) -> Any:
     """``1 / (N B) sum_bn w_bn T^2 KL(softmax(z_t^n / T) || softmax(z_s^n / T))`` (Wei et al., CVPR 2024).

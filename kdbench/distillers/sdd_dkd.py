@@ -20,9 +20,9 @@ def sdd_dkd_loss(
     teacher_region_logits: Tensor,
     target: Tensor,
     *,
-    alpha: float,
-    beta: float,
-    temperature: float,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
     return_terms: bool = False,
 ) -> Any:
     """``1 / (N B) sum_bn w_bn DKD(z_t^n, z_s^n)`` (Wei et al., CVPR 2024; equal to SDD-CVPR2024@e412036).

@@ -19,7 +19,7 @@ def tekap_loss(
     teacher_logits: Tensor,
     noises: Sequence[Tensor] | Tensor,
     *,
-    temperature: float,
+    temperature: float = 4.0,
     noise_weight: float = 0.1,
     augmented_weight: float = 0.8,
     return_terms: bool = False,

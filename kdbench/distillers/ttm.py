@@ -12,7 +12,7 @@ from kdbench.models.spec import ModelOutput
 
 
 @full_precision
-def ttm_loss(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float, return_terms: bool = False) -> Any:
+def ttm_loss(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float = 0.1, return_terms: bool = False) -> Any:
     """``mean_b KL(softmax(gamma z_t) || softmax(z_s))``: WTTM with every weight 1 (Zheng and Yang, ICLR 2024).
 
     Args:

@@ -12,7 +12,7 @@ from kdbench.models.spec import ModelOutput
 
 
 @full_precision
-def wttm_loss(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float, return_terms: bool = False) -> Any:
+def wttm_loss(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float = 0.1, return_terms: bool = False) -> Any:
     """``mean_b u_b KL(q_b || softmax(z_s))`` with ``q = p_t^gamma / u``, ``u_b = sum_c p_t[c]^gamma``.
 
     Only the teacher is tempered (gamma = 1 / T) and there is no T squared. Zheng and Yang, ICLR 2024; equal to

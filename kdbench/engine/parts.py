@@ -16,6 +16,7 @@ from kdbench.distillers.create import create_distiller, judge_methods
 from kdbench.engine.runtime import Runtime
 from kdbench.errors import ConfigError, IncompatibleError, ModelError
 from kdbench.models.feature_model.model import FeatureModel
+from kdbench.models.names import find_entry
 from kdbench.models.spec import ModelSpec
 from kdbench.models.weights.load import UnknownStatisticsError
 from kdbench.models.zoo import create_model
@@ -95,7 +96,7 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
     """The frozen teacher in evaluation mode, or None where the configuration names none."""
     if not cfg.DISTILLER.TEACHER:
         return None
-    if not cfg.TEACHER.WEIGHTS and data.gate:
+    if not cfg.TEACHER.WEIGHTS and data.gate and not find_entry(cfg.DISTILLER.TEACHER).own_weights:
         norm = f" and, where that file does not say how its inputs were normalised, {_norm('TEACHER', data)}"
         raise ConfigError(
             f"TEACHER.WEIGHTS is empty: name the weights of teacher {cfg.DISTILLER.TEACHER!r}; add TEACHER.WEIGHTS=<file> (or "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.data.build import build_data
@@ -17,17 +18,34 @@ from kdbench.engine.result import RunResult
 from kdbench.engine.runtime import deterministic_errors, start_runtime
 from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.cohort import train_cohort
+from kdbench.engine.session.handed import handed_over
 from kdbench.engine.training.finite import check_score
 from kdbench.engine.training.trainer import Progress
 from kdbench.errors import ConfigError
 from kdbench.processes.together import together
 
 
-def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = False) -> RunResult:
+def train(
+    cfg: CfgNode,
+    *,
+    student: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+    data: Any = None,
+    progress: Progress | None = None,
+    resume: bool = False,
+) -> RunResult:
     """Train the configured student, or continue, or do nothing if that run is done.
+
+    Objects take the place of the configuration's names. They stay as they are: what is trained is a copy, from the object's weights
+    on, and its trained weights are ``student.safetensors`` in the result's folder. A run of objects is the same run, and goes on,
+    where configuration, weights, structure, the code of their classes and the images are the same.
 
     Args:
         cfg: from :func:`kdbench.load_config`.
+        student, teacher: a module that maps images to (B, K) logits (see :func:`kdbench.wrap_model`, which finds its stages here,
+            too), or a :class:`kdbench.FeatureModel`.
+        data: a :class:`kdbench.DataSource`, or torch data sets ``(train, test)`` or ``(train, test, val)``, see
+            :func:`kdbench.data_from_datasets`.
         progress: ``fn(epoch, step, steps)`` after every step.
         resume: warn where there is no checkpoint to go on from; a run goes on from one in any case.
 
@@ -38,7 +56,8 @@ def train(cfg: CfgNode, *, progress: Progress | None = None, resume: bool = Fals
         KdbenchError: whatever makes the run impossible, before anything is written.
     """
     own = None if progress is None else lambda _, epoch, step, steps: progress(epoch, step, steps)
-    (outcome,) = train_cohort([cfg], progress=own, resume=resume)
+    with handed_over(cfg, student=student, teacher=teacher, data=data) as named:
+        (outcome,) = train_cohort([named], progress=own, resume=resume)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

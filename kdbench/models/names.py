@@ -7,7 +7,7 @@ from kdbench.models.networks import small
 from kdbench.models.networks.cifar import CIFAR_MODELS
 from kdbench.models.networks.paper_names import LARGE_IMAGE, SHARED
 from kdbench.models.networks.paper_networks import register_paper_models
-from kdbench.models.registry import ModelEntry, models, register_model
+from kdbench.models.registry import GIVEN, ModelEntry, models, register_model
 
 register_model("small_cnn", family="cnn", input_size=8)(small.small_cnn)
 register_model("small_vit", family="vit", input_size=8, any_size=False, size_option="img_size")(small.small_vit)
@@ -65,6 +65,12 @@ def find_entry(name: str, side: int = 0) -> ModelEntry:
         from kdbench.models.networks.torchvision_networks import torchvision_entry
 
         return torchvision_entry(rest)
+    if colon and prefix == "given":
+        if rest not in GIVEN:
+            raise UnknownNameError(
+                f"model {name!r} was handed over as an object (student=, teacher=), which is not there now; hand it over again"
+            )
+        return GIVEN[rest]
     if colon and prefix == "cifar":
         known = {cifar.lower(): cifar for cifar in CIFAR_MODELS}
         if rest.lower() not in known:

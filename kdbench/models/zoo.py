@@ -6,17 +6,14 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-
 from kdbench.errors import KdbenchError, ModelError, did_you_mean, shown
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.names import find_entry, own_side
 from kdbench.models.registry import ModelEntry
 from kdbench.models.spec import Statistics
 from kdbench.models.weights.load import choose_statistics, load_weights
+from kdbench.models.wrapped.wrap import as_built
 from kdbench.random import forked_seed
-
-_FACE = ("forward_features", "forward_head")
 
 
 def create_model(
@@ -70,29 +67,27 @@ def create_model(
     side = input_size or own_side(entry, data_size)
     if entry.size_option and side != entry.input_size:
         options.setdefault(entry.size_option, side)
-    backbone = _build(entry, num_classes, options, seed)
-    lacking = [word for word in _FACE if not hasattr(backbone, word)]
-    if lacking:
-        raise ModelError(
-            f"model {entry.name!r} is a {type(backbone).__name__} without {lacking[0]}; its builder returns a network with timm's "
-            "interface, or kdbench.wrap_model(...) of any other"
-        )
+    made = _build(entry, num_classes, options, seed)
+    built = as_built(made, entry, num_classes=num_classes, size=side, fixed=bool(input_size))
+    backbone = built.backbone
     found, fresh_head = load_weights(backbone, entry, weights, head, ema, num_classes, options, classes)
+    if found is None:
+        found = built.statistics
     chosen = choose_statistics(norm, found, data_statistics, entry.name, weights)
     model = FeatureModel(
         backbone,
         name=entry.name,
         family=entry.family,
         num_classes=num_classes,
-        input_size=(side, side),
+        input_size=built.input_size,
         statistics=chosen,
-        stages=stages,
+        stages=built.stages if stages == "auto" and built.stages else stages,
     )
-    model.fresh_head = fresh_head
+    model.fresh_head = fresh_head or (built.fresh_head and not weights)
     return model
 
 
-def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: int | None) -> nn.Module:
+def _build(entry: ModelEntry, num_classes: int, options: dict[str, Any], seed: int | None) -> Any:
     signature = inspect.signature(entry.build)
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
         for option in options:

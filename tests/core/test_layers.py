@@ -36,6 +36,7 @@ FLOORS: dict[str, list[str]] = {
         "spec, stage_names",
         "registry, backbone",
         "feature_model, networks",
+        "wrapped",
         "names",
         "weights",
         "zoo",

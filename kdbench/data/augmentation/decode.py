@@ -47,7 +47,7 @@ def decode(path: Path) -> Tensor:
             image = Image.open(io.BytesIO(content))
         if image.width * image.height > _MOST_PIXELS:
             raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS:,}")
-        return _by_torchvision(content) if image.format in _BY_TORCHVISION else _by_pillow(image)
+        return _by_torchvision(content) if image.format in _BY_TORCHVISION else from_pillow(image)
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises at a damaged file, it is no image
         raise DataError(
             f"{path}: cannot be decoded as an image ({_reason(error)}); restore the file or remove it"
@@ -64,7 +64,8 @@ def _by_torchvision(content: bytes) -> Tensor:
     return image if image.dtype == torch.uint8 else TF.to_dtype(image, torch.uint8, scale=True)
 
 
-def _by_pillow(image: Image.Image) -> Tensor:
+def from_pillow(image: Image.Image) -> Tensor:
+    """(3, h, w) uint8 RGB of a Pillow image of any mode."""
     if image.mode.startswith("I"):  # 16 bits of grey, of which a conversion would keep the lower ones
         grey = torch.from_numpy(np.asarray(image).astype(np.int32) >> 8).clamp_(0, 255).to(torch.uint8)
         return grey.expand(3, -1, -1).contiguous()

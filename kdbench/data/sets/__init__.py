@@ -3,6 +3,7 @@
 Rooms:
 
 - aircraft: FGVC-Aircraft.
+- brought: The user's own data: arrays, a list in a file, data sets of other libraries. Nothing in a file is executed.
 - builtin: The data sets that always work: scikit-learn's digits, and random images.
 - cifar10: CIFAR-10.
 - cifar100: CIFAR-100.

@@ -22,7 +22,31 @@ _SIZE = 224
 _CHECKERS = 8
 
 
-class FileSplit:
+class CutSplit:
+    """A split of images of any size, each cut to one when it is fetched. What is derived from it gives the images."""
+
+    labels: Tensor
+    image_size: int
+
+    def picture(self, position: int) -> Tensor:
+        """(3, h, w) uint8, the image at a position."""
+        raise NotImplementedError(f"{type(self).__name__} gives no images")
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """(B,) int64 -> (B, 3, S, S) uint8, resized and cut in the centre as for evaluation."""
+        return self.fetch_cut(positions, CentreCut(self.image_size))
+
+    def fetch_cut(self, positions: Tensor, cut: Cut) -> Tensor:
+        """Decode and cut: (B,) int64 -> (B, 3, S, S) uint8.
+
+        Raises:
+            DataError: an image that cannot be decoded; no other takes its place.
+        """
+        images = [cut(self.picture(p), row) for row, p in enumerate(positions.tolist())]
+        return torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+
+
+class FileSplit(CutSplit):
     """A split of image files, decoded when they are fetched.
 
     Args:
@@ -43,18 +67,9 @@ class FileSplit:
     def __len__(self) -> int:
         return len(self.files)
 
-    def fetch(self, positions: Tensor) -> Tensor:
-        """(B,) int64 -> (B, 3, S, S) uint8, resized and cut in the centre as for evaluation."""
-        return self.fetch_cut(positions, CentreCut(self.image_size))
-
-    def fetch_cut(self, positions: Tensor, cut: Cut) -> Tensor:
-        """Decode and cut: (B,) int64 -> (B, 3, S, S) uint8.
-
-        Raises:
-            DataError: a file that cannot be decoded; no other image takes its place.
-        """
-        images = [cut(decode(self.root / self.files[p]), row) for row, p in enumerate(positions.tolist())]
-        return torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    def picture(self, position: int) -> Tensor:
+        """(3, h, w) uint8, decoded."""
+        return decode(self.root / self.files[position])
 
     def subset(self, positions: Tensor) -> FileSplit:
         """The split of these positions, in this order."""

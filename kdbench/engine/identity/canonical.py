@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from yacs.config import CfgNode
 
 from kdbench.config.load import to_dict
@@ -14,10 +16,12 @@ from kdbench.data.loader import standard_crop_pct
 from kdbench.data.source import DataSource
 from kdbench.domains import as_statistics
 from kdbench.errors import KdbenchError
+from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.names import canonical_name, default_side, find_entry
 from kdbench.models.stage_names import plain_choice
 from kdbench.models.weights.export import read_metadata
 from kdbench.models.weights.load import NORMS
+from kdbench.random import forked_seed
 
 Tree = dict[str, Any]
 
@@ -70,7 +74,7 @@ def respell(tree: Tree, weights: Mapping[str, str], data: DataSource) -> None:
     for role in ("TEACHER", "STUDENT"):
         tree[role]["STAGES"] = _stages(tree, role, side)
         values[f"{role}.INPUT_SIZE"] = (_own_size(tree, role, side), 0)
-        values[f"{role}.NORM"] = (tree[role]["NORM"], _norm(tree[role]["NORM"], weights[role], data))
+        values[f"{role}.NORM"] = (tree[role]["NORM"], _norm(tree, role, weights[role], data, side))
         if tree["DISTILLER"][role]:
             _drop_defaults(
                 tree[role]["OPTIONS"], find_entry(tree["DISTILLER"][role], tree[role]["INPUT_SIZE"] or side).build
@@ -120,9 +124,10 @@ def _own_size(tree: Tree, role: str, side: int) -> int:
         return 0
 
 
-def _norm(norm: Any, weights: str, data: DataSource) -> Any:
+def _norm(tree: Tree, role: str, weights: str, data: DataSource, side: int) -> Any:
     """One word for statistics: a list is the word that stands for it, and ``auto`` is what that takes: of an exported student its
-    own, of a fresh network the data set's."""
+    own, of a fresh network those that it was registered or wrapped with, else the data set's."""
+    norm = tree[role]["NORM"]
     if norm == "auto":
         return norm
     named = {
@@ -132,9 +137,31 @@ def _norm(norm: Any, weights: str, data: DataSource) -> Any:
         values = named.get(norm)
     else:
         values = [[float(v) for v in part] for part in norm]
-    if values == named["dataset"] and not weights:
-        return "auto"
-    own = as_statistics(read_metadata(weights).get("statistics")) if weights else None
-    if own is not None and values == [list(part) for part in own]:
+    if not weights:
+        own = _own_statistics(tree, role, data.num_classes, side)
+        if values == (named["dataset"] if own is None else [list(part) for part in own]):
+            return "auto"
+    exported = as_statistics(read_metadata(weights).get("statistics")) if weights else None
+    if exported is not None and values == [list(part) for part in exported]:
         return "auto"
     return next((word for word, statistics in named.items() if statistics == values), norm)
+
+
+def _own_statistics(tree: Tree, role: str, num_classes: int, side: int) -> Any:
+    """Statistics that a user's network brings along; None of any other. What a builder wrapped is built for it, without memory."""
+    name = tree["DISTILLER"][role]
+    entry = find_entry(name, tree[role]["INPUT_SIZE"] or side) if name else None
+    if entry is None or entry.statistics is not None or _is_ours(entry.build):
+        return entry and entry.statistics
+    try:
+        with torch.device("meta"), forked_seed("statistics"):
+            made = entry.build(num_classes=num_classes, **tree[role]["OPTIONS"])
+    except Exception:  # noqa: BLE001 - why it cannot be built is said where it is built in earnest
+        return None
+    return made.statistics if isinstance(made, FeatureModel) else None
+
+
+def _is_ours(build: Any) -> bool:
+    while isinstance(build, functools.partial):
+        build = build.func
+    return str(getattr(build, "__module__", "")).partition(".")[0] == "kdbench"

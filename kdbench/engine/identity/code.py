@@ -91,7 +91,8 @@ def _parts(cfg: CfgNode, teacher: str) -> Iterator[Any]:
     for cls in method_classes(cfg.DISTILLER.TYPE):
         yield from cls.__mro__[:-1]
     for name in filter(None, (teacher, cfg.DISTILLER.STUDENT)):
-        yield _function(find_entry(name).build)
+        build = find_entry(name).build
+        yield from getattr(build, "classes", (_function(build),))
         yield from _timm_function(name)
     yield _function(builder_of(cfg.DATASET.TYPE)[0])
 

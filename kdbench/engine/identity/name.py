@@ -17,6 +17,7 @@ from kdbench.engine.identity.canonical import respell
 from kdbench.engine.parts import image_size
 from kdbench.engine.result import recorded_fault
 from kdbench.errors import ModelError
+from kdbench.models.names import find_entry
 from kdbench.models.weights.published import published_release
 from kdbench.models.weights.read import file_sha256
 from kdbench.paths import user_path
@@ -24,7 +25,7 @@ from kdbench.paths import user_path
 
 def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     """What stands for the weights of ``cfg.DISTILLER.<role>``: empty for fresh ones, the release of published ones (see
-    :func:`published_release`), the SHA-256 of a file.
+    :func:`published_release`), the SHA-256 of a file, or of the weights of an object.
 
     Raises:
         ModelError: the file cannot be read, or was changed since a run has exported it.
@@ -33,6 +34,8 @@ def weights_identity(cfg: CfgNode, role: str, data: DataSource) -> str:
     weights = cfg[role].WEIGHTS
     if weights == "pretrained":
         return published_release(cfg.DISTILLER[role], cfg[role].INPUT_SIZE or image_size(cfg, data))
+    if not weights and cfg.DISTILLER[role].startswith("given:"):
+        return find_entry(cfg.DISTILLER[role]).own_weights
     check_export(weights)
     return file_sha256(weights) if weights else ""
 

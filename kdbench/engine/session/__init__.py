@@ -9,6 +9,7 @@ Rooms:
 - holding: One process at a run: a lock on its folder, and what killed processes left there.
 - prepare: From a configuration to what is trained; whatever is wrong is found here, before a folder exists.
 - finish: The exported student and ``result.json``.
+- handed: Networks and data that are handed over as objects: a run has them by names that say what is in them.
 - cohort: Runs that share data, order, augmentation and teacher, trained in one process.
 
 Each may import those above it.

@@ -2,6 +2,7 @@
 
 Rooms:
 
+- channels: How many channels a network's input has: three, or one of a network for grey images.
 - classifier: Which of a backbone's modules are its classifier.
 - evaluating: A network in evaluation mode for a while, and a pass on the meta device, on which nothing is computed.
 - intermediates: timm's ``forward_intermediates`` for every class, whether its tensors hold values or not.

@@ -5,7 +5,6 @@ Rooms:
 - flops: Floating-point operations of a forward pass, counted on the meta device.
 - freezing: A FeatureModel whose classifier alone is trained.
 - head: How a network's head reads its last features, found out by values.
-- hooked: Any module as a FeatureModel, by hooks: ``kdbench.wrap_model``.
 - known_pieces: Which networks have known pieces: this project's own, and timm's plain sequences of blocks or stages.
 - model: FeatureModel: one face for every architecture.
 - pieces: A network as a sequence: stem, units, tail. What runs it stage by stage, or reads maps on the way.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdbench.models.backbone.channels import input_channels
 from kdbench.models.backbone.evaluating import evaluating, on_meta
 
 
@@ -24,7 +25,7 @@ def forward_flops(backbone: nn.Module, input_size: tuple[int, int]) -> int | Non
     counter = FlopCounterMode(display=False)
     try:
         with evaluating(backbone), counter:
-            on_meta(backbone, (1, 3, *input_size))
+            on_meta(backbone, (1, input_channels(backbone), *input_size))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, AssertionError):
         return None
     return int(counter.get_total_flops())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kdbench.errors import ModelError
 from kdbench.models.backbone import tensor_layout as layout
+from kdbench.models.backbone.channels import input_channels, with_channels
 from kdbench.models.backbone.classifier import classifier_names
 from kdbench.models.backbone.intermediates import run_intermediates
 from kdbench.models.feature_model import regions
@@ -44,7 +45,7 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
         family: ``cnn``, ``vit``, ``mlp`` or ``hybrid``.
         num_classes: K.
         input_size: (h, w) that the backbone is fed with; other images are resized (bilinear, antialiased).
-        statistics: ``(mean, std)`` of the input, three numbers each.
+        statistics: ``(mean, std)`` of the input, three numbers each; a network of one channel takes their means.
         stages: ``"auto"``, ``"ofakd"`` or indices of timm's intermediates (-1: the final feature map).
 
     Raises:
@@ -70,6 +71,8 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
         super().__init__()
         self.backbone = backbone
         self.input_size = input_size
+        #: 3, or 1 of a network for grey images
+        self.in_channels = input_channels(backbone)
         self._register_statistics(statistics)
         self._stage_indices = choose_stages(backbone, name, stages)
         self._pieces = find_pieces(backbone, self._stage_indices)
@@ -85,12 +88,14 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
     def _register_statistics(self, statistics: Statistics) -> None:
         mean, std = (tuple(map(float, values)) for values in statistics)
         self.statistics: Statistics = (mean, std)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        for key, values in (("mean", mean), ("std", std)):
+            own = values if self.in_channels == 3 else [sum(values) / 3]
+            self.register_buffer(key, torch.tensor(own).view(1, -1, 1, 1), persistent=False)
         self._identity = (mean, std) == IDENTITY
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Resize and normalise: (B, 3, H, W) in [0, 1] -> the backbone's own input."""
+        """Resize and normalise: (B, 3, H, W) or (B, 1, H, W) in [0, 1] -> the backbone's own input, grey where it reads that."""
+        images = with_channels(images, self.in_channels)
         if tuple(images.shape[-2:]) != self.input_size:
             images = F.interpolate(images, self.input_size, mode="bilinear", align_corners=False, antialias=True)
         if self._identity:

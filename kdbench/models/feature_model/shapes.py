@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.errors import ModelError
+from kdbench.models.backbone.channels import input_channels
 from kdbench.models.backbone.evaluating import evaluating, on_meta
 from kdbench.models.backbone.intermediates import run_intermediates
 
@@ -67,7 +68,7 @@ def run_shapes(
     try:
         with evaluating(backbone):
             try:
-                features, maps, pre, logits, stem = on_meta(probe, (2, 3, *input_size))
+                features, maps, pre, logits, stem = on_meta(probe, (2, input_channels(backbone), *input_size))
             except (NotImplementedError, RuntimeError, TypeError, ValueError, AssertionError):
                 features, maps, pre, logits, stem = _for_real(probe, input_size)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
@@ -99,4 +100,4 @@ def _shape(features: Any) -> tuple[int, ...]:
 
 def _for_real(probe: _Probe, size: tuple[int, int]) -> Any:
     like = next(probe.parameters())
-    return probe(torch.zeros(2, 3, *size, device=like.device, dtype=like.dtype))
+    return probe(torch.zeros(2, input_channels(probe.backbone), *size, device=like.device, dtype=like.dtype))

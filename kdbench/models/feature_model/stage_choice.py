@@ -84,11 +84,21 @@ def _auto(info: list[dict[str, Any]]) -> tuple[int, ...]:
     count = len(info)
     reductions = {entry.get("reduction") for entry in info}
     if len(reductions) == 1 and count > 1:
-        return tuple(sorted({math.ceil(q * count / _MOST) - 1 for q in range(1, _MOST + 1)}))
+        return tuple(quarters(count))
     indices = list(range(count))
     if count > 1 and _STEM.match(str(info[0].get("module", ""))):
         indices = indices[1:]
     return tuple(indices[-_MOST:])
+
+
+def quarters(count: int) -> list[int]:
+    """Indices of the last of each quarter of ``count`` equal blocks; all of fewer than five."""
+    return sorted({math.ceil(q * count / _MOST) - 1 for q in range(1, _MOST + 1)})
+
+
+def without_stem(names: Sequence[str]) -> list[str]:
+    """Module names, shallow to deep, without the first where that is a stem and others follow."""
+    return list(names[1:] if len(names) > 1 and _STEM.match(names[0]) else names)
 
 
 def _feature_info(backbone: nn.Module) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 Rooms:
 
+- channels: Weights of a network of three channels for one of grey images, and the other way round.
 - class_names: The classes that a file of weights knows, by their names, and their order.
 - containers: Where the weights lie in what a file holds: containers, moving averages, and the prefixes of wrappers.
 - export: The file that a run leaves: a network's weights as safetensors.

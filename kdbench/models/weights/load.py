@@ -56,12 +56,14 @@ def load_weights(
 
         return load_pretrained(backbone, entry, num_classes, options)
     from kdbench.models.networks.timm_networks import adapt_to_timm
+    from kdbench.models.weights.channels import adapt_channels
     from kdbench.models.weights.class_names import output_order, reorder_classifier, stored_class_names
     from kdbench.models.weights.export import own_statistics
     from kdbench.models.weights.fit import HeadMismatchError
     from kdbench.models.weights.read import load_into, read_recorded, read_weights
 
     state, metadata = read_weights(weights, use_ema=ema, needed=backbone.state_dict())
+    state = adapt_channels(backbone, state, str(weights))
     names = stored_class_names(weights, metadata, read_recorded(weights)) if classes else None
     if head == "reset" and names is not None and set(names) != set(classes):
         log.info("%s: its classifier is for other classes, and is dropped (HEAD: reset)", weights)

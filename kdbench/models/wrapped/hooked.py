@@ -1,4 +1,4 @@
-"""Any module as a FeatureModel, by hooks: ``kdbench.wrap_model``."""
+"""A network behind timm's feature interface, with hooks that read its maps."""
 
 from __future__ import annotations
 
@@ -8,58 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.errors import ModelError, did_you_mean
+from kdbench.errors import ModelError
 from kdbench.models.backbone import tensor_layout as layout
+from kdbench.models.backbone.channels import input_channels
 from kdbench.models.backbone.evaluating import evaluating
 from kdbench.models.backbone.transparent import TransparentWrapper
-from kdbench.models.feature_model.model import FeatureModel
-from kdbench.models.spec import IDENTITY, Statistics
-
-
-def wrap_model(
-    module: nn.Module,
-    *,
-    num_classes: int,
-    stages: Sequence[str] = (),
-    classifier: str,
-    input_size: int | tuple[int, int],
-    statistics: Statistics = IDENTITY,
-    family: str = "cnn",
-    name: str = "",
-    prefix_tokens: int = 0,
-) -> FeatureModel:
-    """A :class:`FeatureModel` around any network that maps (B, 3, H, W) images to (B, K) logits.
-
-    Hooks on the named submodules read the maps; the network is not changed and its state dict keeps its keys. What needs
-    more than that (class activation maps, region logits, running stage by stage) is not given.
-
-    Args:
-        module: the network.
-        num_classes: K.
-        stages: names of submodules whose outputs are the stages, shallow to deep: (B, C, H, W) maps, or (B, P + L, C)
-            tokens of a square grid.
-        classifier: name of the last submodule; its (B, D) input is the penultimate vector, its output the logits.
-        input_size: side, or (h, w), that the network is fed with.
-        statistics: ``(mean, std)`` of its input.
-        family: ``cnn``, ``vit``, ``mlp`` or ``hybrid``.
-        name: for messages; the class's by default.
-        prefix_tokens: P of token stages.
-
-    Raises:
-        ModelError: a submodule that does not exist, is not called, or gives no map; logits of another width.
-    """
-    name = name or type(module).__name__
-    side = (input_size, input_size) if isinstance(input_size, int) else input_size
-    known = [key for key, _ in module.named_modules() if key]
-    for wanted in (*stages, classifier):
-        if wanted not in known:
-            raise ModelError(f"{name} has no submodule {wanted!r}{did_you_mean(wanted, known)}")
-    backbone = HookedBackbone(module, list(stages), classifier, name, prefix_tokens)
-    backbone.measure(side, num_classes)
-    model = FeatureModel(
-        backbone, name=name, family=family, num_classes=num_classes, input_size=side, statistics=statistics
-    )
-    return model
 
 
 class _Tap:
@@ -70,7 +23,7 @@ class _Tap:
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
         if "on" in self.store:
-            self.store[self.key] = inputs[0] if self.before else output
+            self.store[self.key] = (inputs[0] if inputs else None) if self.before else output
 
 
 class HookedBackbone(TransparentWrapper):
@@ -80,6 +33,8 @@ class HookedBackbone(TransparentWrapper):
         super().__init__(module)
         self.stage_names, self.classifier_name, self.title = stages, classifier, name
         self.num_prefix_tokens = prefix_tokens
+        self.in_channels = input_channels(module)
+        self.unused_parameters = bool(getattr(module, "unused_parameters", False))
         self.feature_info: list[dict[str, Any]] = []
         self._store: dict[str, Any] = {}
         for stage in stages:
@@ -87,10 +42,10 @@ class HookedBackbone(TransparentWrapper):
         self.get_submodule(classifier).register_forward_pre_hook(_Tap(self._store, "", before=True))
 
     def measure(self, size: tuple[int, int], num_classes: int) -> None:
-        """Run once, in evaluation mode, to find the shapes of the stages; see :func:`wrap_model`."""
+        """Run once, in evaluation mode, to find the shapes of the stages; see :func:`kdbench.wrap_model`."""
         like = next(self.parameters())
         with evaluating(self.network, self):
-            image = torch.zeros(2, 3, *size, device=like.device, dtype=like.dtype)
+            image = torch.zeros(2, self.in_channels, *size, device=like.device, dtype=like.dtype)
             vector, maps = self.forward_intermediates(image)
             logits = self.get_classifier()(vector)
         if tuple(logits.shape) != (2, num_classes):
@@ -140,7 +95,7 @@ class HookedBackbone(TransparentWrapper):
 
     def _map(self, stage: str, output: Any) -> Tensor:
         if isinstance(output, Tensor) and output.dim() == 4:
-            return output
+            return layout.to_map(output, layout.layout_of(output.shape), (0, 0))[0]
         if isinstance(output, Tensor) and output.dim() == 3:
             grid = layout.grid_of(output.shape, layout.NLC, self.num_prefix_tokens, None)
             if grid is not None:

@@ -98,6 +98,7 @@ def test_it_learns_under_a_method() -> None:
         ({"stages": ["unused"]}, ["does not call unused"]),
         ({"stages": ["drop"]}, ["drop", "(2, 8)", "no (B, C, H, W) map"]),
         ({"num_classes": 6}, ["cls", "6 classes"]),
+        ({"stages": "conv"}, ["list of names"]),
         ({"prefix_tokens": 0}, ["mix", "square grid"]),
         ({"classifier": "mix", "stages": []}, ["mix", "no (B, D) vector"]),
     ],
