@@ -52,6 +52,7 @@ setup(
         "kdbench": [
             "catalogue.json",
             "bench/paper/*.csv",
+            "bench/methods/costs.json",
             "scaffold/templates/*",
             "bench/pictures/templates/*",
             "py.typed",

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -45,6 +46,7 @@ class Method:
     summary: str
     reference: str
     verified: str
+    kind: str
     uses_teacher: bool
     teacher_needs: frozenset[str]
     student_needs: frozenset[str]
@@ -55,6 +57,19 @@ class Method:
     domains: dict[str, Domain]
     effective: dict[str, dict[str, Any] | str]
     added: tuple[str, ...]
+
+    @property
+    def year(self) -> str:
+        """Of its paper; empty where the reference names none."""
+        found = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.reference)
+        return found[-1] if found else ""
+
+    @property
+    def compares(self) -> str:
+        """What it compares: ``labels`` (no teacher), ``logits``, ``features`` or ``relations``."""
+        if not self.uses_teacher:
+            return "labels"
+        return self.kind or ("features" if self.teacher_needs - {"logits", "region_logits"} else "logits")
 
 
 def methods() -> Registry[Method]:

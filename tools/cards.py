@@ -19,8 +19,7 @@ def main() -> None:
     if parser.parse_args().measure:
         tune_malloc()  # as every run does at its start
         costs = [{"teacher": t, "student": s, **measure_all(s, t)} for t, s in PAIRS]
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        (FOLDER / COSTS).write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
+        COSTS.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
     write_cards(FOLDER, json.loads(MATRIX.read_text(encoding="utf-8")))
 
 

@@ -53,6 +53,7 @@ class Distiller(nn.Module):
         grad_teacher: gradients flow through the teacher's operations (its weights stay frozen).
         min_batch: smallest batch for which the loss is defined.
         min_classes: smallest number of classes for which it is.
+        kind: of what is compared: ``logits``, ``features`` or ``relations`` (between samples); empty: as its needs say.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
         unused_parameters: in some steps a trained parameter of the student or of the method gets no gradient (a branch that is
             drawn, a term that begins later, a module that a configuration leaves out). Several processes then look for such
@@ -73,6 +74,7 @@ class Distiller(nn.Module):
     added: ClassVar[tuple[str, ...]] = ()
     reference: str = ""
     verified: str = "unverified"
+    kind: str = ""
     uses_teacher: bool = True
     needs_networks: bool = False
     needs_labels: bool = False

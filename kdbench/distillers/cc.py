@@ -51,6 +51,7 @@ class CC(Distiller):
     """
 
     reference = "Peng et al. Correlation Congruence for Knowledge Distillation. ICCV 2019, arXiv 1904.01802"
+    kind = "relations"
     verified = "RepDistiller@b84f547 (the authors' own repository was not seen)"
     teacher_needs = {"penultimate"}
     student_needs = {"logits", "penultimate"}

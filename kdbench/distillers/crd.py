@@ -107,6 +107,7 @@ class CRD(Distiller):
     """
 
     reference = "Tian, Krishnan, Isola. Contrastive Representation Distillation. ICLR 2020, arXiv 1910.10699"
+    kind = "relations"
     verified = "mdistiller@a08d46f, RepDistiller@b84f547"
     teacher_needs = {"penultimate"}
     student_needs = {"logits", "penultimate"}

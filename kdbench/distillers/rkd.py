@@ -63,6 +63,7 @@ class RKD(Distiller):
     """
 
     reference = "Park, Kim, Lu, Cho. Relational Knowledge Distillation. CVPR 2019, arXiv 1904.05068"
+    kind = "relations"
     verified = "mdistiller@a08d46f, RKD@0a6c3c0"
     teacher_needs = {"penultimate"}
     student_needs = {"logits", "penultimate"}

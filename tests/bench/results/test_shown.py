@@ -6,10 +6,10 @@ import json
 import shutil
 
 import pytest
-from kdbench.bench.results.shown import changed_keys, describe, shown_run, sparkline
 from tiny_run import settings
 
 import kdbench
+from kdbench.bench.results.shown import changed_keys, describe, shown_run, sparkline
 from kdbench.cli.main import main
 from kdbench.config.load import to_dict
 
