@@ -113,7 +113,7 @@ def test_methods_of_installed_distributions_are_found(tmp_path):
         "from kdbench import load_config\n"
         "print(load_config(overrides=['DISTILLER.TYPE=installed', 'INSTALLED.T=5']).INSTALLED.T)\n"
         "from kdbench.cli.main import main\n"
-        "main(['list', 'methods', 'inst*'])\n"
+        "main(['list', 'methods', 'inst*', '--detail'])\n"
     )
     text = run_python(code)
     assert text.startswith("5.0")
