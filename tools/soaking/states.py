@@ -149,7 +149,7 @@ def grid(root: Path) -> Ended:
     """The command that trains the grid, with its workers in its own process."""
 
     def work() -> int:
-        from kdbench.bench.running import cluster_pools
+        from kdbench.bench.running.pools import cluster_pools
 
         cluster_pools.make_pool = lambda *_, **__: InlinePool()  # type: ignore[assignment]
         return command("grid", str(root / "grid.yaml"), "--prefix", str(root / "runs"), "--cohort", "1")()
