@@ -16,6 +16,8 @@ from kdbench.plugins import import_plugins
 
 #: key of a file that names modules and Python files to import first; no key of a configuration
 IMPORTS = "IMPORTS"
+#: stands for a file in messages where a dictionary was given
+GIVEN = Path("(dictionary)")
 _MAX_DEPTH = 3  # a file, its base, and the base's base
 
 
@@ -30,8 +32,9 @@ class Setting:
     own: bool = True
 
 
-def read_settings(path: Path) -> list[Setting]:
-    """The settings of a file and its bases; those of the file itself are its ``own``. What it imports is imported.
+def read_settings(path: Path | Mapping[str, Any]) -> list[Setting]:
+    """The settings of a file, or of what one holds, and its bases; those of the file itself are its ``own``. What it imports is
+    imported.
 
     Raises:
         ConfigError: see :func:`read_yaml`.
@@ -40,19 +43,20 @@ def read_settings(path: Path) -> list[Setting]:
     own = {setting.key for setting in flatten(_read_one(path), "")}
     tree = read_yaml(path)
     import_plugins(taken_imports(tree))
-    merged = flatten(tree, str(path))
+    merged = flatten(tree, _named(path))
     return [Setting(setting.key, setting.value, setting.source, setting.key in own) for setting in merged]
 
 
-def read_yaml(path: Path, _chain: tuple[Path, ...] = ()) -> Tree:
-    """One YAML file with its ``_BASE_`` merged in.
+def read_yaml(path: Path | Mapping[str, Any], _chain: tuple[Path, ...] = ()) -> Tree:
+    """One YAML file with its ``_BASE_`` merged in; or what one holds as a dictionary, whose paths are relative to the working
+    directory.
 
     Raises:
         ConfigError: missing or empty file, no YAML, one of very many values, a cycle of bases, or more than two bases above each
             other.
     """
-    path = config_path(path)
     tree = _read_one(path)
+    path = GIVEN if isinstance(path, Mapping) else config_path(path)
     resolved = path.resolve()
     if resolved in _chain:
         raise ConfigError(f"{path}: _BASE_ leads back to itself")
@@ -74,8 +78,14 @@ def taken_imports(tree: Tree) -> list[str]:
     return found
 
 
-def _read_one(path: Path) -> Tree:
+def _named(path: Path | Mapping[str, Any]) -> str:
+    return str(GIVEN if isinstance(path, Mapping) else path)
+
+
+def _read_one(path: Path | Mapping[str, Any]) -> Tree:
     """The file alone."""
+    if isinstance(path, Mapping):
+        return _checked(fresh(path), GIVEN)
     path = config_path(path)
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{path}: a configuration is a .yaml file")
@@ -86,7 +96,11 @@ def _read_one(path: Path) -> Tree:
     if not there:
         near = did_you_mean(path.name, [p.name for p in config_path(path.parent).glob("*.y*ml")])
         raise ConfigError(f"no configuration file {str(path)!r}{near}")
-    tree = parse(read_text(path), str(path))
+    return _checked(parse(read_text(path), str(path)), path)
+
+
+def _checked(tree: Any, path: Path) -> Tree:
+    """A tree whose imports are told by whole paths."""
     if tree is None:
         raise ConfigError(f"{path}: is empty; a configuration is a mapping of keys to values")
     if not isinstance(tree, dict):

@@ -56,12 +56,15 @@ class _Problems:
 
 
 def load_config(
-    path: str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *, purpose: str = ""
+    path: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    purpose: str = "",
 ) -> CfgNode:
     """Read, merge and check a configuration. Given keys that act on nothing are named in the log.
 
     Args:
-        path: a YAML file; its ``_BASE_`` names a file (relative to it) whose values it changes.
+        path: a YAML file, or what one holds as a dictionary; its ``_BASE_`` names a file (relative to it) whose values it changes.
         overrides: ``["SOLVER.LR", "0.1"]``, ``["SOLVER.LR=0.1"]`` or ``{"SOLVER.LR": 0.1}``; they win over the file.
         purpose: what the keys are for. ``train``: those of a teacher that no method uses act on nothing even where no method was
             named; ``teacher``: they make a teacher, and act; ``read``: not training, so that nothing is said of any.
@@ -73,7 +76,7 @@ def load_config(
         ConfigError: anything that is wrong, all of it in one message.
         UnknownNameError: the method does not exist.
     """
-    settings = [] if path is None else read_settings(Path(path))
+    settings = [] if path is None else read_settings(path if isinstance(path, Mapping) else Path(path))
     settings += parse_overrides(overrides)
     taught = {"train": True, "teacher": False}.get(purpose)
     return build_config(settings, idle=None if purpose == "read" else _log_idle, taught=taught)

@@ -35,7 +35,7 @@ from kdbench.bench.grids.grid_file_checks import (
     check_texts,
 )
 from kdbench.bench.grids.idle_keys import IdleKeys
-from kdbench.config.files import taken_imports
+from kdbench.config.files import GIVEN, taken_imports
 from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, config_path, expanded, user_path
@@ -48,7 +48,7 @@ _METHOD_KEYS = {"LABEL", "TYPE", "PRESET", "SET"}
 
 
 def load_grid(
-    path: str | Path,
+    path: str | Path | Mapping[str, Any],
     overrides: Sequence[str] | Mapping[str, Any] = (),
     *,
     seeds: int = 0,
@@ -58,7 +58,7 @@ def load_grid(
     """Read a grid file and resolve every cell.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or what one holds as a dictionary, whose paths are relative to the working directory.
         overrides: configuration keys put over every cell and every teacher's run, as in :func:`kdbench.load_config`.
         seeds: take only the first so many; 0 = all.
         weights: the teachers' weights files must exist.
@@ -68,10 +68,10 @@ def load_grid(
         ConfigError: an unknown key, a pair without teacher, a cell that stands twice, or a wrong configuration.
         UnknownNameError: a method that does not exist.
     """
-    path, last = config_path(path), parse_overrides(overrides)
-    idle = IdleKeys()
+    last, idle = parse_overrides(overrides), IdleKeys()
     imports: list[str] = []
-    tree = _read(path, imports)
+    tree = _read(path if isinstance(path, Mapping) else config_path(path), imports)
+    path = GIVEN if isinstance(path, Mapping) else config_path(path)
     check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
     check_texts(path, "", tree, "NAME", "CFG")
     check_name(path, tree["NAME"])
@@ -118,7 +118,7 @@ def load_grid(
     return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels), tuple(imports))
 
 
-def _read(path: Path, imports: list[str]) -> dict[str, Any]:
+def _read(path: Path | Mapping[str, Any], imports: list[str]) -> dict[str, Any]:
     """A grid, or a configuration that it names; what that imports is imported, and noted."""
     tree = read_yaml(path)
     imports += taken_imports(tree)

@@ -21,8 +21,8 @@ from kdbench.escape import markdown
 _HEAD = """# Keys of a configuration
 
 `python tools/reference.py` writes this page from `kdbench/config/defaults.py` and what the methods declare.
-[Configuration](configuration.md) explains the keys that you meet first. Keys marked with * do not change a result and are no part of
-a run's name.
+[Configuration](configuration.md) explains the keys that you meet first. Keys marked with * do not change a result and are
+no part of a run's name.
 """
 
 

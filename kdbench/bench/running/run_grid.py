@@ -44,7 +44,7 @@ class GridReport:
 
 
 def run_grid(
-    grid: Grid | str | Path,
+    grid: Grid | str | Path | Mapping[str, Any],
     *,
     prefix: str = "runs",
     jobs: int = 0,
@@ -61,7 +61,7 @@ def run_grid(
     """Run every cell of a grid that is not done. Several processes may do so on one folder: each run is done by one.
 
     Args:
-        grid: a resolved grid, or its file.
+        grid: a resolved grid, its file, or what that holds as a dictionary.
         prefix: folder above the grid's own folder.
         jobs: worker processes; 0 = one per core, or on GPUs as many as have room beside each other (see
             :func:`kdbench.bench.machine.workers.plan_workers`).
