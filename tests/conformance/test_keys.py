@@ -18,6 +18,8 @@ def test_it_has_every_key_and_its_comment():
     for key, _ in _leaves(defaults(), ""):
         assert f"| `{key}`" in page, key
     for name in distillers.names():
+        if not distillers.get(name).__module__.startswith("kdbench."):
+            continue
         for key, _ in _leaves(distillers.get(name).defaults, f"{name.upper()}."):
             assert f"`{key}`" in page, key
     for words in (

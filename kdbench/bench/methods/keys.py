@@ -15,6 +15,7 @@ from kdbench.catalogue import methods
 from kdbench.config import defaults as source
 from kdbench.config.defaults import DOMAINS, IGNORED, NOT_IDENTITY, defaults
 from kdbench.config.effects import EFFECTIVE
+from kdbench.distillers.base import distillers
 from kdbench.domains import show
 from kdbench.escape import markdown
 
@@ -96,10 +97,13 @@ def _comments() -> dict[str, str]:
 
 
 def _of_methods() -> str:
+    distillers.load()
     known = methods()
     rows = []
     for name in known.names():
         method = known.get(name)
+        if not distillers.get(name).__module__.startswith("kdbench."):  # a plug-in's
+            continue
         for key, value in _leaves(method.defaults, ""):
             domain = method.domains.get(key)
             rows.append([f"`{name.upper()}.{key}`", f"`{value!r}`", "" if domain is None else markdown(show(domain))])
