@@ -40,7 +40,12 @@ def key_reference() -> str:
             words = f"of mdistiller; {IGNORED[key]}" if key in IGNORED else words
             name = f"`{key}`{' *' if free else ''}"
             rows.append(
-                [name, f"`{value!r}`", "" if domain is None else markdown(show(domain)), markdown(words + _needs(key))]
+                [
+                    name,
+                    f"`{_plain(value)!r}`",
+                    "" if domain is None else markdown(show(domain)),
+                    markdown(words + _needs(key)),
+                ]
             )
         parts += [
             f"## {section}",
@@ -56,6 +61,11 @@ def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _plain(value: Any) -> Any:
+    """As YAML writes it: a tuple is a list."""
+    return [_plain(part) for part in value] if isinstance(value, (tuple, list)) else value
 
 
 def _needs(key: str) -> str:
@@ -106,6 +116,8 @@ def _of_methods() -> str:
             continue
         for key, value in _leaves(method.defaults, ""):
             domain = method.domains.get(key)
-            rows.append([f"`{name.upper()}.{key}`", f"`{value!r}`", "" if domain is None else markdown(show(domain))])
+            rows.append(
+                [f"`{name.upper()}.{key}`", f"`{_plain(value)!r}`", "" if domain is None else markdown(show(domain))]
+            )
     cards = "A method's card in [methods](methods/README.md) says what they mean.\n\n"
     return cards + tabulate(rows, ["key", "default", "may be"], tablefmt="pipe", disable_numparse=True)
