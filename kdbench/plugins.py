@@ -56,11 +56,11 @@ def import_plugins(names: Sequence[str]) -> None:
                 if os.getcwd() not in sys.path:
                     sys.path.insert(0, os.getcwd())
                 importlib.import_module(name)
-        except KdbenchError:
+        except (KdbenchError, KeyboardInterrupt):
             raise
         except FileNotFoundError as error:
             raise KdbenchError(f"--import {name}: no file {error.filename!r}") from None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit, or an exception of the file's own
             raise KdbenchError(f"--import {name}: {type(error).__name__}: {error}{_line_in(error, name)}") from error
 
 

@@ -40,16 +40,44 @@ def check(where: str = "") -> None:
         raise RunStoppedError(f"stopped by {_asked}{where and f' {where}'}; the same command goes on")
 
 
-def watch() -> list[str]:
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Inside, the signals wait, also for processes that this thread starts: until they say ``watch(held=True)``."""
+    before = _mask("SIG_BLOCK")
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _mask(how: str) -> set[int | signal.Signals] | None:
+    """Change which of the signals wait; returns what waited before, where there is such a thing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return None
+    return signal.pthread_sigmask(getattr(signal, how), {getattr(signal, name) for name in SIGNALS})
+
+
+def watch(*, held: bool = False) -> list[str]:
     """From now on take signals as requests, where they would have ended the process; returns the names of those signals. Only the
-    main thread can; in others nothing is changed."""
+    main thread can; in others nothing is changed. ``held``: whoever started this process did so while they were
+    :func:`held_back`; they arrive now."""
     if threading.current_thread() is not threading.main_thread():
         return []
     # one that is ignored (nohup) stays ignored, and somebody else's handler stays in charge
     taken = [name for name in SIGNALS if signal.getsignal(getattr(signal, name)) is signal.SIG_DFL]
     for name in taken:
         signal.signal(getattr(signal, name), _note)
+    if held:
+        _mask("SIG_UNBLOCK")
     return taken
+
+
+def ignore() -> None:
+    """The process has been stopped and is about to end: what is sent once more does not change its exit code."""
+    if threading.current_thread() is threading.main_thread():
+        for name in SIGNALS:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 @contextlib.contextmanager

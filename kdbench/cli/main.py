@@ -16,7 +16,7 @@ from kdbench.logs import at_level
 from kdbench.output import lasting_output
 from kdbench.plugins import import_plugins
 from kdbench.processes.one_voice import is_silent, one_voice
-from kdbench.stopping import EXIT_CODE, watched
+from kdbench.stopping import EXIT_CODE, ignore, watched
 from kdbench.streams import PlainFormatter, any_encoding
 
 #: verb -> (module with ``add_arguments(parser)`` and ``run(args)``, one line of help)
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with lasting_output("stderr"):
         with lasting_output() as output:
             try:
-                code = _run(words)
+                code = _run(words, own=argv is None)
             except SystemExit as end:  # argparse's, of --help
                 code, help_shown = 0, end
         if output.fault:
@@ -108,14 +108,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(words: list[str]) -> int:
-    """Run a command; errors are told in one line."""
+def _run(words: list[str], *, own: bool) -> int:
+    """Run a command; errors are told in one line. ``own``: it is all that this process does."""
     words = _verb_first(words)
     verb = next((word for word in words if not word.startswith("-")), "")
     try:
         with any_encoding(), watched() if verb in _STOPPING else contextlib.nullcontext(), one_voice(verb):
             return _main(words, verb)
     except KdbenchError as error:
+        if own and isinstance(error, RunStoppedError):
+            ignore()  # schedulers repeat themselves
         _say(_one_line(error))
         return EXIT_CODE if isinstance(error, RunStoppedError) else 2
     except KeyboardInterrupt:

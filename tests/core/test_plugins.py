@@ -91,6 +91,7 @@ def test_two_files_of_one_name_are_two_modules(plugin, tmp_path):
         ("\nundefined\n", r"NameError: name 'undefined' is not defined \(line 2\)"),
         ("raise SystemExit(0)\n", "SystemExit: 0"),
         ("import sys\nsys.exit('bye')\n", "SystemExit: bye"),
+        ("class Own(BaseException): pass\nraise Own('x')\n", r"Own: x \(line 2\)"),
         ("import no_such_module_anywhere\n", "No module named 'no_such_module_anywhere'"),
     ],
 )

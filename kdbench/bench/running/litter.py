@@ -17,7 +17,7 @@ import yaml
 from kdbench.bench.grids.lock import STALE, STATE_DIR, clear_stale, is_stale, read_lock
 from kdbench.bench.grids.owner import is_alive
 from kdbench.config.yaml_text import StrictLoader
-from kdbench.data.teacher_cache.cache import ACCURACY, META, WEIGHTS, abandoned, folder_bytes
+from kdbench.data.teacher_cache.cache import ACCURACY, META, WEIGHTS, abandoned, being_filled, folder_bytes
 from kdbench.engine.identity.images import FOLDER as IMAGES
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
@@ -96,7 +96,7 @@ def find_litter(folder: str | Path, *, delete: bool = False) -> Found:
     unused = [
         Litter(place, folder_bytes(place), "teacher outputs that no run here uses")
         for place in caches
-        if not _is_used(place, configs)
+        if not (_is_used(place, configs) or being_filled(place))  # by a run that lies elsewhere
     ]
     return Found([*found, *_removed(unused, delete)], held)
 

@@ -196,7 +196,7 @@ class Runner:
             return
         found = outcome.value if len(group) > 1 and not outcome.error else [outcome] * len(group)
         for number, own in zip(group, found):
-            if own.stopped:
+            if own.stopped or (own.died and stopping.asked()):  # a scheduler that takes the machine away may kill, too
                 self.waiting.append((number, self.tasks[number]))
             elif own.no_memory and (len(group) > 1 or outcome.crowded):
                 log.warning("%s: no memory beside others of its GPU; it is run alone", self.tasks[number].label)

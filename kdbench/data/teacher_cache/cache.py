@@ -189,8 +189,16 @@ def _sweep(root: Path) -> None:
 
 def abandoned(folder: Path) -> list[Path]:
     """Temporary files of a cache that nobody has written to for a day."""
-    files = (file for file in _entries(folder) if any(fnmatch.fnmatch(file.name, one) for one in _TEMPORARY))
-    return [file for file in files if _abandoned(file)]
+    return [file for file in _temporary(folder) if _abandoned(file)]
+
+
+def being_filled(folder: Path) -> bool:
+    """Whether a run may be writing a view of this cache: it has a temporary file that is not abandoned."""
+    return not all(map(_abandoned, _temporary(folder)))
+
+
+def _temporary(folder: Path) -> list[Path]:
+    return [file for file in _entries(folder) if any(fnmatch.fnmatch(file.name, one) for one in _TEMPORARY)]
 
 
 def _abandoned(path: Path) -> bool:

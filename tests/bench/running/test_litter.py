@@ -186,6 +186,18 @@ def test_a_cache_stays_while_it_is_not_known_that_nobody_uses_it(runs):
     assert (unused / "meta.json").read_text() == "{"
 
 
+def test_a_cache_that_a_run_from_elsewhere_fills_is_left_alone(runs):
+    """Of ``CACHE.DIR`` several folders of runs may make use."""
+    unused = unused_cache(runs)
+    view = unused / ".view00002.run.tmp"
+    view.write_text("half")
+    assert find_litter(runs, delete=True).litter == []
+    assert view.is_file()
+    old(view)
+    assert [one.path for one in find_litter(runs, delete=True).litter] == [view, unused]
+    assert not unused.exists()
+
+
 def test_no_folder(tmp_path, capsys):
     with pytest.raises(KdbenchError, match="no folder"):
         find_litter(tmp_path / "nowhere")

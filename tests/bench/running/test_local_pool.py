@@ -53,6 +53,17 @@ def test_a_pool_that_is_found_broken_at_submission_is_renewed():
         assert [outcome.value for _, outcome in pool.finished()] == [3]
 
 
+def test_a_worker_that_is_asked_to_stop_while_it_starts_heeds_that():
+    with LocalPool(1, 1, gpus=[]) as pool:
+        pool.start("begins", os.getpid)
+        pool.stop()  # long before it has imported anything
+        [(_, outcome)] = list(pool.finished())
+        assert not outcome.error
+        assert outcome.leaving
+        pool.start("next", int, 3)
+        assert [outcome.value for _, outcome in pool.finished()] == [3]
+
+
 PARENT = """
 import os, time
 from kdbench.bench.running.pools.local_pool import LocalPool

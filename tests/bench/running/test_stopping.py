@@ -14,6 +14,7 @@ from inline_pool import InlinePool
 from small_grids import FAKE, grid_file
 
 from kdbench import stopping
+from kdbench.bench.running.pools.pool import Outcome
 from kdbench.bench.running.run_grid import run_grid
 from kdbench.engine.training.saving.checkpoint import load_checkpoint
 from kdbench.errors import RunStoppedError
@@ -131,6 +132,36 @@ def test_a_task_that_was_stopped_elsewhere_is_handed_out_again(tmp_path):
     assert len(stopped) == 2
     assert len(pool.begun) == 5
     assert stopping.asked() == ""
+
+
+def test_a_worker_that_died_while_the_grid_was_asked_to_stop_is_no_failure(tmp_path):
+    """A scheduler that takes the machine away kills what does not end in time."""
+    file, prefix = grid_file(tmp_path), str(tmp_path / "runs")
+
+    def before(key):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Outcome(error="the worker process died (killed, or out of memory)", died=True)
+
+    with pytest.raises(RunStoppedError, match="with 3 of 3 runs to do"):
+        run_grid(file, prefix=prefix, pool=InlinePool(before=before), cohort=1)
+    assert run_grid(file, prefix=prefix, pool=InlinePool(), cohort=1).ok
+
+
+def test_a_signal_that_is_repeated_while_the_command_ends_changes_nothing(tmp_path, calm):
+    file, _ = calm
+    process = subprocess.Popen(command(file, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    begun(tmp_path, 1)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    said = ""
+    while line := process.stderr.readline():
+        said += line
+        if line.startswith("kdbench: "):
+            for _ in range(300):  # until it has ended
+                process.send_signal(signal.SIGHUP)
+                time.sleep(0.01)
+    process.communicate(timeout=90)
+    assert process.returncode == 75, said
 
 
 @pytest.mark.slow

@@ -148,7 +148,8 @@ class LocalPool:
         processes = list((getattr(self._pools[slot], "_processes", None) or {}).values())
         if any(not process.is_alive() for process in processes):
             self._renew(slot)  # it died while it was idle: no task's fault
-        with _threads_in_environment(self.threads):
+        # a worker that is asked to stop before it can heed that would die of it
+        with _threads_in_environment(self.threads), stopping.held_back():
             try:
                 future = self._pools[slot].submit(_carry_out, fn, args)
             except BrokenProcessPool:
@@ -216,7 +217,7 @@ _at_work = threading.Event()
 def _begin(threads: int, gpus: str, parent: int) -> None:
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before CUDA starts in this process
-    stopping.watch()
+    stopping.watch(held=True)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import torch
 
