@@ -92,3 +92,8 @@ def test_a_grid_goes_on_with_other_cells(tmp_path, monkeypatch):
     assert len(report.failed) == 1
     assert "No space left on device" in next(iter(report.failed.values()))
     assert len(report.results) == 2
+    # the machine's fault and not the run's: it is not recorded, and the same command goes on
+    monkeypatch.undo()
+    again = run_grid(grid_file(tmp_path), prefix=str(tmp_path / "runs"), pool=InlinePool())
+    assert again.ok
+    assert len(again.results) == 3

@@ -13,7 +13,7 @@ from kdbench.bench.results.run_files import read_lines, timing_of
 from kdbench.config.defaults import defaults
 from kdbench.config.files import flatten, merge_trees
 from kdbench.config.load import load_config, to_dict
-from kdbench.engine.result import read_record
+from kdbench.engine.result import read_record, recorded_fault
 from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import ConfigError, KdbenchError
 from kdbench.files import file_size
@@ -28,7 +28,7 @@ def shown_run(folder: str | Path) -> dict[str, Any]:
     Returns:
         ``name``, ``folder``, ``state`` (``done``, or the epoch that it has reached); ``result``: the fields of ``result.json``
         where it is done; ``curve``: the lines of ``metrics.jsonl``; ``changed``: keys that are not at kdbench's
-        default; ``timing``: means of ``timing.jsonl``; ``files``: bytes by name.
+        default; ``fault``: what of it is not what was written; ``timing``: means of ``timing.jsonl``; ``files``: bytes by name.
 
     Raises:
         ConfigError: there is no run, or its files cannot be read.
@@ -51,6 +51,7 @@ def shown_run(folder: str | Path) -> dict[str, Any]:
         "name": run.path.name,
         "folder": str(run.path),
         "state": "done" if run.done else f"epoch {reached} of {epochs}",
+        "fault": next(filter(None, map(recorded_fault, (run.student, run.metrics))), "") if result is not None else "",
         "result": None if result is None else {key: value for key, value in result.items() if key != "classes"},
         "curve": curve,
         "changed": changed_keys(cfg),
@@ -82,6 +83,8 @@ def describe(run: Mapping[str, Any]) -> list[str]:
     """A run in lines for a terminal."""
     result, curve, timing = run["result"], run["curve"], run["timing"]
     lines = [run["name"], f"  folder   {run['folder']}", f"  state    {run['state']}"]
+    if run["fault"]:
+        lines.append(f"  fault    {run['fault']}; the same command that trained it mends it")
     if result is not None:
         pair = f"{result['teacher']} -> {result['student']}" if result["teacher"] else result["student"]
         lines.append(f"  run      {result['method']}, {pair}, {result['dataset']}, seed {result['seed']}")

@@ -219,7 +219,7 @@ class Runner:
             self.failed[task.label] = outcome.error
             if task.trains:
                 self.dead[task.trains] = outcome.error
-            if not recorded:
+            if not (recorded or outcome.passing):
                 record = {"status": "failed", "label": task.label, "error": outcome.error}
                 try:
                     write_state(self.folder, task.key, record, trace=outcome.trace)

@@ -76,3 +76,14 @@ def test_only_what_differs_from_a_methods_own_default_is_changed():
 def test_a_curve_as_text(values, text):
     assert sparkline(values) == text
     assert len(sparkline([float(i) for i in range(500)])) < 80
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "student.safetensors"])
+def test_what_is_not_what_was_written_is_said(run, tmp_path, name):
+    folder = shutil.copytree(run.folder, tmp_path / "changed")
+    assert shown_run(folder)["fault"] == ""
+    content = bytearray((folder / name).read_bytes())
+    (folder / name).write_bytes(content[: len(content) // 2] if name.startswith("student") else b"")
+    found = shown_run(folder)
+    assert name in found["fault"]
+    assert any("fault" in line for line in describe(found))

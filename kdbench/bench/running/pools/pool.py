@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kdbench.errors import KdbenchError, RunStoppedError
+from kdbench.errors import KdbenchError, RunStoppedError, StorageError
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,9 @@ class Outcome:
 
     ``died``: its process ended under it, so that nothing is known of the task itself. ``no_memory``: a GPU had none left.
     ``stopped``: a signal asked its process to stop; the task goes on where it was saved. ``leaving``: that process would stop at
-    whatever else it is given. ``crowded``: other tasks were on its GPU meanwhile. ``card``: what its process took of the GPU, in
-    bytes (:func:`kdbench.bench.machine.cards.memory_report`).
+    whatever else it is given. ``passing``: the fault is the machine's (a full disk) and not the task's, which is tried again by the
+    same command. ``crowded``: other tasks were on its GPU meanwhile. ``card``: what its process took of the GPU, in bytes
+    (:func:`kdbench.bench.machine.cards.memory_report`).
     """
 
     value: Any = None
@@ -28,6 +29,7 @@ class Outcome:
     no_memory: bool = False
     stopped: bool = False
     leaving: bool = False
+    passing: bool = False
     crowded: bool = False
     card: Mapping[str, int] = field(default_factory=dict)
 
@@ -52,6 +54,7 @@ def failure(error: Exception) -> Outcome:
         trace=trace,
         no_memory=_is_no_memory(error),
         stopped=isinstance(error, RunStoppedError),
+        passing=isinstance(error, StorageError),
     )
 
 
