@@ -147,7 +147,7 @@ def _unflatten(values: Iterable[Any], names: Sequence[str]) -> ModelOutput:
     return ModelOutput(**dict(zip(names, values)))
 
 
-# torch.export takes a network only where it can take its outputs apart. What was not asked for is no leaf, but part of the structure.
+# torch.export takes a network only where it can take its outputs apart. What was not asked for is no leaf, but structure.
 # The names are JSON as they are, which a saved program needs.
 pytree.register_pytree_node(
     ModelOutput,
