@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads of the measurements (0: as many as PyTorch)",
     )
+    parser.add_argument("--int8", action="store_true", help="weights and activations of 8 bits (with --to onnx)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides, for instance of DATASET.ROOT")
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     import_again(RunFolder(folder))
     cfg = load_config(str(folder / "config.yaml"), list(args.opts), purpose="read")
-    found = export_run(folder, cfg, args.to, args.out, threads=args.threads)
+    found = export_run(folder, cfg, args.to, args.out, quantised=args.int8, threads=args.threads)
     if args.json:
         print(json.dumps({**asdict(found), "file": str(found.file)}, indent=1))
     else:
@@ -69,6 +70,8 @@ def _print(found: Exported) -> None:
         f"top-1 {parity.top1:.2f} on {parity.images} test images, as PyTorch ({parity.student_top1:.2f}) and the run "
         f"({parity.recorded_top1:.2f}); largest difference of outputs {parity.difference:.1e}"
     )
+    if found.int8_top1 is not None:
+        print(f"top-1 {found.int8_top1:.2f} of the 8-bit file, {found.int8_top1 - parity.top1:+.2f}")
     for one in found.latencies:
         print(
             f"batch {one.batch:>3}: {one.milliseconds:9.3f} ms  {one.images_per_second:9.1f} images/s  ({found.runtime}, "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from kdbench.bench.deployment import onnx_file, program, timm_folder
+from kdbench.bench.deployment import int8, onnx_file, program, timm_folder
 from kdbench.bench.deployment.latency import BATCHES, Latency, measured, threads_of
 from kdbench.bench.deployment.parity import Parity, compare
 from kdbench.bench.deployment.student import Student, load_student
@@ -34,7 +34,8 @@ class Exported:
         size: in bytes.
         side: of the images that it takes.
         classes: K.
-        parity: what was found on the test split.
+        parity: what was found on the test split; of the float32 network where the file is quantised.
+        int8_top1: of a quantised file on the test split, in percent; None for others.
         runtime: who ran it for that, and for the latencies.
         threads: it had.
         latencies: one for each size of batch.
@@ -46,6 +47,7 @@ class Exported:
     side: int
     classes: int
     parity: Parity
+    int8_top1: float | None
     runtime: str
     threads: int
     latencies: list[Latency]
@@ -57,6 +59,7 @@ def export_run(
     kind: str,
     file: str | os.PathLike[str],
     *,
+    quantised: bool = False,
     threads: int = 0,
     batches: Sequence[int] = BATCHES,
     seconds: float = 1.0,
@@ -68,16 +71,20 @@ def export_run(
         cfg: its configuration; paths may be others.
         kind: ``onnx``, ``torch.export`` or ``timm``.
         file: to be written; what was there is replaced.
+        quantised: weights and activations are 8-bit whole numbers, see :mod:`kdbench.bench.deployment.int8`; only of ``onnx``. The
+            float32 file is checked first, and what quantisation costs is measured.
         threads: of the measurements; 0 = as many as PyTorch has.
         batches: sizes to measure.
         seconds: to measure each for.
 
     Raises:
-        ConfigError: an unknown format, a name that does not fit it, or a run that is not finished.
+        ConfigError: an unknown format, one that is not quantised, a name that does not fit it, or a run that is not finished.
         KdbenchError: a package is missing; the network cannot be exported; or the file is not what the student is, and was removed.
     """
     target = Path(file)
     _check_target(kind, target)
+    if quantised and kind != "onnx":
+        raise ConfigError(f"--int8 is of --to onnx, not of --to {kind}")
     if kind == "onnx":
         onnx_file.check_packages()
     student = load_student(run, cfg)
@@ -88,14 +95,19 @@ def export_run(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
             made = Path(aside) / target.name
             call = _written(kind, student, made, count)
-            parity = _checked(student, call, target)
+            parity, int8_top1 = _checked(student, call, target), None
+            if quantised:
+                made = Path(aside) / f"int8-{target.name}"
+                int8.quantise(student, Path(aside) / target.name, made)
+                call = onnx_file.opened(made, count)
+                int8_top1 = compare(student, call).top1
             side, size = student.side, _size(made)
             with torch.inference_mode():
                 images = [student.deployable().example(batch) for batch in batches]
                 latencies = [measured(call, some, seconds=seconds) for some in images]
             _put(made, target)
     runtime = _runtime(kind)
-    return Exported(target, kind, size, side, len(student.classes), parity, runtime, count, latencies)
+    return Exported(target, kind, size, side, len(student.classes), parity, int8_top1, runtime, count, latencies)
 
 
 def _check_target(kind: str, target: Path) -> None:
