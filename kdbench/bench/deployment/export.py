@@ -90,21 +90,24 @@ def export_run(
     student = load_student(run, cfg)
     if kind == "timm":
         timm_folder.check_network(student)
-    with stored(target), threads_of(threads) as count:
+    with stored(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as aside:
-            made = Path(aside) / target.name
+        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+    with folder as aside, threads_of(threads) as count:
+        made = Path(aside) / target.name
+        with stored(target):
             call = _written(kind, student, made, count)
-            parity, int8_top1 = _checked(student, call, target), None
-            if quantised:
-                made = Path(aside) / f"int8-{target.name}"
-                int8.quantise(student, Path(aside) / target.name, made)
-                call = onnx_file.opened(made, count)
-                int8_top1 = compare(student, call).top1
-            side, size = student.side, _size(made)
-            with torch.inference_mode():
-                images = [student.deployable().example(batch) for batch in batches]
-                latencies = [measured(call, some, seconds=seconds) for some in images]
+        parity, int8_top1 = _checked(student, call, target), None
+        if quantised:
+            made = Path(aside) / f"int8-{target.name}"
+            int8.quantise(student, Path(aside) / target.name, made)
+            call = onnx_file.opened(made, count)
+            int8_top1 = compare(student, call).top1
+        side, size = student.side, _size(made)
+        with torch.inference_mode():
+            images = [student.deployable().example(batch) for batch in batches]
+            latencies = [measured(call, some, seconds=seconds) for some in images]
+        with stored(target):
             _put(made, target)
     runtime = _runtime(kind)
     return Exported(target, kind, size, side, len(student.classes), parity, int8_top1, runtime, count, latencies)

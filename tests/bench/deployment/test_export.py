@@ -11,7 +11,7 @@ import torch
 from tiny_run import settings
 
 import kdbench
-from kdbench.bench.deployment import onnx_file, parity, program, student
+from kdbench.bench.deployment import export, onnx_file, parity, program, student
 from kdbench.bench.deployment.export import export_run
 from kdbench.cli.main import main
 from kdbench.config.load import load_config
@@ -205,3 +205,17 @@ def test_a_missing_package_is_named(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_file, "PACKAGES", ("json", "no_such_package"))
     with pytest.raises(KdbenchError, match=r"no_such_package is not installed: pip install 'kdbench\[onnx\]'"):
         exported(runs["small_cnn"], "onnx", tmp_path / "x.onnx")
+
+
+def test_a_place_that_cannot_be_written_and_images_that_cannot_be_read(runs, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KdbenchError, match=r"x\.pt2 cannot be written: "):
+        exported(runs["small_cnn"], "torch.export", tmp_path / "file" / "x.pt2")
+
+    def unread(*args):
+        raise OSError("the images are gone")
+
+    monkeypatch.setattr(export, "compare", unread)
+    with pytest.raises(OSError, match="the images are gone"):
+        exported(runs["small_cnn"], "torch.export", tmp_path / "x.pt2")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
