@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads of the measurements (0: as many as PyTorch)",
     )
     parser.add_argument("--int8", action="store_true", help="weights and activations of 8 bits (with --to onnx)")
+    parser.add_argument(
+        "--card", default="", type=expanded, metavar="FILE.md", help="write a model card in Hugging Face's format, too"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides, for instance of DATASET.ROOT")
 
@@ -40,11 +43,13 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print what was checked and measured.
 
     Raises:
-        ConfigError: no run there.
+        ConfigError: no run there, or a card that is no .md.
     """
     folder = Path(args.run)
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{args.run}: no config.yaml there; name the folder of a run")
+    if args.card and not args.card.endswith(".md"):
+        raise ConfigError(f"--card {args.card!r}: expects a name that ends in .md")
     from kdbench.bench.deployment.export import export_run
     from kdbench.config.load import load_config
     from kdbench.engine.identity.inputs import import_again
@@ -53,6 +58,12 @@ def run(args: argparse.Namespace) -> int:
     import_again(RunFolder(folder))
     cfg = load_config(str(folder / "config.yaml"), list(args.opts), purpose="read")
     found = export_run(folder, cfg, args.to, args.out, quantised=args.int8, threads=args.threads)
+    if args.card:
+        from kdbench.bench.deployment.card import card
+        from kdbench.files import stored, write_atomically
+
+        with stored(Path(args.card)):
+            write_atomically(Path(args.card), card(folder, cfg, found))
     if args.json:
         print(json.dumps({**asdict(found), "file": str(found.file)}, indent=1))
     else:

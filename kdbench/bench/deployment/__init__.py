@@ -9,5 +9,6 @@
 ``parity.py``       whether a file says of the test images what the student says of them
 ``latency.py``      milliseconds of a batch
 ``export.py``       a run to a file: write, check, measure, and only then put it in its place
+``card.py``         a model card in Hugging Face's format
 ==================  ==================================================================================================
 """
