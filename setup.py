@@ -23,7 +23,7 @@ EXTRAS = {
     "ray": ["ray[default]>=2.9"],
     "slurm": ["submitit>=1.5"],
     "datasets": ["datasets>=2.14"],
-    "onnx": ["onnx>=1.15", "onnxscript>=0.1"],
+    "onnx": ["onnx>=1.15", "onnxscript>=0.1", "onnxruntime>=1.17"],
     "tensorboard": ["tensorboard>=2.12"],
 }
 

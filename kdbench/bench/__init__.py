@@ -9,12 +9,14 @@
 ``paper``          the published tables, filled with published and own figures
 ``pictures``       comparisons and published tables, drawn
 ``one_run``        what the student of a run says of each test image
+``deployment``     a run's student as a file for other runtimes, checked there; milliseconds of a network
 ``methods``        what every method must do on every pair of families, and the cards that say so
 ``speed``          what a step, a loss, the cache cost, as ratios against something in the same process
 =================  ===================================================================================================
 
 Each room may import those before it: grids <- results <- comparison <- paper <- pictures. ``machine`` stands above ``results``, and
-``running`` above ``grids``, ``results`` and ``machine`` alone; ``one_run``, ``methods`` and ``speed`` import none of the others and
-not each other, and nothing imports these four. Grids, results, comparison, paper and pictures do not import torch;
+``running`` above ``grids``, ``results`` and ``machine`` alone; ``one_run``, ``deployment``, ``methods`` and ``speed`` import none
+of the others and not each other, and nothing imports these five.
+Grids, results, comparison, paper and pictures do not import torch;
 ``tests/bench/test_rooms.py`` holds all of this.
 """

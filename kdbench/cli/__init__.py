@@ -7,8 +7,10 @@ Rooms:
 - completion: ``kdbench completion``.
 - dry_run: ``kdbench grid --dry-run``: the cells of a grid, what they cost, and their configurations.
 - evaluate: ``kdbench eval``.
+- export: ``kdbench export``: the student of a run as a file for other runtimes.
 - grid: ``kdbench grid``.
 - init: ``kdbench init``.
+- latency: ``kdbench latency``: what networks of the zoo cost.
 - listing: ``kdbench list``.
 - report: ``kdbench report``.
 - show: ``kdbench show``: what a run's folder says of it.

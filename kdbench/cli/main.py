@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
     "report": ("kdbench.cli.report", "write a comparison as one page for a browser"),
     "show": ("kdbench.cli.show", "show what a run's folder says of it"),
+    "export": ("kdbench.cli.export", "write a run's student as ONNX, torch.export or timm file, checked and measured"),
+    "latency": ("kdbench.cli.latency", "measure how long networks take for a batch"),
     "init": ("kdbench.cli.init", "write a configuration, a grid and a method to begin with"),
     "new-method": ("kdbench.cli.new_method", "write a method of your own, its test and its card"),
     "completion": ("kdbench.cli.completion", "print the completion script of a shell"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from kdbench.errors import ConfigError
 from kdbench.paths import expanded
 
+#: of a CPU, as an option of a command
+MOST_THREADS = 1024
 _SHORTHANDS = {
     "distiller": "DISTILLER.TYPE",
     "teacher": "DISTILLER.TEACHER",
@@ -40,3 +43,18 @@ def config_from(args: argparse.Namespace, purpose: str = "") -> Any:
     if args.cfg is None and not overrides:
         raise ConfigError("nothing to do: give --cfg FILE, or overrides KEY=VALUE")
     return load_config(args.cfg, overrides, purpose=purpose)
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number between two."""
+
+    def parsed(word: str) -> int:
+        try:
+            number = int(word)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"expects a whole number from {least} to {most}, got {word!r}")
+        return number
+
+    return parsed

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 #: (mean, std) of a network's input, one number a channel, in [0, 1]
 Statistics = tuple[Sequence[float], Sequence[float]]
@@ -130,3 +131,28 @@ class ModelOutput:
     def detach(self) -> ModelOutput:
         """The same values, cut from the graph."""
         return self.map(Tensor.detach)
+
+
+def _flatten(output: ModelOutput) -> tuple[list[Any], list[str]]:
+    names = [field.name for field in fields(output) if getattr(output, field.name) is not None]
+    return [getattr(output, name) for name in names], names
+
+
+def _flatten_with_keys(output: ModelOutput) -> tuple[list[tuple[Any, Any]], list[str]]:
+    values, names = _flatten(output)
+    return [(pytree.GetAttrKey(name), value) for name, value in zip(names, values)], names
+
+
+def _unflatten(values: Iterable[Any], names: Sequence[str]) -> ModelOutput:
+    return ModelOutput(**dict(zip(names, values)))
+
+
+# torch.export takes a network only where it can take its outputs apart. What was not asked for is no leaf, but structure.
+# The names are JSON as they are, which a saved program needs.
+pytree.register_pytree_node(
+    ModelOutput,
+    _flatten,
+    _unflatten,
+    serialized_type_name="kdbench.models.spec.ModelOutput",
+    flatten_with_keys_fn=_flatten_with_keys,
+)

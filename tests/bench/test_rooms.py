@@ -19,6 +19,7 @@ MAY = {
     "paper": {"grids", "results", "comparison"},
     "pictures": {"results", "comparison", "paper"},
     "one_run": set(),
+    "deployment": set(),
     "machine": {"results"},
     "running": {"grids", "results", "machine"},
     "methods": set(),

@@ -65,7 +65,7 @@ FLOORS: dict[str, list[str]] = {
         "comparison",
         "paper",
         "pictures",
-        "one_run",
+        "one_run, deployment",
         "machine",
         "running",
         "methods, speed",
