@@ -184,7 +184,7 @@ def test_one_that_does_not_come_is_named(tmp_path, monkeypatch):
     assert line.startswith("kdbench: the processes of this run did not meet at 127.0.0.1:")
 
 
-@pytest.mark.parametrize("at", ["connect", "introduce"])
+@pytest.mark.parametrize("at", [pytest.param("connect", marks=pytest.mark.slow), "introduce"])
 def test_one_that_ends_while_all_meet_is_told_in_one_line(tmp_path, at):
     """The one at which they meet."""
 

@@ -108,11 +108,12 @@ def _comments() -> dict[str, str]:
 
 def _of_methods() -> str:
     distillers.load()
+    own = {name for name in distillers.names() if distillers.get(name).__module__.startswith("kdbench.")}
     known = methods()
     rows = []
     for name in known.names():
         method = known.get(name)
-        if not distillers.get(name).__module__.startswith("kdbench."):  # a plug-in's
+        if name not in own:  # a plug-in's
             continue
         for key, value in _leaves(method.defaults, ""):
             domain = method.domains.get(key)

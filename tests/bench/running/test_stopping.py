@@ -53,7 +53,7 @@ def calm(tmp_path_factory):
     ("number", "whom"),
     [
         (signal.SIGTERM, "the command"),
-        (signal.SIGUSR1, "everybody"),
+        pytest.param(signal.SIGUSR1, "everybody", marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, "everybody", marks=pytest.mark.slow),
     ],
 )
@@ -103,6 +103,7 @@ def test_a_worker_that_is_asked_alone_is_replaced(tmp_path, calm):
     assert content(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_workers_of_a_parent_that_was_killed_save_their_runs(tmp_path, calm):
     file, expected = calm
     process = subprocess.Popen(command(file, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -22,6 +22,7 @@ from kdbench.bench.running.pools.pool import Outcome, guarded
 
 _WATCH = 1.0  # seconds between a worker's looks at whether its parent lives
 _GRACE = 20.0  # seconds that a worker has to save its run when it is to end
+_ORPHANED = 10.0  # the same for one whose parent was killed, and whose run somebody else may be waiting for
 _LOOK = 3.0  # seconds between looks at what a task of unknown memory has noted
 
 
@@ -242,7 +243,7 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_WATCH)
     os.kill(os.getpid(), signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE
+    deadline = time.monotonic() + _ORPHANED
     while _at_work.is_set() and time.monotonic() < deadline:
         time.sleep(_WATCH / 10)
     os._exit(1)
