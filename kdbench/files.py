@@ -49,8 +49,12 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def stored(path: Path) -> Iterator[None]:
+def stored(path: Path, *, resumes: bool = True) -> Iterator[None]:
     """Say in one line what is wrong with the disk, where what is inside writes to ``path``.
+
+    Args:
+        path: of the file.
+        resumes: the same command then goes on from what it had done, and the line says so.
 
     Raises:
         StorageError: an operation on a file failed.
@@ -59,6 +63,5 @@ def stored(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise StorageError(
-            f"{path} cannot be written: {reason}; when that is mended, the same command goes on from what is there"
-        ) from error
+        then = "; when that is mended, the same command goes on from what is there" if resumes else ""
+        raise StorageError(f"{path} cannot be written: {reason}{then}") from error

@@ -80,7 +80,7 @@ def _in_detail(cfg: Any, args: argparse.Namespace) -> int:
     numbers = summary(found, teacher)
     if args.predictions:
         file = Path(args.predictions)
-        with stored(file):
+        with stored(file, resumes=False):
             write_atomically(file, csv(pd.DataFrame(prediction_rows(found, teacher))))
     if args.json:
         if args.per_class:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if file.suffix != ".html":
         raise ConfigError(f"--out {args.out!r}: expects a name that ends in .html")
     page = build_page(args.folder, select=args.select, baseline=args.baseline)
-    with stored(file):
+    with stored(file, resumes=False):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, page)
     print(visible(f"written: {file}"))

@@ -32,9 +32,11 @@ def write_new(folder: Path, files: Mapping[str, str]) -> list[Path]:
         files: contents by name.
 
     Raises:
-        ConfigError: one of them is there; nothing was written.
+        ConfigError: one of them is there, or the folder is a file; nothing was written.
         StorageError: they cannot be written; nothing was left.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder")
     paths = [folder / name for name in files]
     there = next((path for path in paths if path.exists()), None)
     if there is not None:
@@ -42,7 +44,7 @@ def write_new(folder: Path, files: Mapping[str, str]) -> list[Path]:
     written: list[Path] = []
     try:
         for path, text in zip(paths, files.values()):
-            with stored(path):
+            with stored(path, resumes=False):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("x", encoding="utf-8") as stream:
                     written.append(path)

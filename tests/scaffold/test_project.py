@@ -76,15 +76,20 @@ def test_names_are_checked_and_nothing_is_written_over(tmp_path, capsys):
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError) as caught:
         new_project("/proc/nowhere")
+    assert "cannot be written" in str(caught.value)
+    assert "goes on" not in str(caught.value)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file; name a folder"):
+        new_project(tmp_path / "file")
     real, calls = files_module.stored, []
 
-    def failing(path):
+    def failing(path, **options):
         calls.append(path)
         if len(calls) == 3:
             raise StorageError(f"{path} cannot be written")
-        return real(path)
+        return real(path, **options)
 
     monkeypatch.setattr(files_module, "stored", failing)
     with pytest.raises(KdbenchError):
