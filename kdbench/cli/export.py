@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdbench.cli.options import MOST_THREADS, whole_number
+from kdbench.cli.options import add_measuring_arguments
 from kdbench.errors import ConfigError
 from kdbench.escape import visible
 from kdbench.paths import expanded
@@ -24,18 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=expanded, metavar="FILE", help="name that ends in .onnx or .pt2; for timm a folder"
     )
-    parser.add_argument(
-        "--threads",
-        type=whole_number(0, MOST_THREADS),
-        default=0,
-        metavar="N",
-        help="threads of the measurements (0: as many as PyTorch)",
-    )
+    add_measuring_arguments(parser)
     parser.add_argument("--int8", action="store_true", help="weights and activations of 8 bits (with --to onnx)")
     parser.add_argument(
         "--card", default="", type=expanded, metavar="FILE.md", help="write a model card in Hugging Face's format, too"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides, for instance of DATASET.ROOT")
 
 

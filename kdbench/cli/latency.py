@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from kdbench.cli.options import MOST_THREADS, whole_number
+from kdbench.cli.options import add_measuring_arguments, whole_number
 from kdbench.escape import visible
 
 
@@ -18,14 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--classes", type=whole_number(1, 1_000_000), default=1000, help="number of classes (1000)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:<index> or auto")
-    parser.add_argument(
-        "--threads",
-        type=whole_number(0, MOST_THREADS),
-        default=0,
-        metavar="N",
-        help="threads of a CPU (0: as many as PyTorch has)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_measuring_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,14 +9,25 @@ from typing import Any
 from kdbench.errors import ConfigError
 from kdbench.paths import expanded
 
-#: of a CPU, as an option of a command
-MOST_THREADS = 1024
+_MOST_THREADS = 1024
 _SHORTHANDS = {
     "distiller": "DISTILLER.TYPE",
     "teacher": "DISTILLER.TEACHER",
     "student": "DISTILLER.STUDENT",
     "seed": "EXPERIMENT.SEED",
 }
+
+
+def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of commands that measure latency."""
+    parser.add_argument(
+        "--threads",
+        type=whole_number(0, _MOST_THREADS),
+        default=0,
+        metavar="N",
+        help="threads of the measurements on a CPU (0: as many as PyTorch has)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from on_gpu import gpu_count, python_on_gpu
+from on_gpu import python_on_gpu
 
 from kdbench import list_distillers
-
-
-@pytest.fixture(autouse=True)
-def _gpu():
-    if not gpu_count():
-        pytest.skip("no GPU is visible")
-
 
 pytestmark = pytest.mark.gpu
 METHODS = list_distillers()

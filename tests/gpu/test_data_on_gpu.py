@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from on_gpu import gpu_count, python_on_gpu
-
-
-@pytest.fixture(autouse=True)
-def _gpu():
-    if not gpu_count():
-        pytest.skip("no GPU is visible")
-
+from on_gpu import python_on_gpu
 
 pytestmark = pytest.mark.gpu
 

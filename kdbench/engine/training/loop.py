@@ -127,9 +127,8 @@ class Loop:
                     return
                 clock.mark()
                 save, stop = self.moments.after_step(step)
-                if stop or (
-                    save and step + 1 < len(self.loader)
-                ):  # the epoch's own checkpoint comes after its evaluation
+                last = step + 1 == len(self.loader)  # the epoch's own checkpoint comes after its evaluation
+                if stop or (save and not last):
                     steps.rest()
                     self._pause(epoch, step, [m for m in present if m in self.members], clock, stop=stop)
         clock.stop()
