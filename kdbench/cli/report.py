@@ -30,13 +30,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: the page's name does not end in .html.
     """
-    from kdbench.bench.pictures.page import build_page
+    from kdbench.bench.pictures.page import build_report
     from kdbench.files import stored, write_atomically
 
     file = Path(args.out or Path(args.folder) / "report.html")
     if file.suffix != ".html":
         raise ConfigError(f"--out {args.out!r}: expects a name that ends in .html")
-    page = build_page(args.folder, select=args.select, baseline=args.baseline)
+    page = build_report(args.folder, select=args.select, baseline=args.baseline)
     with stored(file, resumes=False):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, page)

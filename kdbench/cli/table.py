@@ -112,18 +112,18 @@ def _paper(args: argparse.Namespace) -> int:
 
 
 def _comparison(args: argparse.Namespace) -> int:
-    from kdbench.bench.comparison.render import FORMATS, TEXT, check_format, render
+    from kdbench.bench.comparison.render import FORMATS, TEXT, check_format, render_table
     from kdbench.bench.comparison.table import build_table
     from kdbench.bench.pictures.accuracy import plot_table
 
     form = args.format or (TEXT if sys.stdout.isatty() else "md")
     check_format(form)
     table = build_table(args.folder, select=args.select, baseline=args.baseline)
-    print(render(table, form, width=shutil.get_terminal_size().columns))
+    print(render_table(table, form, width=shutil.get_terminal_size().columns))
     if args.out:
         out = _folder(args.out)
         for each, suffix in FORMATS.items():
-            _write(out / f"table.{suffix}", render(table, each))
+            _write(out / f"table.{suffix}", render_table(table, each))
         plot_table(table, out / "table.png")
         print(f"written: {out / 'table.md'}, {', '.join(f'table.{s}' for s in [*FORMATS.values()][1:])}, table.png")
     if args.plots:

@@ -6,6 +6,7 @@ Rooms:
 - names: What a key that does not exist may have meant: the nearest name, or what other projects call the same thing.
 - yaml_text: Strict YAML of bounded size and depth: what is wrong with a text is one line, whatever the text is.
 - values: Values of a configuration: words of a command line, and conversion to the type of a key.
+- node: The node of a configuration: yacs's, with a face for notebooks.
 - rules: Rules that a single range or choice does not say: lists of numbers, and keys that depend on each other.
 - effects: Which keys of a configuration act only beside others, and which of the given keys act on nothing.
 - files: Files and words of a configuration: strict YAML with bases, and overrides, as settings that know where they come

@@ -20,6 +20,7 @@ from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, PL
 from kdbench.config.effects import NO_TEACHER, idle_keys
 from kdbench.config.files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
 from kdbench.config.names import suggestion
+from kdbench.config.node import Config
 from kdbench.config.rules import broken_rules
 from kdbench.config.values import Text, as_tuple, convert, decode, finite, fresh
 from kdbench.domains import Domain, violations
@@ -243,7 +244,7 @@ def _freeze(tree: Tree) -> CfgNode:
 
 def _to_node(tree: Mapping[str, Any], above: str = "") -> CfgNode:
     """A node of nodes. Each is filled after it was made: yacs copies all that a new one is given, once for every level."""
-    node = CfgNode()
+    node = Config()
     for key, value in tree.items():
         full = f"{above}{key}"
         node[key] = _to_node(value, f"{full}.") if isinstance(value, Mapping) else as_tuple(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 from collections.abc import Mapping
@@ -83,6 +84,27 @@ class RunResult:
             known[name] = known[name] or ""
         more = {key: value for key, value in record.items() if key not in known}
         return cls(**known, folder=str(folder.path), more=more)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the figures of the run, a line each."""
+        lines: dict[str, Any] = {
+            "run": self.run_id,
+            "method": self.method,
+            "teacher -> student": f"{self.teacher or 'none'} -> {self.student} on {self.dataset}, seed {self.seed}",
+            "top-1, last epoch": f"{self.top1_last:.2f} %",
+            "top-1, best epoch": f"{self.top1_best:.2f} % (epoch {self.best_epoch} of {self.epochs}; optimistic)",
+            "top-1 by validation": None if self.top1_selected is None else f"{self.top1_selected:.2f} %",
+            "teacher's top-1": None if self.teacher_top1 is None else f"{self.teacher_top1:.2f} %",
+            "parameters": f"{self.student_params:,} (and {self.extra_params:,} of the method)",
+            "FLOPs": None if self.student_flops is None else f"{self.student_flops:,} for each image",
+            "folder": self.folder,
+        }
+        rows = (
+            f'<tr><th style="text-align:left">{html.escape(k)}</th><td style="text-align:left">{html.escape(v)}</td></tr>'
+            for k, v in lines.items()
+            if v is not None
+        )
+        return f"<table>{''.join(rows)}</table>"
 
     def student_fault(self, folder: RunFolder) -> str:
         """What is wrong with the exported student by its content; empty where it is what was written, or that is not known."""

@@ -20,7 +20,7 @@ TEXT = "text"
 _PAIR = 33  # columns that a pair takes on a terminal: mean, sd and n, and the gain
 
 
-def render(table: Table, form: str = "md", *, width: int = 80) -> str:
+def render_table(table: Table, form: str = "md", *, width: int = 80) -> str:
     """The table as text.
 
     Args:

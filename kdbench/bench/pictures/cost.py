@@ -11,14 +11,14 @@ import pandas as pd
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
 from kdbench.bench.results.labels import load_grid_results
-from kdbench.bench.results.run_files import has_shared_epochs, timing_of
+from kdbench.bench.results.run_files import is_cost_mixed, timing_of
 from kdbench.escape import picture
 
 
 def costs(folder: str | Path) -> pd.DataFrame:
     """Mean seconds per epoch by pair and label (columns ``pair``, ``label``, ``seconds``), from ``timing.jsonl``; where that is
     missing, the run's seconds divided by its epochs, which hold evaluation and export too. Runs that a GPU trained together with
-    others have no seconds of their own: they are left out.
+    others, or whose epochs all filled a cache, have no seconds of their own: they are left out.
 
     Raises:
         KdbenchError: see :func:`kdbench.bench.results.labels.load_grid_results`.
@@ -35,7 +35,7 @@ def _seconds(folder: str, rough: float) -> float:
     timed = timing_of(folder).get("seconds_per_epoch")
     if timed is not None:
         return timed
-    return math.nan if has_shared_epochs(folder) else rough
+    return math.nan if is_cost_mixed(folder) else rough
 
 
 def frontier(points: dict[str, tuple[float, float]]) -> list[str]:

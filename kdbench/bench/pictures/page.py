@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.comparison.render import render
+from kdbench.bench.comparison.render import render_table
 from kdbench.bench.comparison.table import Table, build_table
 from kdbench.bench.pictures.cost import costs, plot_cost
 from kdbench.bench.pictures.curves import plot_curves
@@ -26,7 +26,7 @@ from kdbench.bench.results.shown import sparkline
 from kdbench.escape import visible
 
 
-def build_page(folder: str | Path, *, select: str = "last", baseline: str = "") -> str:
+def build_report(folder: str | Path, *, select: str = "last", baseline: str = "") -> str:
     """One HTML document with everything in it: it works from a file, without a network.
 
     Args:
@@ -53,8 +53,8 @@ def build_page(folder: str | Path, *, select: str = "last", baseline: str = "") 
         "LOSSES": _svg(lambda file: plot_curves(folder, table, file, "test_loss")),
         "COST": _svg(lambda file: plot_cost(folder, table, file)),
         "RUNS": _runs(frame),
-        "MARKDOWN": _text(render(table, "md")),
-        "LATEX": _text(render(table, "latex")),
+        "MARKDOWN": _text(render_table(table, "md")),
+        "LATEX": _text(render_table(table, "latex")),
         "COUNT": str(frame.run_id.nunique()),
     }
     page = (

@@ -44,11 +44,12 @@ def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     return read_lines(file)
 
 
-def timing_of(folder: str | Path) -> dict[str, float]:
+def timing_of(folder: str | Path, *, filling: bool = False) -> dict[str, float]:
     """Means over a run's epochs from ``timing.jsonl``; the first epoch, which warms up, is left out where there are more.
 
     Epochs in which a GPU trained several runs at once (``together``) have the time and the memory of all of them: they are left
-    out, and where there are no others, so are the run's figures.
+    out, and where there are no others, so are the run's figures. So are the seconds of epochs that stored a teacher's outputs for
+    later runs, which is no cost of the method, unless ``filling``: for what a run as it is will take.
 
     Returns:
         ``seconds_per_epoch``, ``images_per_second``, ``data_share`` (of the seconds, 0 to 1), and ``peak_gpu_bytes`` and
@@ -57,7 +58,7 @@ def timing_of(folder: str | Path) -> dict[str, float]:
     try:
         lines = read_lines(Path(folder) / "timing.jsonl")
         own = [line for line in lines if not is_shared(line)]
-        used = own_epochs(lines)
+        used = [line for line in own_epochs(lines) if filling or line.get("cache") != "fills"]
         means = _means(used) if used or not lines else {}
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return {}
@@ -77,10 +78,11 @@ def own_epochs(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [line for line in lines[1:] or lines if not is_shared(line)]
 
 
-def has_shared_epochs(folder: str | Path) -> bool:
-    """Whether a run was trained at once with others on a GPU, for at least an epoch: its seconds are then not its own."""
+def is_cost_mixed(folder: str | Path) -> bool:
+    """Whether epochs of a run have seconds that are not its method's own: a GPU trained others at once, or they filled a cache."""
     try:
-        return any(is_shared(line) for line in read_lines(Path(folder) / "timing.jsonl"))
+        lines = read_lines(Path(folder) / "timing.jsonl")
+        return any(is_shared(line) or line.get("cache") == "fills" for line in lines)
     except (OSError, ValueError, TypeError):
         return False
 

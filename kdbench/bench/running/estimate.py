@@ -118,7 +118,9 @@ def _from_finished(
     seconds, sizes = [], []
     for task in tasks:
         result = finished_run(folder, task.key, states, task.asked)
-        timing = timing_of(result.folder) if result is not None and is_from(result.environment, device) else {}
+        timing = (
+            timing_of(result.folder, filling=True) if result is not None and is_from(result.environment, device) else {}
+        )
         if result is not None and "seconds_per_epoch" in timing:
             seconds.append(timing["seconds_per_epoch"] * task.cfg.SOLVER.EPOCHS)
             sizes.append(_folder_size(Path(result.folder)))
@@ -177,7 +179,7 @@ def _measure(cfg: CfgNode, batch: int) -> _Probe:
     small.CACHE.ENABLED, small.CACHE.DIR = cfg.CACHE.ENABLED, ""
     small.freeze()
     with trained_small(small) as folder:
-        rate = timing_of(folder).get("images_per_second", 0.0)
+        rate = timing_of(folder, filling=True).get("images_per_second", 0.0)
         state = load_checkpoint(folder / "checkpoint.pt") or {"distiller": {}}
         tensors = {k: (tuple(t.shape), t.element_size()) for k, t in state["distiller"].items()}
         metas = [json.loads(file.read_text("utf-8")) for file in folder.parents[1].rglob(META)]

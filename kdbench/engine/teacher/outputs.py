@@ -32,6 +32,10 @@ _TORCH = {"fp16": torch.float16, "fp32": torch.float32}
 class TeacherOutputs(Protocol):
     """A teacher's outputs, batch by batch."""
 
+    @property
+    def cache_use(self) -> str:
+        """What the epoch does with the cache: ``reads``, ``fills``, or nothing."""
+
     def __call__(self, batch: Batch) -> Any:
         """What the method asked for: a :class:`ModelOutput` without gradient, or the network."""
 
@@ -51,6 +55,8 @@ class WholeNetwork:
     Args:
         network: gives it; called at the first batch, so that it is not built before.
     """
+
+    cache_use = ""
 
     def __init__(self, network: Callable[[], FeatureModel]) -> None:
         self.network = network
@@ -122,6 +128,11 @@ class StoredOutputs:
         self._arrivals = Arrivals(device)
         #: what is wrong with outputs of this epoch: each of several students shall hear of it
         self._fault = ""
+
+    @property
+    def cache_use(self) -> str:
+        """What the epoch does with the cache; see :class:`TeacherOutputs`."""
+        return self.views.use
 
     def __call__(self, batch: Batch) -> ModelOutput:
         """Raises: DataError: outputs to store, of this batch or of one before it, are not finite or too large for the storage

@@ -35,6 +35,8 @@ class EpochViews:
         self.cache, self.layout, self.owner, self.runtime = cache, layout, owner, runtime
         self._rows: np.ndarray | None = None
         self._writer: ViewWriter | None = None
+        #: what is done in the epoch: ``reads``, ``fills``, or neither
+        self.use = ""
 
     def prepare(self, meta: dict[str, Any]) -> None:
         """Record what the cache is, where that is not recorded yet."""
@@ -49,6 +51,7 @@ class EpochViews:
             self._rows = None
             if write and self.cache.writable:
                 self._begin(view)
+        self.use = "reads" if self._rows is not None else "fills" if self._writer is not None else ""
 
     def read(self, draw: Tensor) -> Tensor | None:
         """(B, classes + width) rows of (B,) draws in the host's memory; None where the view is not read, or lacks some of them."""

@@ -136,7 +136,12 @@ class Loop:
             self.sources[used.pop()].end()
         for member in there:
             with self._attempt(member):
-                member.end(epoch, clock.timing(member, member in self.channel), self._explain(member, epoch))
+                member.end(epoch, self._timing(member, clock), self._explain(member, epoch))
+
+    def _timing(self, member: Trainer, clock: Clock) -> dict[str, Any]:
+        """Of an epoch of a member; ``cache`` where its teacher's outputs were read from disk, or stored there."""
+        use = self.sources[self.channel[member]].cache_use if member in self.channel else ""
+        return clock.timing(member, member in self.channel) | ({"cache": use} if use else {})
 
     def _pause(self, epoch: int, step: int, present: list[Trainer], clock: Clock, *, stop: bool) -> None:
         """Save between two steps; with ``stop`` that is all.
@@ -148,7 +153,7 @@ class Loop:
         for member in present:
             with self._attempt(member):
                 member.check(epoch, self._explain(member, epoch))
-                member.save(epoch, step + 1, clock.timing(member, member in self.channel))
+                member.save(epoch, step + 1, self._timing(member, clock))
         if stop:
             self.moments.close()
             stopping.check(f"after step {step + 1} of {len(self.loader)} in epoch {epoch}, which is saved")

@@ -243,7 +243,8 @@ class Trainer:
         """Times of an epoch, with what a process that was stopped in it had spent."""
         before = self.begun.get("timing", {})
         summed = {key: timing[key] + before.get(key, 0.0) for key in ("seconds", "data_seconds")}
-        return {**timing, **summed}
+        filled = {"cache": before["cache"]} if before.get("cache") == "fills" else {}
+        return {**timing, **filled, **summed}
 
     def _means(self) -> dict[str, float]:
         """Mean of each loss term over the epoch's images, of all processes."""

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from synthetic_runs import write_run
 
-from kdbench.bench.comparison.render import FORMATS, render
+from kdbench.bench.comparison.render import FORMATS, render_table
 from kdbench.bench.comparison.table import build_table
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
@@ -44,17 +44,17 @@ def test_all_say_the_same(folder):
     expected = figures(table.to_markdown())
     assert len(expected) == 9
     for form in ("latex", "html"):
-        assert figures(render(table, form)) == expected, form
+        assert figures(render_table(table, form)) == expected, form
     for width in (60, 80, 200):
-        assert sorted(figures(render(table, "text", width=width))) == sorted(expected)
-    assert render(table, "csv") == table.to_csv()
+        assert sorted(figures(render_table(table, "text", width=width))) == sorted(expected)
+    assert render_table(table, "csv") == table.to_csv()
     with pytest.raises(KdbenchError, match=r"'htm' is none of md, csv, latex, html, text \(did you mean 'html'\?\)"):
-        render(table, "htm")
+        render_table(table, "htm")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_terminal_is_not_left(folder, width):
-    text = render(build_table(folder), "text", width=width)
+    text = render_table(build_table(folder), "text", width=width)
     assert max(map(len, text.splitlines())) <= width
     best = [line for line in text.splitlines() if " *" in line and "best" not in line]
     assert best
@@ -68,7 +68,7 @@ def test_html_is_a_table_of_its_texts(folder):
         def handle_data(self, data):
             cells.append(data.strip())
 
-    Reader().feed(render(build_table(folder), "html"))
+    Reader().feed(render_table(build_table(folder), "html"))
     assert "A_LONG_NAME_OF_A_METHOD_&_MORE" in cells
     assert "ViT" not in cells  # pairs are networks' names here
     assert cells.count("gain over KD") == 3
@@ -76,14 +76,14 @@ def test_html_is_a_table_of_its_texts(folder):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 def test_latex_is_set(folder, tmp_path):
-    body = render(build_table(folder), "latex")
+    body = render_table(build_table(folder), "latex")
     head = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
     (tmp_path / "t.tex").write_text(head + body + "\\end{document}")
     subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_latex_by_its_form(folder):
-    text = render(build_table(folder), "latex")
+    text = render_table(build_table(folder), "latex")
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 1 + 2 * 3
     assert all(row.count("&") - row.count(r"\&") == 4 for row in rows)

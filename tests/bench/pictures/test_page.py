@@ -13,7 +13,7 @@ from nasty_labels import NASTY
 from synthetic_runs import write_run
 
 from kdbench.bench.comparison.table import build_table
-from kdbench.bench.pictures.page import build_page
+from kdbench.bench.pictures.page import build_report
 from kdbench.cli.main import main
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -60,7 +60,7 @@ def read(page: str) -> Reader:
 
 
 def test_it_shows_what_the_table_shows_and_needs_nothing_else(folder):
-    page, table = build_page(folder), build_table(folder)
+    page, table = build_report(folder), build_table(folder)
     found = read(page)
     assert found.addresses == []
     assert not re.search(r"url\((?!#)", page.replace("url(#", ""))
@@ -87,7 +87,7 @@ def test_labels_are_text(tmp_path):
         "baseline": "KD",
     }
     (tmp_path / "g" / "grid.json").write_text(json.dumps({**record, "cells": cells, "teachers": {}}))
-    page = build_page(tmp_path / "g")
+    page = build_report(tmp_path / "g")
     found = read(page)
     assert found.tags.count("script") == 1
     assert not {"img", "a", "iframe", "b"} & set(found.tags)
@@ -129,7 +129,7 @@ document.title = JSON.stringify(say);
 def test_in_a_browser(folder, tmp_path, width):
     """Sorted, filtered, and no wider than the window."""
     file = tmp_path / "page.html"
-    file.write_text(build_page(folder).replace("</body>", SCRIPT), encoding="utf-8")
+    file.write_text(build_report(folder).replace("</body>", SCRIPT), encoding="utf-8")
     command = [
         CHROMIUM,
         "--headless",

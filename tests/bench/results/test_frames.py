@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from synthetic_runs import write_run
 
 import kdbench
 from kdbench.bench.comparison.table import build_table
+from kdbench.bench.pictures.cost import _seconds
 from kdbench.bench.pictures.curves import curves_of
 from kdbench.bench.results.frames import COLUMNS, CURVE, DETAIL, ENVIRONMENT, TIMING, load_curves, run_frame
 from kdbench.bench.results.run_files import timing_of
@@ -150,6 +152,27 @@ def test_the_page_describes_every_column():
         (second, [*CURVE, *TIMING]),
     ):
         assert [c for c in columns if f"`{c}`" not in part] == []
+
+
+def test_epochs_that_fill_a_cache_are_no_cost_of_the_method(tmp_path):
+    run = tmp_path / write_run(tmp_path, method="KD", seed=1, top1=70.0, seconds=(9.0, 2.0))
+    rows = [
+        {"epoch": n, "seconds": s, "data_seconds": 1.0, "images_per_second": 8.0} for n, s in enumerate((9, 4, 6), 1)
+    ]
+
+    def write(*uses):
+        lines = [{**row, **({"cache": use} if use else {})} for row, use in zip(rows, uses)]
+        (run / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write("fills", "fills", "reads")
+    assert timing_of(run)["seconds_per_epoch"] == 6.0
+    assert timing_of(run, filling=True)["seconds_per_epoch"] == 5.0
+    write("fills", "fills", "fills")
+    assert timing_of(run) == {}
+    assert timing_of(run, filling=True)["seconds_per_epoch"] == 5.0
+    assert math.isnan(_seconds(str(run), 3.0))  # not the run's seconds divided by its epochs, either
+    write("", "", "reads")
+    assert timing_of(run)["seconds_per_epoch"] == 5.0
 
 
 def test_seconds_of_several_runs_are_no_runs_own(tmp_path):

@@ -16,6 +16,7 @@ import torch
 from mutations import mutations
 
 import kdbench
+from kdbench.bench.results.run_files import read_lines, timing_of
 from kdbench.cli.main import main
 from kdbench.data.teacher_cache.cache import (
     TeacherCache,
@@ -76,6 +77,9 @@ def test_fp32_cache_equals_the_live_teacher_bit_for_bit(tmp_path, weights, no_te
     no_teacher()
     read = kdbench.train(configure(tmp_path / "read", weights, method, **cached))
     assert metrics(live) == metrics(filled) == metrics(read)
+    uses = [[line.get("cache") for line in read_lines(Path(r.folder) / "timing.jsonl")] for r in (live, filled, read)]
+    assert uses == [[None] * 2, ["fills"] * 2, ["reads"] * 2]
+    assert ["seconds_per_epoch" in timing_of(r.folder) for r in (live, filled, read)] == [True, False, True]
 
 
 def test_filling_and_reading_are_the_same_run_in_fp16(tmp_path, weights, no_teacher):
