@@ -14,6 +14,7 @@ Rooms:
 - listing: ``kdbench list``.
 - report: ``kdbench report``.
 - show: ``kdbench show``: what a run's folder says of it.
+- live: A grid while it runs, on a terminal: how much is done, what runs, the means so far.
 - main: ``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it.
 - new_method: ``kdbench new-method``.
 - options: ``--cfg FILE``, the shorthands, and the tail of overrides, as in mdistiller.

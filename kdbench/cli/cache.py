@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from kdbench.errors import KdbenchError, did_you_mean
 from kdbench.escape import visible
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=expanded,
         help="folder that holds the caches (default: CACHE.DIR, else LOG.PREFIX/.teacher-cache)",
     )
+    parser.add_argument("--json", action="store_true", help="with ls: print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +44,10 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "ls":
         if keys:
             raise KdbenchError(f"cache ls lists every cache in a folder and does not take {keys[0]!r}")
-        _list(root, folders)
+        _list(root, folders, as_json=args.json)
         return 0
+    if args.json:
+        raise KdbenchError("--json needs ls")
     if not keys:
         raise KdbenchError("cache rm: name keys as `kdbench cache ls` prints them, or 'all'")
     if keys == ["all"]:
@@ -66,15 +71,23 @@ def _root(args: argparse.Namespace, overrides: list[str]) -> Path:
     return Path(args.dir) if args.dir else cache_root(cfg)
 
 
-def _list(root: Path, folders: dict[str, Path]) -> None:
+def _list(root: Path, folders: dict[str, Path], *, as_json: bool) -> None:
+    rows = [_row(root, name, folder) for name, folder in folders.items()]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    elif not rows:
+        print(f"no caches in {root}")
+    for row in () if as_json else rows:
+        about = f"seed {row['aug_seed']}, {row['dtype']}, batch {row['batch_size']}"
+        print(visible(f"{row['key']}  {row['teacher']}  {row['views']} views  {row['bytes'] / 1e6:.1f} MB  {about}"))
+
+
+def _row(root: Path, name: str, folder: Path) -> dict[str, Any]:
     from kdbench.data.teacher_cache.cache import TeacherCache, folder_bytes
 
-    if not folders:
-        print(f"no caches in {root}")
-    for name, folder in folders.items():
-        meta = TeacherCache(root, name, 0).read_meta() or {}
-        key = meta.get("key", {})
-        teacher = key["teacher"].get("name", "?") if isinstance(key.get("teacher"), dict) else "?"
-        views = len(list(folder.glob("view*.bin")))
-        about = f"seed {key.get('aug_seed', '?')}, {key.get('dtype', '?')}, batch {key.get('batch_size', '?')}"
-        print(visible(f"{name}  {teacher}  {views} views  {folder_bytes(folder) / 1e6:.1f} MB  {about}"))
+    meta = TeacherCache(root, name, 0).read_meta() or {}
+    key = meta.get("key", {})
+    teacher = key["teacher"].get("name", "?") if isinstance(key.get("teacher"), dict) else "?"
+    views = len(list(folder.glob("view*.bin")))
+    facts = {fact: key.get(fact, "?") for fact in ("aug_seed", "dtype", "batch_size")}
+    return {"key": name, "teacher": teacher, "views": views, "bytes": folder_bytes(folder), **facts}

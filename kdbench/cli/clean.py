@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from kdbench.escape import visible
 from kdbench.paths import expanded
@@ -14,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=expanded, metavar="FOLDER", help="folder of a run or a grid, or any folder above them"
     )
     parser.add_argument("--yes", action="store_true", help="delete what is listed (without it, nothing is deleted)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,6 +27,11 @@ def run(args: argparse.Namespace) -> int:
     from kdbench.bench.running.litter import find_litter
 
     found = find_litter(args.folder, delete=args.yes)
+    if args.json:
+        litter = [{"path": str(one.path), "bytes": one.size, "why": one.why} for one in found.litter]
+        held = [str(place) for place in found.held]
+        print(json.dumps({"deleted": args.yes, "litter": litter, "left_alone": held}, indent=1))
+        return 0
     for one in found.litter:
         print(visible(f"{_size(one.size):>9}  {one.path}  ({one.why})"))
     for place in found.held:

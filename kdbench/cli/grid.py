@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdbench.cli.dry_run import dry_run
+from kdbench.cli.live import live_board
 from kdbench.errors import ConfigError
 from kdbench.escape import visible
 from kdbench.paths import expanded
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--status", action="store_true", help="print the progress of the grid, then stop")
     parser.add_argument("--watch", action="store_true", help="with --status: refresh every two seconds")
+    parser.add_argument("--json", action="store_true", help="with --status: print JSON")
     parser.add_argument("--retry", action="store_true", help="run again what is recorded as failed")
     parser.add_argument("--executor", default="local", help="where runs are executed: local (default), ray or slurm")
     parser.add_argument("--gpus", type=float, default=-1.0, help="GPUs for each run (with --executor ray or slurm)")
@@ -127,6 +130,7 @@ def _check_companions(args: argparse.Namespace) -> None:
         "--only": (args.only, "--smoke", args.smoke),
         "--batch": (args.batch != _BATCH, "--smoke", args.smoke),
         "--watch": (args.watch, "--status", args.status),
+        "--json": (args.json, "--status", args.status),
         "--engine": (args.engine, "--executor ray or slurm", args.executor != "local"),
         "--gpus": (args.gpus >= 0, "--executor ray or slurm", args.executor != "local"),
         "--cpus": (args.cpus > 0, "--executor ray or slurm", args.executor != "local"),
@@ -134,6 +138,8 @@ def _check_companions(args: argparse.Namespace) -> None:
     for option, (given, companion, there) in needs.items():
         if given and not there:
             raise ConfigError(f"{option} needs {companion}")
+    if args.json and args.watch:
+        raise ConfigError("--json and --watch do different things: give one of them")
     if args.status and args.opts:
         raise ConfigError(f"--status shows what the folder holds; {args.opts[0]} would change nothing, leave it out")
 
@@ -155,19 +161,21 @@ def _run(file: str, args: argparse.Namespace) -> int:
         options=args.engine,
         processes=args.processes,
     )
-    report = run_grid(
-        grid,
-        prefix=args.prefix if pool is None else str(Path(args.prefix).absolute()),
-        jobs=args.jobs,
-        threads=args.threads,
-        imports=tuple(args.imports),
-        announce=_say,
-        foretell=_say,
-        retry=args.retry,
-        pool=pool,
-        processes=args.processes,
-        cohort=cohort,
-    )
+    with live_board(Path(args.prefix) / grid.name) as (say, board):
+        report = run_grid(
+            grid,
+            prefix=args.prefix if pool is None else str(Path(args.prefix).absolute()),
+            jobs=args.jobs,
+            threads=args.threads,
+            imports=tuple(args.imports),
+            announce=say,
+            foretell=say,
+            began=None if board is None else board.follow,
+            retry=args.retry,
+            pool=pool,
+            processes=args.processes,
+            cohort=cohort,
+        )
     if report.failed:
         print(f"{len(report.failed)} runs failed; the same command with --retry runs them again", file=sys.stderr)
     print(f"results: {report.folder}   table: kdbench table {report.folder}")
@@ -176,20 +184,21 @@ def _run(file: str, args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.live import Live
 
     from kdbench.bench.grids.find import folder_of
     from kdbench.bench.grids.status import grid_status
 
     folder = folder_of(args.grid, args.prefix)
-    console = Console()
-    if not (args.watch and console.is_terminal):
-        console.print(status_table(grid_status(folder)))
+    status = grid_status(folder)  # refuses a folder without a grid
+    if args.json:
+        print(json.dumps(status.as_dict(), indent=1))
         return 0
-    with Live(status_table(grid_status(folder)), console=console) as live:
-        while True:
-            time.sleep(2)
-            live.update(status_table(grid_status(folder)))
+    if args.watch and sys.stdout.isatty():
+        with live_board(folder):
+            while True:
+                time.sleep(1)
+    Console().print(status_table(status))
+    return 0
 
 
 def status_table(status: Status) -> Any:

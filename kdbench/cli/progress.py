@@ -19,7 +19,7 @@ def training_progress(epochs: int, *, enabled: bool = True) -> Iterator[Callable
 
     console = Console(stderr=True)
     columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar, _logging_above(bar):
+    with Progress(*columns, console=console) as bar, logging_above(bar):
         task = bar.add_task("train", total=None, epoch="")
 
         def advance(epoch: int, step: int, steps: int) -> None:
@@ -29,7 +29,7 @@ def training_progress(epochs: int, *, enabled: bool = True) -> Iterator[Callable
 
 
 @contextmanager
-def _logging_above(bar: object) -> Iterator[None]:
+def logging_above(bar: object) -> Iterator[None]:
     """Send log lines through the bar's console, so that they do not tear it."""
     handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
     streams = [handler.stream for handler in handlers]

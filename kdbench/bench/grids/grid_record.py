@@ -93,7 +93,7 @@ def read_grid_record(
         return None
     record = _read(folder / GRID_FILE)
     states = read_states(folder) if states is None else states
-    look = _reader(folder) if results is None else results
+    look = reader_of(folder) if results is None else results
     found = {name: states.get(key, {}).get("run") or "" for name, key in record["teachers"].items()}
     found = {name: run or record["trained"].get(name, "") for name, run in found.items()}
     record["trained"] = {name: run for name, run in found.items() if run and look(run) is not None}
@@ -140,14 +140,14 @@ def _read(file: Path) -> dict[str, Any]:
     return {"teachers": {}, "trained": {}, "weights": {}, **record}
 
 
-def _reader(folder: Path) -> Results:
-    """Results of the runs of a folder, each read once."""
+def reader_of(folder: str | Path) -> Results:
+    """Results of the runs of a folder, each read until it is there, and then never again."""
     known: dict[str, Mapping[str, Any] | None] = {}
 
     def look(run: str) -> Mapping[str, Any] | None:
-        if run not in known:
+        if known.get(run) is None:
             try:
-                found = read_result(folder / run / "result.json")
+                found = read_result(Path(folder) / run / "result.json")
             except (OSError, ValueError):
                 found = {}
             known[run] = found if found.get("run_id") == run else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdbench.bench.grids.grid_record import read_grid_record
+from kdbench.bench.grids.grid_record import Results, read_grid_record, reader_of
 from kdbench.bench.grids.state import read_states
 from kdbench.errors import KdbenchError
 
@@ -18,29 +18,42 @@ STATES = ("done", "running", "failed", "waiting")
 
 @dataclass(frozen=True)
 class Status:
-    """Counts by pair and state; by label the reasons of failures, and host, process and progress of runs that are under way."""
+    """Counts by pair and state; by label the reasons of failures, and host, process and progress of runs that are under way; by
+    pair and method the top-1 of the last epoch of the runs that are done, in percent."""
 
     name: str
     pairs: dict[str, dict[str, int]]
     teachers: dict[str, str]
     failed: dict[str, str]
     running: dict[str, str]
+    top1: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
 
     @property
     def total(self) -> dict[str, int]:
         """Counts over all pairs."""
         return {state: sum(counts[state] for counts in self.pairs.values()) for state in STATES}
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON can hold it: ``top1`` a list of pair, method and values."""
+        top1 = [{"pair": pair, "method": method, "top1": values} for (pair, method), values in self.top1.items()]
+        return {**asdict(self), "total": self.total, "top1": top1}
 
-def grid_status(folder: str | Path) -> Status:
+
+def grid_status(folder: str | Path, results: Results | None = None) -> Status:
     """Where the grid of a folder stands.
+
+    Args:
+        folder: the grid's.
+        results: of its runs; to look again and again, one from :func:`kdbench.bench.grids.grid_record.reader_of`.
 
     Raises:
         KdbenchError: no grid was started there, or its record is damaged.
     """
     states = read_states(folder)
+    look = reader_of(folder) if results is None else results
     try:
-        record = read_grid_record(folder, states=states)
+        record = read_grid_record(folder, look, states)
     except ValueError:
         raise KdbenchError(
             f"{Path(folder) / 'grid.json'} is damaged: run the grid's command again, which writes it anew"
@@ -50,12 +63,15 @@ def grid_status(folder: str | Path) -> Status:
     pairs: dict[str, Counter[str]] = {pair: Counter() for pair in record["pairs"]}
     failed: dict[str, str] = {}
     running: dict[str, str] = {}
+    top1: dict[tuple[str, str], list[float]] = {}
     for cell in record["cells"]:
         state = states.get(cell["key"], {})
         label = f"{cell['pair']} / {cell['method']} / seed {cell.get('seed', '?')}"
         what = _what(state, cell["run"], cell["error"])
         pairs.setdefault(cell["pair"], Counter())[what] += 1
-        if what == "failed":
+        if what == "done" and (result := look(cell["run"])):
+            top1.setdefault((cell["pair"], cell["method"]), []).append(float(result["top1_last"]))
+        elif what == "failed":
             failed[label] = str(state.get("error") or cell["error"])
         elif what == "running":
             running[label] = _whereabouts(state)
@@ -66,7 +82,8 @@ def grid_status(folder: str | Path) -> Status:
     running |= {
         f"teacher {n}": _whereabouts(states[record["teachers"][n]]) for n, s in teachers.items() if s == "running"
     }
-    return Status(record["name"], {p: {s: c[s] for s in STATES} for p, c in pairs.items()}, teachers, failed, running)
+    counts = {p: {s: c[s] for s in STATES} for p, c in pairs.items()}
+    return Status(record["name"], counts, teachers, failed, running, top1, tuple(record["methods"]))
 
 
 def _what(state: Mapping[str, Any], run: str | None, error: str = "") -> str:

@@ -53,6 +53,7 @@ def run_grid(
     imports: tuple[str, ...] = (),
     announce: Callable[[str], None] | None = None,
     foretell: Callable[[str], None] | None = None,
+    began: Callable[[Callable[[], float | None]], None] | None = None,
     retry: bool = False,
     pool: Pool | None = None,
     processes: int = 1,
@@ -70,6 +71,7 @@ def run_grid(
         imports: modules or files that workers import first, for methods from outside the package.
         announce: called with one line per finished run, which ends in the time that is left.
         foretell: called before the first run with a line on what all will cost, as far as finished runs tell.
+        began: called before the first run with a function of the seconds that the grid still takes, None while nothing is known.
         retry: try runs again that are recorded as failed; otherwise they are reported with their reason and left alone.
         pool: what carries out the runs; default: processes of this machine.
         processes: of each run, through torchrun; each takes a GPU, where there are some.
@@ -100,6 +102,8 @@ def run_grid(
     if foretell is not None and (line := outlook.line(runner.to_do(), size=size, workers=at_once)):
         foretell(line)
     runner.write_record()
+    if began is not None:
+        began(runner.clock.left)
     try:
         with stopping.watched(), pool:
             runner.run(pool)
