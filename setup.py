@@ -22,6 +22,7 @@ EXTRAS = {
         "types-PyYAML",
         "types-tabulate",
     ],
+    "docs": ["mkdocs-material>=9.5", "mkdocstrings-python>=1.10"],
     "completion": ["shtab>=1.6"],
     "ray": ["ray[default]>=2.9"],
     "slurm": ["submitit>=1.5"],

@@ -31,7 +31,8 @@ def create_distiller(
 
     Args:
         name: registered name, or several joined by ``+``: their terms are added on one student.
-        student, teacher: networks, or their specs (a teacher's where its outputs are cached); None without a teacher.
+        student: network, or its spec.
+        teacher: network, or its spec (where its outputs are cached); None without a teacher.
         cfg: a configuration from :func:`kdbench.load_config`; the method's hyperparameters are its node of that name. None takes
             the method's own defaults.
         data: the training set, as far as the method may know it; without it, the student's classes.

@@ -42,8 +42,9 @@ def train(
 
     Args:
         cfg: from :func:`kdbench.load_config`.
-        student, teacher: a module that maps images to (B, K) logits (see :func:`kdbench.wrap_model`, which finds its stages here,
-            too), or a :class:`kdbench.FeatureModel`.
+        student: a module that maps images to (B, K) logits (see :func:`kdbench.wrap_model`, which finds its stages here, too), or
+            a :class:`kdbench.FeatureModel`.
+        teacher: likewise.
         data: a :class:`kdbench.DataSource`, or torch data sets ``(train, test)`` or ``(train, test, val)``, see
             :func:`kdbench.data_from_datasets`.
         progress: ``fn(epoch, step, steps)`` after every step.

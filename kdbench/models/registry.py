@@ -89,7 +89,9 @@ def register_model(
         input_size: side that it was designed for.
         any_size: it takes images of other sizes as they come; otherwise they are resized.
         size_option: the builder's keyword for another input size, or empty.
-        tag, large, headless: of kdbench's own networks.
+        tag: of kdbench's own networks; so are the next two.
+        large: see above.
+        headless: see above.
         about: one line for lists; the first of the builder's docstring by default.
         stages: names of the submodules whose outputs are the stages, shallow to deep; None finds them.
         classifier: name of the submodule that gives the logits; empty finds it.

@@ -31,7 +31,8 @@ def build_report(folder: str | Path, *, select: str = "last", baseline: str = ""
 
     Args:
         folder: a grid's folder, or any folder above finished runs.
-        select, baseline: as of :func:`kdbench.bench.comparison.table.build_table`.
+        select: as of :func:`kdbench.build_table`.
+        baseline: likewise.
 
     Raises:
         KdbenchError: see there.

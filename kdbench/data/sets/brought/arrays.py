@@ -40,8 +40,10 @@ def data_from_arrays(
     Args:
         images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1 or 3 and H = W; uint8, or floating-point in [0, 1].
         labels: (N,) or (N, 1) whole numbers from 0.
-        test_images, test_labels: the test part; without one, ``test_fraction`` of each class is held out, the same for every seed.
-        val_images, val_labels: a part for the selection of models.
+        test_images: the test part; without one, ``test_fraction`` of each class is held out, the same for every seed.
+        test_labels: of these.
+        val_images: a part for the selection of models.
+        val_labels: of these.
         classes: names; the labels' numbers by default.
         statistics: ``(mean, std)`` of the training images; measured by default.
         test_fraction: see above.

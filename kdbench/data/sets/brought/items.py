@@ -83,9 +83,10 @@ def data_from_datasets(
     the data set may decode and resize, and must not draw or normalise.
 
     Args:
-        train, test, val: ``len(data)`` and ``data[i] -> (image, label)``: a PIL image, a (C, H, W) or (H, W) tensor, a (H, W, C)
-            or (H, W) array, with 1 or 3 channels; a whole number from 0. Without ``test``, ``test_fraction`` of each class is held
-            out, the same for every seed.
+        train: ``len(data)`` and ``data[i] -> (image, label)``: a PIL image, a (C, H, W) or (H, W) tensor, a (H, W, C)
+            or (H, W) array, with 1 or 3 channels; a whole number from 0.
+        test: likewise; without it, ``test_fraction`` of each class of ``train`` is held out, the same for every seed.
+        val: likewise; a part for the selection of models.
         classes: names; those of ``train.classes``, else the labels' numbers, by default.
         statistics: ``(mean, std)``; by default measured of images in memory, ImageNet's of others.
         image_size: side of images that do not stay in memory; 0 = 224.
