@@ -33,6 +33,9 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "cub200": (200, 224, 5_994),
     "aircraft": (100, 224, 6_667),
     "digits": (10, 8, 1_297),
+    "mnist": (10, 28, 60_000),
+    "fashion_mnist": (10, 28, 60_000),
+    "kmnist": (10, 28, 60_000),
 }
 
 

@@ -14,7 +14,7 @@ from kdbench.domains import Domain, show, violation
 Condition = Mapping[str, Domain] | str
 NO_TEACHER = ("NONE", "VANILLA")
 #: Data sets that lie in memory, whose standard crop is ``pad``.
-_IN_MEMORY = ("digits", "fake", "cifar10", "cifar100")
+_IN_MEMORY = ("digits", "fake", "cifar10", "cifar100", "mnist", "fashion_mnist", "kmnist")
 #: what timm's recipes give along and do not use
 _ALONG = ("AUGMENT.COLOR_JITTER",)
 _CROPPED = {"AUGMENT.CROP": ("auto", "rrc")}

@@ -12,6 +12,11 @@ from kdbench.models.registry import GIVEN, ModelEntry, models, register_model
 register_model("small_cnn", family="cnn", input_size=8)(small.small_cnn)
 register_model("small_vit", family="vit", input_size=8, any_size=False, size_option="img_size")(small.small_vit)
 register_model("small_mixer", family="mlp", input_size=8, any_size=False, size_option="img_size")(small.small_mixer)
+register_model("small_cnn28", family="cnn", input_size=28)(small.small_cnn28)
+register_model("small_vit28", family="vit", input_size=28, any_size=False, size_option="img_size")(small.small_vit28)
+register_model("small_mixer28", family="mlp", input_size=28, any_size=False, size_option="img_size")(
+    small.small_mixer28
+)
 
 for _name, _build_cifar in CIFAR_MODELS.items():
     _about = f"mdistiller's {_name} for 32x32 images"

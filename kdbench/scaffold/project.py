@@ -12,8 +12,13 @@ from kdbench.models.names import find_entry
 from kdbench.scaffold.files import template, write_new
 
 #: what is trained where nothing else is named, by data set: small images get small networks
-_SMALL = ("digits", "fake")
-_NETWORKS = {True: ("small_vit", "small_cnn"), False: ("resnet34", "resnet18")}
+_SMALL = {
+    "digits": "",
+    "fake": "",
+    "mnist": "28",
+    "fashion_mnist": "28",
+    "kmnist": "28",
+}  # and the end of these networks' names
 
 
 def new_project(folder: str | Path, *, data: str = "digits", teacher: str = "", student: str = "") -> list[Path]:
@@ -41,7 +46,8 @@ def new_project(folder: str | Path, *, data: str = "digits", teacher: str = "", 
     if kind.lower() == "folder":
         data = f"folder:{Path(place).expanduser().absolute()}"
     small = kind.lower() in _SMALL
-    default_teacher, default_student = _NETWORKS[small]
+    end = _SMALL.get(kind.lower(), "")
+    default_teacher, default_student = (f"small_vit{end}", f"small_cnn{end}") if small else ("resnet34", "resnet18")
     names = {"TEACHER": teacher or default_teacher, "STUDENT": student or default_student}
     for name in names.values():
         find_entry(name)

@@ -7,13 +7,14 @@ Rooms:
 - builtin: The data sets that always work: scikit-learn's digits, and random images.
 - cifar10: CIFAR-10.
 - cifar100: CIFAR-100.
-- cifar_files: The python version of the CIFAR archives: found, checked, and read without executing anything.
 - class_order: The order of a folder's classes: torchvision sorts by code point, timm naturally (``class2`` before
   ``class10``).
 - cub200: Caltech-UCSD Birds-200-2011.
 - files: Splits whose images lie in files, and what the data sets made of files have in common.
 - folder: Any folder of images.
+- formats: Formats in which data sets are published: found, fetched, checked, and read without executing anything.
 - imagenet: ImageNet-1K.
+- mnist: MNIST and its two drop-in replacements: grey images of 28x28 pixels, ten classes, 60,000 + 10,000.
 
 They may import data/source, data/prefetch and data/augmentation.
 """

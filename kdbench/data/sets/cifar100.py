@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdbench.data.sets.cifar_files import Archive, class_names, memory_split, read_archive
 from kdbench.data.sets.files import check_count
+from kdbench.data.sets.formats.cifar_files import Archive, class_names, memory_split, read_archive
 from kdbench.data.source import DataSource, Standard, register_dataset
 
 ARCHIVE = Archive(

@@ -101,3 +101,20 @@ def small_mixer(
     return MlpMixer(
         num_classes=num_classes, img_size=img_size, patch_size=patch_size, embed_dim=dim, num_blocks=depth, **options
     )
+
+
+def small_cnn28(num_classes: int, widths: Sequence[int] = (16, 32, 64), drop_rate: float = 0.0) -> nn.Module:
+    """small_cnn at 16-32-64 channels, for 28x28 images."""
+    return small_cnn(num_classes, widths, drop_rate)
+
+
+def small_vit28(num_classes: int, img_size: int = 28, patch_size: int = 4, depth: int = 4, **options: Any) -> nn.Module:
+    """small_vit with four blocks on 7x7 patches of 28x28 images."""
+    return small_vit(num_classes, img_size=img_size, patch_size=patch_size, depth=depth, **options)
+
+
+def small_mixer28(
+    num_classes: int, img_size: int = 28, patch_size: int = 4, depth: int = 4, **options: Any
+) -> nn.Module:
+    """small_mixer with four blocks on 7x7 patches of 28x28 images."""
+    return small_mixer(num_classes, img_size=img_size, patch_size=patch_size, depth=depth, **options)

@@ -9,7 +9,8 @@ import torch
 import torchvision.datasets as tvd
 from replicas import cifar10_files, cifar100_files, pack, patched, python2_pickle, write_folder
 
-from kdbench.data.sets import cifar10, cifar100, cifar_files
+from kdbench.data.sets import cifar10, cifar100
+from kdbench.data.sets.formats import cifar_files
 from kdbench.errors import DataError
 
 
