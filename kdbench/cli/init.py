@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the files, and say what to do with them."""
     from kdbench.scaffold.project import new_project
 
-    for file in new_project(args.folder, data=args.data, teacher=args.teacher, student=args.student):
+    for file in new_project(
+        args.folder, data=args.data, teacher=args.teacher, student=args.student, imports=args.imports
+    ):
         print(visible(f"written: {file}"))
     print(visible(f"next: cd {args.folder} && kdbench grid grid.yaml"))
     return 0

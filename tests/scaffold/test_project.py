@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import kdbench
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.cli.main import main
 from kdbench.distillers.base import distillers
 from kdbench.errors import ConfigError, KdbenchError, StorageError
+from kdbench.models.registry import models
 from kdbench.scaffold import files as files_module
 from kdbench.scaffold.project import new_project
 
@@ -56,6 +59,30 @@ def test_every_configuration_is_one(tmp_path, data, monkeypatch, caplog):
     grid = load_grid("mine/grid.yaml")
     assert len(grid.cells) == 15
     assert grid.imports == (str(tmp_path / "mine" / "my_method.py"),)
+
+
+def test_folders_of_small_images_and_imports(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "val"):
+        for label in ("a", "b"):
+            place = tmp_path / "images" / part / label
+            place.mkdir(parents=True)
+            Image.new("RGB", (20, 16)).save(place / "1.png")
+    (tmp_path / "my_net.py").write_text(
+        "import kdbench\nfrom torch import nn\n\n\n@kdbench.register_model('tiny_init_net', family='cnn')\n"
+        "def net(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(768, num_classes))\n"
+    )
+    words = ["init", "mine", "--import", "my_net.py", "--data", "folder:images", "--student", "tiny_init_net"]
+    try:
+        assert main(words) == 0
+        cfg = kdbench.load_config("mine/student.yaml", purpose="train")
+        assert (cfg.DATASET.IMAGE_SIZE, cfg.AUGMENT.CROP, cfg.AUGMENT.PAD) == (16, "pad", 2)
+        assert kdbench.load_config("mine/teacher.yaml").DISTILLER.STUDENT == "resnet56"
+        grid = load_grid("mine/grid.yaml")
+        assert [Path(name).name for name in grid.imports] == ["my_method.py", "my_net.py"]
+        assert grid.cells[0].cfg.DISTILLER.STUDENT == "tiny_init_net"
+    finally:
+        models._entries.pop("tiny_init_net", None)
 
 
 def test_names_are_checked_and_nothing_is_written_over(tmp_path, capsys):
