@@ -5,8 +5,10 @@ Nothing here imports torch by itself: :func:`make_tasks` does, for the code and 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict
 from kdbench.engine.identity.brought import brought_code
 from kdbench.files import write_atomically
+from kdbench.paths import expanded
 
 
 @dataclass
@@ -54,11 +57,14 @@ class Task:
 
     @property
     def samples(self) -> int:
-        """Images that the run trains on, without those held out; 0 where the data set's size is not known."""
+        """Images that the run trains on, without those held out; 0 where that is not known. Of a folder, its files."""
         node = self.cfg.DATASET
         classes, _, count = SIZES.get(node.TYPE.casefold(), (0, 0, 0))
         if node.TYPE.casefold() == "fake":
             count = node.OPTIONS.get("train", 256)
+        kind, _, place = node.TYPE.partition(":")
+        if kind.casefold() == "folder":
+            classes, count = _files_below(expanded(place))
         if node.PER_CLASS:
             count = min(count, node.PER_CLASS * classes)
         return int(count * (1 - node.VAL_FRACTION))
@@ -67,6 +73,16 @@ class Task:
     def images(self) -> int:
         """Training images that the run sees, all epochs together; 0 where the data set's size is not known."""
         return self.samples * self.cfg.DATASET.REPEAT * self.cfg.SOLVER.EPOCHS
+
+
+@functools.lru_cache(maxsize=64)
+def _files_below(place: str) -> tuple[int, int]:
+    """Folders below ``train`` of a folder of images, and the files in them; zeros where there are none."""
+    try:
+        classes = [entry.path for entry in os.scandir(os.path.join(place, "train")) if entry.is_dir()]
+        return len(classes), sum(entry.is_file() for folder in classes for entry in os.scandir(folder))
+    except OSError:
+        return 0, 0
 
 
 def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_grids import two_teachers
+from small_grids import grid_file, two_teachers
 
 from kdbench.bench.grids.find import find_grid, folder_of, shipped_grid
 from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.grids.tasks import make_tasks
 from kdbench.cli.main import main
 from kdbench.errors import ConfigError
 
@@ -96,3 +97,16 @@ def test_a_grid_is_found_by_its_name_and_the_known_ones_are_named(tmp_path, monk
 def test_gains_refer_to_a_method_that_is_there(tmp_path):
     assert load_grid(two_teachers(tmp_path, METHODS=["DKD", "DIST"])).baseline == "DKD"
     assert load_grid(two_teachers(tmp_path)).baseline == "KD"
+
+
+def test_images_of_a_folder_are_counted(tmp_path):
+    for label, count in (("a", 3), ("b", 4)):
+        (tmp_path / "images" / "train" / label).mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "images" / "train" / label / f"{number}.png").write_bytes(b"")
+    data = {"DATASET": {"TYPE": f"folder:{tmp_path / 'images'}", "REPEAT": 2}, "SOLVER": {"EPOCHS": 5}}
+    file = grid_file(tmp_path, SET=data, METHODS=["Vanilla"])
+    [task] = [task for task in make_tasks(load_grid(file), "runs") if task.cells]
+    assert (task.samples, task.images) == (7, 70)
+    [task] = [task for task in make_tasks(load_grid(file, ["DATASET.PER_CLASS=2"]), "runs") if task.cells]
+    assert task.samples == 4
