@@ -30,6 +30,7 @@ SIZES: dict[str, tuple[int, int, int]] = {
     "cifar10": (10, 32, 50_000),
     "cifar100": (100, 32, 50_000),
     "imagenet": (1000, 224, 1_281_167),
+    "tiny_imagenet": (200, 64, 100_000),
     "cub200": (200, 224, 5_994),
     "aircraft": (100, 224, 6_667),
     "digits": (10, 8, 1_297),

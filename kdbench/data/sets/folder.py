@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdbench.data.sets.class_order import order_classes
 from kdbench.data.sets.files import FileSplit, class_folders, file_source, require_folder
+from kdbench.data.sets.formats.class_order import order_classes
 from kdbench.data.source import DataSource, register_dataset
 from kdbench.errors import DataError
 

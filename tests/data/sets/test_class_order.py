@@ -10,7 +10,7 @@ from timm.utils import natural_key as timms_key
 
 import kdbench
 from kdbench.data.build import build_data
-from kdbench.data.sets.class_order import natural_key, order_classes
+from kdbench.data.sets.formats.class_order import natural_key, order_classes
 from kdbench.data.source import DataSource
 from kdbench.engine.session.locate import locate
 from kdbench.errors import DataError

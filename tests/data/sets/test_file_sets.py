@@ -14,7 +14,7 @@ from replicas import class_tree, cub, write_jpeg
 
 from kdbench.config.load import load_config
 from kdbench.data.build import build_data
-from kdbench.data.sets import aircraft, cub200, folder, imagenet
+from kdbench.data.sets import aircraft, cub200, folder, imagenet, tiny_imagenet
 from kdbench.errors import DataError, UnknownNameError
 
 WNIDS = ["n01440764", "n01443537", "n02102040", "n02979186"]
@@ -274,3 +274,53 @@ def test_other_formats_are_rgb(tmp_path):
         assert image.shape == (3, 48, 60)
         reference = torch.from_numpy(__import__("numpy").array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
         assert (image.int() - reference.int()).abs().float().mean() < 3, mode
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    top = tmp_path / "tiny-imagenet-200"
+    for name in WNIDS:
+        for number in range(3):
+            write_jpeg(top / "train" / name / "images" / f"{name}_{number}.JPEG", number, width=64, height=64)
+        (top / "train" / name / f"{name}_boxes.txt").write_text("x 0 0 1 1\n")
+    for number in range(8):
+        write_jpeg(top / "val" / "images" / f"val_{number}.JPEG", number, width=64, height=64)
+    lines = (f"val_{number}.JPEG\t{WNIDS[number % 4]}\t0\t0\t62\t62\n" for number in range(8))
+    (top / "val" / "val_annotations.txt").write_text("".join(lines))
+    (top / "wnids.txt").write_text("".join(f"{name}\n" for name in reversed(WNIDS)))
+    return tmp_path
+
+
+def test_tiny_imagenet(tiny):
+    source = tiny_imagenet.tiny_imagenet(str(tiny), download=False, allow_partial=True)
+    assert source.classes == WNIDS  # by code point, as folders of images are read everywhere
+    assert source.train.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert source.train.files[3] == f"{WNIDS[1]}/images/{WNIDS[1]}_0.JPEG"
+    assert source.test.labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert source.test.fetch(torch.tensor([0])).shape == (1, 3, 64, 64)
+    with pytest.raises(DataError, match="4 classes instead of 200"):
+        tiny_imagenet.tiny_imagenet(str(tiny), download=False)
+
+
+def test_tiny_imagenets_mistakes_are_one_line(tiny, tmp_path, monkeypatch):
+    top = tiny / "tiny-imagenet-200"
+    with pytest.raises(DataError, match="no such folder; download http"):
+        tiny_imagenet.tiny_imagenet(str(tmp_path / "none"), download=False)
+    annotations = top / "val" / "val_annotations.txt"
+    whole = annotations.read_text()
+    for line, words in (
+        ("val_0.JPEG\tn01440765\t0 0 1 1\n", "did you mean 'n01440764'"),
+        ("../x.JPEG\tn01440764\t0 0 1 1\n", "is no name of a file"),
+        ("val_0.JPEG\n", "does not have 3 fields"),
+    ):
+        annotations.write_text(line + whole)
+        with pytest.raises(DataError, match=words):
+            tiny_imagenet.tiny_imagenet(str(tiny), download=False, allow_partial=True)
+
+    def refused(*words, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(tiny_imagenet, "download_and_extract_archive", refused)
+    with pytest.raises(DataError, match=r"cannot be downloaded \(no network\)"):
+        tiny_imagenet.tiny_imagenet(str(tmp_path / "new"))
+    assert list((tmp_path / "new").iterdir()) == []

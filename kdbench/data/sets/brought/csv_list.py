@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from kdbench.data.sets.brought.pixels import held_out
-from kdbench.data.sets.class_order import order_classes
 from kdbench.data.sets.files import FileSplit, file_source
+from kdbench.data.sets.formats.class_order import order_classes
 from kdbench.data.source import DataSource, register_dataset
 from kdbench.errors import DataError, did_you_mean
 

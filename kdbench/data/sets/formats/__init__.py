@@ -1,8 +1,9 @@
-"""Formats in which data sets are published: found, fetched, checked, and read without executing anything.
+"""Formats in which data sets are published, and the order of their classes; nothing in them is executed.
 
 Rooms:
 
 - cifar_files: The python version of the CIFAR archives.
+- class_order: The order of a folder's classes: torchvision sorts by code point, timm naturally (``class2`` before ``class10``).
 - idx_files: The four IDX files of MNIST and of those made in its image.
 
 They may import data/source.
