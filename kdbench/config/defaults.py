@@ -28,7 +28,12 @@ def _network() -> Tree:
 def defaults() -> Tree:
     """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
     return {
-        "EXPERIMENT": {"PROJECT": "distill", "NAME": "", "TAG": "default", "SEED": 1},
+        "EXPERIMENT": {
+            "PROJECT": "distill",  # W&B's project, MLflow's experiment
+            "NAME": "",
+            "TAG": "default",
+            "SEED": 1,
+        },
         "DATASET": {
             "TYPE": "cifar100",
             "ROOT": "data",
@@ -118,8 +123,9 @@ def defaults() -> Tree:
         },
         "LOG": {
             "PREFIX": "runs",
-            "TENSORBOARD": False,
-            "TENSORBOARD_FREQ": 500,
+            "TRACKERS": (),  # csv | tensorboard | wandb | mlflow, several of them, or names of your own
+            "TENSORBOARD": False,  # as tensorboard in TRACKERS
+            "TENSORBOARD_FREQ": 500,  # steps between two points of the loss terms there
             "SAVE_CHECKPOINT_FREQ": 40,
             "WANDB": False,
         },
@@ -133,6 +139,9 @@ PATHS = ("TEACHER.WEIGHTS", "STUDENT.WEIGHTS", "DATASET.TYPE", "DATASET.ROOT", "
 
 #: Keys whose value may be a word or a list.
 WORD_OR_LIST = {f"{role}.{key}" for role in ("TEACHER", "STUDENT") for key in ("NORM", "STAGES")}
+
+#: Keys that are lists of words, of which one alone may stand without brackets.
+WORDS = ("LOG.TRACKERS",)
 
 #: What the values of a key may be: words, or numbers (of a list, each of its entries); see :mod:`kdbench.domains`.
 DOMAINS: dict[str, Domain] = {
@@ -201,11 +210,10 @@ DOMAINS: dict[str, Domain] = {
 
 #: Keys of mdistiller that are accepted and mean nothing here, with what is said of them.
 IGNORED = {
-    "LOG.WANDB": "no external tracker is used; LOG.TENSORBOARD writes event files",
+    "LOG.WANDB": "LOG.TRACKERS=[wandb] tracks a run there",
     "LOG.SAVE_CHECKPOINT_FREQ": "a checkpoint is written at every epoch; SOLVER.CHECKPOINT_EVERY writes more",
     "SOLVER.TRAINER": "there is one trainer",
     "SOLVER.DOT.DELTA": "there is one trainer",
-    "EXPERIMENT.PROJECT": "no external tracker is used",
 }
 
 #: Methods of mdistiller that are not part of this project: their nodes are accepted, their names are no typo.

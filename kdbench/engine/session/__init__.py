@@ -2,6 +2,7 @@
 
 Rooms:
 
+- telling: Who is told of each run: the trackers of its configuration, and the caller's callbacks.
 - agreement: Several processes of one run: whether all were given the same work, before they begin it.
 - announce: What a run is about to do, in one paragraph, before its first step.
 - single: Batches of one sample: whether student and method can train on them is found out before a folder exists.

@@ -84,24 +84,19 @@ class Loop:
     def run(self) -> None:
         """Train them to their last epochs; see :attr:`failed` and :attr:`outside`."""
         room = Room(self.runtime.device) if len(self.members) > 1 else None
-        every = list(self.members)
-        for member in every:
+        for member in list(self.members):
             with self._attempt(member):
                 member.resume()
         first = min((m.first_epoch for m in self.members), default=1)
-        try:
-            for epoch in range(first, self.cfg.SOLVER.EPOCHS + 1):
-                there = [m for m in self.members if m.first_epoch <= epoch]
-                if there:
-                    used: set[str] = set()  # sources of which the epoch has begun and not ended
-                    with self._attempt(*self.members):
-                        self._epoch(epoch, there, room, used)
-                    for kind in used:
-                        self.sources[kind].leave()
-            self.moments.close()
-        finally:
-            for member in every:
-                member.board.close()
+        for epoch in range(first, self.cfg.SOLVER.EPOCHS + 1):
+            there = [m for m in self.members if m.first_epoch <= epoch]
+            if there:
+                used: set[str] = set()  # sources of which the epoch has begun and not ended
+                with self._attempt(*self.members):
+                    self._epoch(epoch, there, room, used)
+                for kind in used:
+                    self.sources[kind].leave()
+        self.moments.close()
 
     def _epoch(self, epoch: int, there: list[Trainer], room: Room | None, used: set[str]) -> None:
         for member in there:

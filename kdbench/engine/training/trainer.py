@@ -21,13 +21,13 @@ from kdbench.engine.parts import evaluation_options
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, peak_rss_bytes
 from kdbench.engine.training.average import WeightAverage
-from kdbench.engine.training.board import Board
 from kdbench.engine.training.captured import MakeGraph, StepRunner
 from kdbench.engine.training.finite import check_score, check_state
 from kdbench.engine.training.ledger import Ledger
 from kdbench.engine.training.optim import Schedule, build_optimizer
 from kdbench.engine.training.saving.state import resume, save
 from kdbench.engine.training.step import Step, TrainStep
+from kdbench.engine.training.tracking.several import Tracking
 from kdbench.errors import NonFiniteLossError, RunStoppedError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
@@ -64,6 +64,7 @@ class Trainer:
         make_graph: makes the graphs of captured steps; None runs all steps one by one.
         others: others learn from the same batches. A method or network from outside kdbench, which might write into what it is
             given, then works on copies.
+        tracking: is told how it goes; None tells nobody.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Trainer:
         make_graph: MakeGraph | None = None,
         *,
         others: bool = False,
+        tracking: Tracking | None = None,
     ) -> None:
         cfg, device = parts.cfg, runtime.device
         self.cfg, self.data, self.folder, self.loader = cfg, parts.data, parts.folder, parts.loader
@@ -94,7 +96,7 @@ class Trainer:
         apart = others and self.brought
         self.step = Step(cfg, module, self.optimizer, self.ledger, device, runtime.world, apart=apart)
         self.captured = StepRunner(self.step, make_graph)
-        self.board = Board(cfg, self.folder.path / "tensorboard", enabled=runtime.is_main)
+        self.tracking = tracking or Tracking()
         self.history: list[dict[str, Any]] = []
         #: where it goes on: an epoch from 1, and the steps of it that were taken before
         self.first_epoch, self.first_step = 1, 0
@@ -148,8 +150,8 @@ class Trainer:
         self.train_step(batch, given, step, explain, fixed)
         self.images += len(batch.draw)
         count = (batch.epoch - 1) * len(self.loader) + step
-        if self.board.due(count):
-            self.board.step(count, self.ledger.last())
+        if self.tracking.due(count):
+            self.tracking.terms(count, self.ledger.last())
         if self.progress is not None:
             self.progress(batch.epoch, step + 1, len(self.loader))
 
@@ -221,6 +223,7 @@ class Trainer:
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one; see :func:`kdbench.engine.training.saving.state.resume`."""
         resume(self)
+        self.tracking.start(self.cfg, self.folder.path, self.history)
 
     def save(self, epoch: int, step: int, timing: dict[str, Any]) -> None:
         """Save within an epoch.
@@ -267,7 +270,7 @@ class Trainer:
         self.folder.append(self.folder.metrics, line)
         self.folder.append(self.folder.timing, timing)
         log.info("epoch %d: top-1 %.2f, top-5 %.2f", line["epoch"], line["top1"], line["top5"])
-        self.board.evaluation(line)
+        self.tracking.epoch(line, timing)
 
 
 def _brought(module: nn.Module) -> bool:
