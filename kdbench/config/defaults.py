@@ -29,7 +29,7 @@ def defaults() -> Tree:
     """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
     return {
         "EXPERIMENT": {
-            "PROJECT": "distill",  # W&B's project, MLflow's experiment
+            "PROJECT": "distill",  # project or experiment of trackers
             "NAME": "",
             "TAG": "default",
             "SEED": 1,
@@ -100,6 +100,8 @@ def defaults() -> Tree:
             "LABEL_SMOOTHING": 0.0,
             "EMA": 0.0,  # decay of a moving average of the student's weights, which is what is evaluated; 0 = off
             "EVAL_EVERY": 1,
+            "PATIENCE": 0,  # evaluations in a row without a better val_top1 behind which the run stops; 0 = it never does
+            "KEEP": "last",  # last | best (by val_top1): the epoch whose weights are left
             "CHECKPOINT_EVERY": "",  # within an epoch: "500 steps" | "10 minutes"; "" = at its end
             "NON_FINITE": "stop",  # stop | skip (a step with NaN or infinity changes nothing, and is counted)
             "MAX_SKIPPED": 10,  # steps of a run that may be skipped; with one more it ends
@@ -195,6 +197,8 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.LABEL_SMOOTHING": "[0, 1)",
     "SOLVER.EMA": "[0, 1)",
     "SOLVER.EVAL_EVERY": "[1, 1000000]",
+    "SOLVER.PATIENCE": "[0, 1000000]",
+    "SOLVER.KEEP": ("last", "best"),
     "SOLVER.NON_FINITE": ("stop", "skip"),
     "SOLVER.MAX_SKIPPED": "[0, 1000000]",
     "SOLVER.PRECISION": ("fp32", "tf32", "bf16", "fp16"),

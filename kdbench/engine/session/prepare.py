@@ -25,6 +25,7 @@ from kdbench.engine.session.locate import finished, locate, roles_of, surroundin
 from kdbench.engine.session.single import check_single
 from kdbench.engine.teacher.gate import check_gate
 from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.training.saving.selection import check_selection
 from kdbench.engine.training.tracking.choose import check_trackers
 from kdbench.engine.training.trainer import Parts
 from kdbench.errors import ConfigError, KdbenchError
@@ -141,6 +142,7 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
         return done
     folder.check_place()
     check_trackers(cfg)
+    check_selection(cfg, data)
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = common.loader(cfg)
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None

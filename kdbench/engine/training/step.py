@@ -34,6 +34,12 @@ class TrainStep(nn.Module):
         """Named loss terms; ``teacher`` is what the method asked for."""
         return self.distiller(self.student, teacher, batch)
 
+    @property
+    def brought(self) -> bool:
+        """Whether the method or the student's network comes from outside kdbench and the libraries that it is built on."""
+        known = ("kdbench.", "timm.", "torchvision.", "torch.")
+        return not all(type(part).__module__.startswith(known) for part in self.modules())
+
 
 class Step:
     """What is done with every batch.
