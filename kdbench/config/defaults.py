@@ -83,6 +83,7 @@ def defaults() -> Tree:
             "TRAINER": "base",
             "TYPE": "SGD",
             "BATCH_SIZE": 64,  # over all processes
+            "ACCUMULATE": 1,  # parts of a batch, computed one after the other for one step
             "EPOCHS": 240,
             "LR": 0.05,
             "LR_DECAY_STAGES": (150, 180, 210),
@@ -182,6 +183,7 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.TRAINER": ("base", "crd"),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.BATCH_SIZE": "[1, 1000000]",
+    "SOLVER.ACCUMULATE": "[1, 1000000]",
     "SOLVER.EPOCHS": "[1, 1000000]",
     "SOLVER.LR": "[0, 1000]",
     "SOLVER.LR_DECAY_STAGES": "[0, 1000000]",

@@ -12,7 +12,7 @@ from kdbench.config.defaults import NOT_IDENTITY
 from kdbench.config.load import to_dict
 
 #: keys of SOLVER that came later, with what stands for the way that it was before
-_AS_EVER = {"NON_FINITE": "stop", "PATIENCE": 0, "KEEP": "last"}
+_AS_EVER = {"NON_FINITE": "stop", "PATIENCE": 0, "KEEP": "last", "ACCUMULATE": 1}
 
 
 def decisive(cfg: CfgNode) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.announce import opening
 from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
+from kdbench.engine.session.parts import check_parts
 from kdbench.engine.session.single import check_single
 from kdbench.engine.teacher.gate import check_gate
 from kdbench.engine.teacher.source import TeacherSource
@@ -147,8 +148,9 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     loader = common.loader(cfg)
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
-    distiller.check_batch(loader.smallest)
-    check_single(student, distiller, teacher, loader)
+    smallest = check_parts(cfg, student, distiller, loader, runtime.world)
+    distiller.check_batch(smallest)
+    check_single(student, distiller, teacher, loader, smallest)
     if teacher is not None:
         teacher.check_method(distiller)
     teacher_top1 = None if teacher is None else common.judged(cfg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from collections.abc import Callable
@@ -161,10 +162,9 @@ class Trainer:
     def train_step(self, batch: Batch, given: Any, step: int, explain: Explain, fixed: bool) -> None:
         """Forward, backward, update; see :meth:`take`."""
         if not self.captured(given, batch, step, fixed=fixed):
-            loss, _ = self.step.forward(given, batch, step)
-            if self.runtime.device.type == "cpu" and not self.ledger.skipping:
-                self.look(explain)
-            self.step.backward(loss, self.loader.weight(step))
+            at_once = self.runtime.device.type == "cpu" and not self.ledger.skipping
+            look = functools.partial(self.look, explain) if at_once else None
+            self.step.gradients(given, batch, step, self.loader.weight(step), look)
             self.step.update()
         if self.average is not None:
             self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
