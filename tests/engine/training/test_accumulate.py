@@ -87,6 +87,28 @@ def test_steps_in_double_precision_are_those_of_the_whole_batch(method, size, pa
         torch.testing.assert_close(terms[1][key], value, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.1])
+def test_scaled_gradients_are_those_of_the_whole_batch(clip):
+    """As with ``SOLVER.PRECISION: fp16`` on a GPU."""
+    ends = []
+    for count in (1, 4):
+        student, teacher, distiller = create_pair("KD", ("small_cnn", {}), ("small_mixer", {}))
+        overrides = {"DISTILLER.TYPE": "KD", "SOLVER.ACCUMULATE": count, "SOLVER.LR": 0.01, "SOLVER.CLIP_GRAD": clip}
+        cfg, device = kdbench.load_config(overrides=overrides), torch.device("cpu")
+        module = TrainStep(student, distiller)
+        step = Step(cfg, module, build_optimizer(cfg, module, device), Ledger(device), device, 1)
+        step.scaler = torch.amp.GradScaler("cpu")
+        for number in range(3):
+            batch = make_batch(student, 10, first=10 * number)
+            with torch.no_grad():
+                given = teacher(batch.images)
+            step.gradients(given, batch, number, 1.0)
+            step.update()
+        ends.append(module.state_dict())
+    for key, value in ends[0].items():
+        torch.testing.assert_close(ends[1][key], value, rtol=1e-4, atol=1e-6)
+
+
 def test_parts_are_even_and_whole():
     batch = make_batch(create_pair("KD", ("small_cnn", {}), ("small_cnn", {}))[0], 10)
     rows = torch.arange(10.0)[:, None]
