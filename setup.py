@@ -29,6 +29,7 @@ EXTRAS = {
     "datasets": ["datasets>=2.14"],
     "onnx": ["onnx>=1.15", "onnxscript>=0.1", "onnxruntime>=1.17"],
     "tensorboard": ["tensorboard>=2.12"],
+    "trackers": ["wandb>=0.20", "mlflow-skinny>=2.9"],
 }
 
 

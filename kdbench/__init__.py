@@ -8,7 +8,7 @@ Rooms, each of which may import those above it (``tests/core/test_layers.py`` ho
   user can mend, text as text in every output and on every terminal, work that goes on where that cannot be written, files written
   whole and checked when they are read, randomness as a function, paths as a shell means them, what values may be, requests to stop.
 - processes: The processes of one run, started by ``torchrun``: they agree, watch each other and end together.
-- plugins, registry: Code that users bring, and the registries of methods, networks and data sets.
+- plugins, registry: Code that users bring, and the registries of methods, networks, data sets and trackers.
 - catalogue: What there is, without torch: methods, networks and data sets, as ``catalogue.json`` has them; what
   ``kdbench list`` prints.
 - config: Configurations: files and overrides in, one checked and frozen tree out.
@@ -55,6 +55,8 @@ _PUBLIC = {
     "train_teacher": "kdbench.engine.train_teacher",
     "train_cohort": "kdbench.engine.session.cohort",
     "evaluate": "kdbench.engine.run",
+    "Tracker": "kdbench.engine.training.tracking.tracker",
+    "register_tracker": "kdbench.engine.training.tracking.tracker",
     "RunResult": "kdbench.engine.run",
     "run_grid": "kdbench.bench.running.run_grid",
     "load_results": "kdbench.bench.results.loaded",

@@ -17,6 +17,7 @@ from kdbench.errors import KdbenchError
 
 #: entry-point groups through which an installed package registers what it brings
 METHODS, MODELS, DATASETS = "kdbench.distillers", "kdbench.models", "kdbench.datasets"
+TRACKERS = "kdbench.trackers"
 #: names that a group had before, which are read too
 _FORMER = {DATASETS: ("kdbench.data",)}
 _FILES = "kdbench_plugin_"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 from kdbench.errors import KdbenchError, UnknownNameError, nearest
-from kdbench.plugins import DATASETS, METHODS, MODELS, entry_points
+from kdbench.plugins import DATASETS, METHODS, MODELS, TRACKERS, entry_points
 
 T = TypeVar("T")
 
@@ -114,7 +114,8 @@ def _origin(obj: Any) -> str:
     return f"{getattr(obj, '__module__', '?')}.{name}"
 
 
-#: the registries; ``kdbench.distillers.base``, ``kdbench.models.registry`` and ``kdbench.data.source`` say what is in them
+#: the registries; ``kdbench.distillers.base``, ``kdbench.models.registry``, ``kdbench.data.source`` and
+#: ``kdbench.engine.training.tracking.tracker`` say what is in them
 distillers: Registry[Any] = Registry(
     "method",
     "kdbench.distillers",
@@ -129,4 +130,7 @@ datasets: Registry[Any] = Registry(
     "kdbench.data",
     DATASETS,
     "`kdbench list datasets` shows them all; an image folder is 'folder:<path>', a list of files 'csv:<file>'.",
+)
+trackers: Registry[Any] = Registry(
+    "tracker", "kdbench.engine.training.tracking", TRACKERS, "IMPORTS or --import MODULE registers your own."
 )

@@ -20,7 +20,7 @@ _LINK = re.compile(r"\]\(((?!https?:|#|mailto:)[^)#\s]+)(#[^)\s]*)?\)")
 _ROLE = re.compile(r":(?:func|class|meth|mod|data|attr|exc):<code>~?(.*?)</code>")
 #: sections of the API's page
 API = {
-    "Configurations and runs": "load_config train train_teacher train_cohort evaluate RunResult",
+    "Configurations and runs": "load_config train train_teacher train_cohort evaluate RunResult Tracker register_tracker",
     "Grids and results": "run_grid load_results load_curves",
     "Tables, statistics, plots": "build_table render_table scores ranks differences summarise friedman pair_tests "
     "plot_table plot_differences plot_curves plot_cost plot_ranks build_report",

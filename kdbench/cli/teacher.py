@@ -23,6 +23,6 @@ def run(args: argparse.Namespace) -> int:
     cfg = config_from(args, "teacher")
     with training_progress(cfg.SOLVER.EPOCHS, enabled=not args.quiet) as progress:
         result = train_teacher(cfg, linear_probe=args.linear_probe, progress=progress)
-    print(f"{result.student}: top-1 {result.top1_last:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})")
+    print(f"{result.student}: top-1 {result.student_top1:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})")
     print(f"TEACHER.WEIGHTS={weights_of(result)}")
     return 0

@@ -25,7 +25,6 @@ def run(args: argparse.Namespace) -> int:
     cfg = config_from(args, "train")
     with training_progress(cfg.SOLVER.EPOCHS, enabled=not args.quiet) as progress:
         result = train(cfg, progress=progress, resume=args.resume)
-    print(
-        f"{result.method}: top-1 {result.top1_last:.2f} (best {result.top1_best:.2f}, epoch {result.best_epoch})  {result.folder}"
-    )
+    best = f"best {result.top1_best:.2f}, epoch {result.best_epoch}"
+    print(f"{result.method}: top-1 {result.student_top1:.2f} ({best})  {result.folder}")
     return 0

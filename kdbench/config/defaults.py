@@ -28,7 +28,12 @@ def _network() -> Tree:
 def defaults() -> Tree:
     """A fresh copy of the tree without the methods' nodes. No default is None, so that every key has a type."""
     return {
-        "EXPERIMENT": {"PROJECT": "distill", "NAME": "", "TAG": "default", "SEED": 1},
+        "EXPERIMENT": {
+            "PROJECT": "distill",  # project or experiment of trackers
+            "NAME": "",
+            "TAG": "default",
+            "SEED": 1,
+        },
         "DATASET": {
             "TYPE": "cifar100",
             "ROOT": "data",
@@ -78,6 +83,7 @@ def defaults() -> Tree:
             "TRAINER": "base",
             "TYPE": "SGD",
             "BATCH_SIZE": 64,  # over all processes
+            "ACCUMULATE": 1,  # parts of a batch, computed one after the other for one step
             "EPOCHS": 240,
             "LR": 0.05,
             "LR_DECAY_STAGES": (150, 180, 210),
@@ -95,6 +101,8 @@ def defaults() -> Tree:
             "LABEL_SMOOTHING": 0.0,
             "EMA": 0.0,  # decay of a moving average of the student's weights, which is what is evaluated; 0 = off
             "EVAL_EVERY": 1,
+            "PATIENCE": 0,  # evaluations in a row without a better val_top1 behind which the run stops; 0 = it never does
+            "KEEP": "last",  # last | best (by val_top1): the epoch whose weights are left
             "CHECKPOINT_EVERY": "",  # within an epoch: "500 steps" | "10 minutes"; "" = at its end
             "NON_FINITE": "stop",  # stop | skip (a step with NaN or infinity changes nothing, and is counted)
             "MAX_SKIPPED": 10,  # steps of a run that may be skipped; with one more it ends
@@ -118,8 +126,9 @@ def defaults() -> Tree:
         },
         "LOG": {
             "PREFIX": "runs",
-            "TENSORBOARD": False,
-            "TENSORBOARD_FREQ": 500,
+            "TRACKERS": (),  # csv | tensorboard | wandb | mlflow, several of them, or names of your own
+            "TENSORBOARD": False,  # as tensorboard in TRACKERS
+            "TENSORBOARD_FREQ": 500,  # steps between two points of the loss terms there
             "SAVE_CHECKPOINT_FREQ": 40,
             "WANDB": False,
         },
@@ -133,6 +142,9 @@ PATHS = ("TEACHER.WEIGHTS", "STUDENT.WEIGHTS", "DATASET.TYPE", "DATASET.ROOT", "
 
 #: Keys whose value may be a word or a list.
 WORD_OR_LIST = {f"{role}.{key}" for role in ("TEACHER", "STUDENT") for key in ("NORM", "STAGES")}
+
+#: Keys that are lists of words, of which one alone may stand without brackets.
+WORDS = ("LOG.TRACKERS",)
 
 #: What the values of a key may be: words, or numbers (of a list, each of its entries); see :mod:`kdbench.domains`.
 DOMAINS: dict[str, Domain] = {
@@ -171,6 +183,7 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.TRAINER": ("base", "crd"),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.BATCH_SIZE": "[1, 1000000]",
+    "SOLVER.ACCUMULATE": "[1, 1000000]",
     "SOLVER.EPOCHS": "[1, 1000000]",
     "SOLVER.LR": "[0, 1000]",
     "SOLVER.LR_DECAY_STAGES": "[0, 1000000]",
@@ -186,6 +199,8 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.LABEL_SMOOTHING": "[0, 1)",
     "SOLVER.EMA": "[0, 1)",
     "SOLVER.EVAL_EVERY": "[1, 1000000]",
+    "SOLVER.PATIENCE": "[0, 1000000]",
+    "SOLVER.KEEP": ("last", "best"),
     "SOLVER.NON_FINITE": ("stop", "skip"),
     "SOLVER.MAX_SKIPPED": "[0, 1000000]",
     "SOLVER.PRECISION": ("fp32", "tf32", "bf16", "fp16"),
@@ -201,11 +216,10 @@ DOMAINS: dict[str, Domain] = {
 
 #: Keys of mdistiller that are accepted and mean nothing here, with what is said of them.
 IGNORED = {
-    "LOG.WANDB": "no external tracker is used; LOG.TENSORBOARD writes event files",
+    "LOG.WANDB": "LOG.TRACKERS=[wandb] tracks a run there",
     "LOG.SAVE_CHECKPOINT_FREQ": "a checkpoint is written at every epoch; SOLVER.CHECKPOINT_EVERY writes more",
     "SOLVER.TRAINER": "there is one trainer",
     "SOLVER.DOT.DELTA": "there is one trainer",
-    "EXPERIMENT.PROJECT": "no external tracker is used",
 }
 
 #: Methods of mdistiller that are not part of this project: their nodes are accepted, their names are no typo.

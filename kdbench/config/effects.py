@@ -44,7 +44,6 @@ EFFECTIVE: dict[str, tuple[Mapping[str, Any], ...]] = {
     "SOLVER.MAX_SKIPPED": ({"SOLVER.NON_FINITE": ("skip",)},),
     "CACHE.DTYPE": (_STORED,),
     "CACHE.MAX_GB": (_STORED,),
-    "LOG.TENSORBOARD_FREQ": ({"LOG.TENSORBOARD": (True,)},),
 }
 
 

@@ -11,6 +11,9 @@ from kdbench.catalogue import methods
 from kdbench.config.defaults import NOT_IDENTITY
 from kdbench.config.load import to_dict
 
+#: keys of SOLVER that came later, with what stands for the way that it was before
+_AS_EVER = {"NON_FINITE": "stop", "PATIENCE": 0, "KEEP": "last", "ACCUMULATE": 1}
+
 
 def decisive(cfg: CfgNode) -> dict[str, Any]:
     """The configuration without paths, logging and hardware, and without hyperparameters that a method was given later and that
@@ -23,8 +26,9 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
             node = node.get(part, {})
         node.pop(last, None)
     _spell_precision(tree)
-    if tree["SOLVER"]["NON_FINITE"] == "stop":  # as it was before it could be otherwise
-        del tree["SOLVER"]["NON_FINITE"]
+    for key, value in _AS_EVER.items():
+        if tree["SOLVER"][key] == value:
+            del tree["SOLVER"][key]
     known = methods()
     for method in (known.get(part.strip()) for part in cfg.DISTILLER.TYPE.split("+")):
         node = tree.get(method.name.upper(), {})

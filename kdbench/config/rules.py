@@ -31,6 +31,11 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _auto(augment["AUTO"])
     if str(solver["TRAINER"]) in FOREIGN_TRAINERS:
         yield "SOLVER.TRAINER", f"{solver['TRAINER']!r} is a trainer of mdistiller that kdbench does not have"
+    if solver["ACCUMULATE"] > solver["BATCH_SIZE"]:
+        yield (
+            "SOLVER.ACCUMULATE",
+            f"{solver['ACCUMULATE']} parts of a batch of SOLVER.BATCH_SIZE={solver['BATCH_SIZE']}",
+        )
     stages = solver["LR_DECAY_STAGES"]
     if not (_numbers(stages) and all(a < b for a, b in zip((-1, *stages), stages))):
         yield "SOLVER.LR_DECAY_STAGES", f"expects epochs, each later than the one before, got {_show(stages)}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from kdbench.config.defaults import WORD_OR_LIST
+from kdbench.config.defaults import WORD_OR_LIST, WORDS
 from kdbench.config.yaml_text import DEEPEST, StrictLoader
 from kdbench.errors import shown
 
@@ -82,6 +82,11 @@ def convert(key: str, value: Any, default: Any) -> Any:
         if isinstance(value, Mapping):
             return fresh(value)
         raise ValueError(f"expects a mapping of keys, got {shown(value)}")
+    if key in WORDS:
+        words = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if isinstance(words, (list, tuple)) and all(isinstance(word, str) and word for word in words):
+            return tuple(words)
+        raise ValueError(f"expects a list of names, got {shown(value)}")
     if key in WORD_OR_LIST:
         if isinstance(value, (str, list, tuple)):
             return as_tuple(value) if not isinstance(value, str) else value

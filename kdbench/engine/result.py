@@ -30,7 +30,8 @@ class RunResult:
 
     Accuracies are percent on the test split. ``best`` is the best epoch's by test accuracy: it is optimistic and is never
     mixed with ``last`` in a table. ``selected`` is the test accuracy at the best validation epoch, where a validation
-    part was held out, else None.
+    part was held out, else None. ``top1`` is that of the student which the run left: of its last epoch, or with
+    ``SOLVER.KEEP: best`` of ``kept_epoch``, the best by validation.
     """
 
     run_id: Name
@@ -44,6 +45,7 @@ class RunResult:
     top1_best: Percent
     top5_best: Percent
     best_epoch: Count
+    #: that were trained: all, or those before it was stopped
     epochs: Count
     top1_selected: Percent | None
     teacher_top1: Percent | None
@@ -61,12 +63,28 @@ class RunResult:
     metrics_sha256: Text = field(default="", kw_only=True)
     #: steps that were not finite and changed nothing (``SOLVER.NON_FINITE: skip``); None where the run is older than this field
     skipped_steps: Count | None = field(default=None, kw_only=True)
+    #: test accuracy of ``student.safetensors``, and the epoch of its weights; None where the run is older than these fields
+    top1: Percent | None = field(default=None, kw_only=True)
+    top5: Percent | None = field(default=None, kw_only=True)
+    kept_epoch: Count | None = field(default=None, kw_only=True)
+    #: why it was stopped early (``SOLVER.PATIENCE``); None where it was not
+    stopped: Text | None = field(default=None, kw_only=True)
     #: names of the classes, in the order of the network's outputs
     classes: Names = field(default_factory=list)
     #: where the run lies; not in the file
     folder: str = ""
     #: fields of the file that this version does not know; they are left in it
     more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def student_top1(self) -> float:
+        """Test accuracy of ``student.safetensors``; of an older run, which always left its last epoch, that epoch's."""
+        return self.top1_last if self.top1 is None else self.top1
+
+    @property
+    def student_top5(self) -> float:
+        """The same, top-5."""
+        return self.top5_last if self.top5 is None else self.top5
 
     @classmethod
     def read(cls, folder: RunFolder) -> RunResult:

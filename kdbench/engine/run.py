@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ def train(
     data: Any = None,
     progress: Progress | None = None,
     resume: bool = False,
+    callbacks: Sequence[object] = (),
 ) -> RunResult:
     """Train the configured student, or continue, or do nothing if that run is done.
 
@@ -49,6 +50,7 @@ def train(
             :func:`kdbench.data_from_datasets`.
         progress: ``fn(epoch, step, steps)`` after every step.
         resume: warn where there is no checkpoint to go on from; a run goes on from one in any case.
+        callbacks: objects that are told how it goes, beside the trackers of ``LOG.TRACKERS``; see :class:`kdbench.Tracker`.
 
     Returns:
         The result, as ``result.json`` holds it.
@@ -58,7 +60,7 @@ def train(
     """
     own = None if progress is None else lambda _, epoch, step, steps: progress(epoch, step, steps)
     with handed_over(cfg, student=student, teacher=teacher, data=data) as named:
-        (outcome,) = train_cohort([named], progress=own, resume=resume)
+        (outcome,) = train_cohort([named], progress=own, resume=resume, callbacks=[list(callbacks)])
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

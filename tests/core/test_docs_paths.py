@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdbench.plugins import DATASETS, METHODS, MODELS
+from kdbench.plugins import DATASETS, METHODS, MODELS, TRACKERS
 
 PAGES = [Path("README.md"), Path("CONTRIBUTING.md"), *sorted(Path("docs").rglob("*.md"))]
 #: names from the top of the checkout; those with a placeholder (``<n>``, ``*``) stand for several files
@@ -16,7 +16,7 @@ FILE = re.compile(r"(?<![\w./<-])(?:kdbench|configs|docs|tests|tools)/[\w./<>*-]
 DOTTED = re.compile(r"(?<![\w./-])kdbench(?:\.[A-Za-z_]\w*)+")
 LINK = re.compile(r"\]\(((?!https?:)[^)\s]*)\)")
 #: groups through which installed packages register: names of an interface, whether or not a module is called so
-GROUPS = {METHODS, MODELS, DATASETS}
+GROUPS = {METHODS, MODELS, DATASETS, TRACKERS}
 
 
 def resolves(name: str) -> bool:

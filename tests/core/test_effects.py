@@ -48,7 +48,6 @@ IDLE: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
     "CACHE.DTYPE": ({}, "fp32", {"CACHE.ENABLED": True, "DISTILLER.TYPE": "KD"}),
     "CACHE.MAX_GB": ({}, 3.0, {"CACHE.ENABLED": True, "DISTILLER.TYPE": "KD"}),
     "CACHE.ENABLED": ({"DISTILLER.TYPE": "NONE"}, True, {"DISTILLER.TYPE": "KD"}),
-    "LOG.TENSORBOARD_FREQ": ({}, 7, {"LOG.TENSORBOARD": True}),
     "DISTILLER.TEACHER": ({"DISTILLER.TYPE": "Vanilla"}, "resnet56", {"DISTILLER.TYPE": "KD"}),
     "TEACHER.WEIGHTS": ({"DISTILLER.TYPE": "NONE"}, "a.pth", {"DISTILLER.TYPE": "KD"}),
     "DISTILLER.PART_WEIGHTS": ({"DISTILLER.TYPE": "KD"}, [0.5], {"DISTILLER.TYPE": "KD+CRD"}),

@@ -40,7 +40,9 @@ def run(page: Path, folder: Path) -> None:
         assert done.returncode == 0, f"{page}, block {number}:\n{text}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["own-model", pytest.param("own-data", marks=pytest.mark.slow), "own-loop"])
+@pytest.mark.parametrize(
+    "name", ["own-model", pytest.param("own-data", marks=pytest.mark.slow), "own-loop", "trackers"]
+)
 def test_a_page_runs(tmp_path, name):
     page = ROOT / "docs" / f"{name}.md"
     assert len(blocks(page)) >= 2

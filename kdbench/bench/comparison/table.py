@@ -13,7 +13,7 @@ from kdbench.bench.comparison.cell import Cell, Gain, gain_over
 from kdbench.bench.results.environments import environment_of, mixed_environments
 from kdbench.bench.results.frames import left_out
 from kdbench.bench.results.labels import load_blocks, load_grid_results
-from kdbench.bench.results.select import SELECT, check_select, rule_text
+from kdbench.bench.results.select import SELECT, check_select, rule_text, selection_remarks
 from kdbench.errors import KdbenchError, did_you_mean
 from kdbench.escape import csv, markdown
 
@@ -172,7 +172,9 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
         if c.get("error") and not c.get("run") and (c["pair"], c["method"]) not in cells
     )
     rows = found.drop_duplicates(["pair", "label", "run_id"]).itertuples(index=False)
-    remarks = mixed_environments((f"{row.pair} / {row.label}", environment_of(row)) for row in rows)
+    shown = found.drop_duplicates("run_id")
+    environments = mixed_environments((f"{row.pair} / {row.label}", environment_of(row)) for row in rows)
+    remarks = selection_remarks(shown, select) + environments
     return Table(
         pairs=record["pairs"],
         methods=record["methods"],

@@ -46,7 +46,7 @@ def card(run: str | Path, cfg: CfgNode, found: Exported) -> str:
     rows = [f"| {name} | {markdown(value)} |" for name, value in facts.items()]
     times = [f"| {one.batch} | {one.milliseconds:.3f} | {one.images_per_second:.1f} |" for one in found.latencies]
     table = ["| teacher | student | method | top-1 | top-5 of the run | teacher's top-1 |", "|---|---|---|---|---|---|"]
-    cells = (result.teacher or "-", result.student, result.method, f"{top1:.2f}", f"{result.top5_last:.2f}")
+    cells = (result.teacher or "-", result.student, result.method, f"{top1:.2f}", f"{result.student_top5:.2f}")
     own = "-" if result.teacher_top1 is None else f"{result.teacher_top1:.2f}"
     table.append(f"| {' | '.join(map(markdown, (*cells, own)))} |")
     measured = f"Milliseconds of a batch ({found.runtime}, {found.threads} thread{'s' * (found.threads > 1)}):"

@@ -159,6 +159,11 @@ def _run(row: Any, recipe: Mapping[str, Any], common: set[str]) -> str:
         "run": row.run_id,
         "top-1, last and best": f"{row.top1_last:.2f}, {row.top1_best:.2f} (epoch {row.best_epoch:.0f})",
         "curve": sparkline(curve) if curve else "",
+        **(
+            {"stopped": f"after epoch {row.epochs:.0f}: {row.stopped}"}
+            if isinstance(row.stopped, str) and row.stopped
+            else {}
+        ),
         "seconds": f"{row.seconds:.1f}",
     }
     apart = {key: json.dumps(value, default=str) for key, value in recipe.items() if key not in common}

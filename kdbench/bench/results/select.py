@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from kdbench.errors import KdbenchError, did_you_mean
 
 #: column of the accuracy by the rule's name
@@ -30,3 +32,32 @@ def check_select(select: str) -> None:
 def rule_text(select: str) -> str:
     """The rule in words, as captions say it: ``at the last epoch``."""
     return _TEXTS[select]
+
+
+def selection_remarks(runs: pd.DataFrame, select: str) -> list[str]:
+    """What a caption says of runs that a validation part has decided over: that some stopped early, and that what some left is the
+    student of another epoch than the table shows.
+
+    Args:
+        runs: with the columns of :func:`kdbench.bench.results.frames.run_frame`.
+        select: the table's rule.
+    """
+    lines = []
+    stopped = runs[runs.stopped.notna() & (runs.stopped != "")]
+    if len(stopped):
+        first, last = int(stopped.epochs.min()), int(stopped.epochs.max())
+        when = f"epoch {first}" if first == last else f"epochs {first} to {last}"
+        lines.append(
+            f"{_runs(len(stopped))} stopped early, after {when} (SOLVER.PATIENCE); that epoch is the last one."
+        )
+    kept = runs[runs.kept_epoch.notna() & (runs.kept_epoch != runs.epochs)]
+    if len(kept) and select != "selected":
+        lines.append(
+            f"{_runs(len(kept))} left the student of the best epoch by validation accuracy (SOLVER.KEEP), which --select "
+            "selected shows."
+        )
+    return lines
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count > 1)}"

@@ -94,6 +94,12 @@ def describe(run: Mapping[str, Any]) -> list[str]:
         if result.get("top1_selected") is not None:
             last += f", {result['top1_selected']:.2f} by the validation part"
         lines.append(f"  accuracy {last}")
+        if result.get("stopped"):
+            lines.append(f"  stopped  after epoch {result['epochs']}: {result['stopped']}")
+        if result.get("kept_epoch") not in (None, result.get("epochs")):
+            lines.append(
+                f"  kept     weights of epoch {result['kept_epoch']}, top-1 {result['top1']:.2f} (SOLVER.KEEP)"
+            )
         if result.get("teacher_top1") is not None:
             lines.append(f"  teacher  top-1 {result['teacher_top1']:.2f}")
         if result.get("skipped_steps"):

@@ -23,6 +23,7 @@ from kdbench.bench.running.pools.local_pool import LocalPool
 from kdbench.bench.running.pools.pool import Pool
 from kdbench.bench.running.runner import Runner
 from kdbench.engine.result import RunResult
+from kdbench.engine.training.tracking.choose import check_trackers
 from kdbench.errors import RunStoppedError
 from kdbench.paths import expanded
 
@@ -87,6 +88,8 @@ def run_grid(
     prefix = expanded(prefix)
     folder = Path(prefix) / grid.name
     tasks = make_tasks(grid, prefix, processes)
+    for task in tasks:  # a package that is missing would fail every one of them
+        check_trackers(task.cfg)
     if retry:
         clear_failures(folder, [task.key for task in tasks])
     size, at_once = cohort if processes == 1 else 1, jobs

@@ -231,7 +231,7 @@ class Runner:
         self.by_task[number] = self.results[task.label] = result
         if task.trains:
             self.weights[task.trains] = str(Path(result.folder) / "student.safetensors")
-        self.announce(f"{head}  top-1 {result.top1_last:.2f}  {self._time(seconds)}")
+        self.announce(f"{head}  top-1 {result.student_top1:.2f}  {self._time(seconds)}")
 
     def _time(self, seconds: float) -> str:
         """What a run took, and what is left of the grid."""

@@ -15,6 +15,7 @@ from kdbench.engine.result import RunResult
 from kdbench.engine.runtime import deterministic_errors, start_runtime
 from kdbench.engine.session.finish import finish
 from kdbench.engine.session.prepare import Common, Prepared, prepare
+from kdbench.engine.session.telling import Telling
 from kdbench.engine.training.captured import graph_maker
 from kdbench.engine.training.loop import Loop
 from kdbench.engine.training.trainer import Trainer
@@ -28,7 +29,11 @@ CohortProgress = Callable[[int, int, int, int], None]
 
 
 def train_cohort(
-    cfgs: Sequence[CfgNode], *, progress: CohortProgress | None = None, resume: bool = False
+    cfgs: Sequence[CfgNode],
+    *,
+    progress: CohortProgress | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Sequence[object]] = (),
 ) -> list[Outcome]:
     """Train several students at once that see the same batches and the same teacher, each exactly as it would be trained alone.
 
@@ -41,14 +46,16 @@ def train_cohort(
             for methods without one) teacher; students, methods and learning rates may differ.
         progress: ``fn(member, epoch, step, steps)`` after every step; what it raises ends that member alone.
         resume: warn where there is no checkpoint to go on from.
+        callbacks: for each configuration a list of objects, told how its run goes, see :class:`kdbench.Tracker`.
 
     Returns:
         For each configuration its result, or the error that ended its run.
 
     Raises:
-        ConfigError: the configurations do not belong together, or several processes run.
+        ConfigError: the configurations do not belong together, several processes run, or a callback is none.
     """
     check_together(cfgs)
+    telling = Telling(cfgs, callbacks)
     tune_malloc()
     with stopping.watched(), together() as watch:
         runtime = start_runtime(cfgs[0])
@@ -57,8 +64,9 @@ def train_cohort(
         common = Common(runtime)
         outcomes: dict[int, Outcome] = {}
         todo = list(range(len(cfgs)))
-        while todo:
-            todo = _wave(todo, cfgs, common, outcomes, progress, resume)
+        with telling.ended(outcomes):
+            while todo:
+                todo = _wave(todo, cfgs, common, outcomes, progress, resume, telling)
         found = [_explained(outcomes[number]) for number in range(len(cfgs))]
         if watch is not None and isinstance(found[0], Exception):
             watch.fail(found[0])  # the other processes wait for this one
@@ -72,6 +80,7 @@ def _wave(
     outcomes: dict[int, Outcome],
     progress: CohortProgress | None,
     resume: bool,
+    telling: Telling,
 ) -> list[int]:
     """Train as many as fit into memory together; returns the others."""
     ready: dict[int, Prepared] = {}
@@ -91,20 +100,31 @@ def _wave(
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the others are trained
             outcomes[number] = error
     try:
-        return _train(ready, common, outcomes, progress) if ready else []
+        return _train(ready, common, outcomes, progress, telling) if ready else []
     finally:
         for run in ready.values():
             run.release()
 
 
 def _train(
-    ready: dict[int, Prepared], common: Common, outcomes: dict[int, Outcome], progress: CohortProgress | None
+    ready: dict[int, Prepared],
+    common: Common,
+    outcomes: dict[int, Outcome],
+    progress: CohortProgress | None,
+    telling: Telling,
 ) -> list[int]:
     started = time.perf_counter()
     first = next(iter(ready.values()))
     make_graph = graph_maker(first.cfg, common.runtime)
     trainers = {
-        number: Trainer(run, common.runtime, _own(progress, number), make_graph, others=len(ready) > 1)
+        number: Trainer(
+            run,
+            common.runtime,
+            _own(progress, number),
+            make_graph,
+            others=len(ready) > 1,
+            tracking=telling.of(number, main=common.runtime.is_main),
+        )
         for number, run in ready.items()
     }
     loop = Loop(list(trainers.values()), first.loader, common.teacher, common.runtime, make_graph)

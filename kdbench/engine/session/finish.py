@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from kdbench.engine.identity.inputs import environments_of
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.session.prepare import Common, Prepared
 from kdbench.engine.training.saving.checkpoint import forget_previous
+from kdbench.engine.training.saving.selection import best_line
 from kdbench.engine.training.trainer import Trainer
 from kdbench.files import sha256_of
 from kdbench.models.feature_model.flops import forward_flops
@@ -21,7 +24,7 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
 
     Args:
         prepared: the run.
-        trainer: which has trained it to its last epoch.
+        trainer: which has trained it to its end.
         common: what it shares.
         seconds: that its training took.
     """
@@ -30,7 +33,11 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
         prepared.hashes["teacher_sha256"] = common.teacher.weights_sha256()
     if common.runtime.is_main:
         last, best = history[-1], max(history, key=lambda line: line["top1"])
-        selected = max(history, key=lambda line: line["val_top1"])["top1"] if "val_top1" in last else None
+        chosen = best_line(history) if "val_top1" in last else None
+        kept: Mapping[str, Any] = last
+        if trainer.best is not None and chosen is not None:
+            kept = chosen
+            trainer.best.put_into(trainer.outcome.backbone)
         student = trainer.student
         result = RunResult(
             run_id=folder.path.name,
@@ -44,8 +51,12 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
             top1_best=best["top1"],
             top5_best=best["top5"],
             best_epoch=best["epoch"],
-            epochs=cfg.SOLVER.EPOCHS,
-            top1_selected=selected,
+            epochs=last["epoch"],
+            top1_selected=chosen["top1"] if chosen is not None else None,
+            top1=kept["top1"],
+            top5=kept["top5"],
+            kept_epoch=kept["epoch"],
+            stopped=trainer.stopped or None,
             teacher_top1=prepared.teacher_top1,
             student_params=student.spec.params,
             student_flops=forward_flops(student.backbone, student.input_size),
@@ -73,7 +84,7 @@ def _export(folder: RunFolder, network: FeatureModel, result: RunResult) -> None
         "input_size": list(network.spec.input_size),
         "dataset": result.dataset,
         "method": result.method,
-        "top1": result.top1_last,
+        "top1": result.top1,
     }
     save_student(folder.student, network.backbone, metadata)
     student, metrics = sha256_of(folder.student), sha256_of(folder.metrics)

@@ -22,9 +22,12 @@ from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.announce import opening
 from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
+from kdbench.engine.session.parts import check_parts
 from kdbench.engine.session.single import check_single
 from kdbench.engine.teacher.gate import check_gate
 from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.training.saving.selection import check_selection
+from kdbench.engine.training.tracking.choose import check_trackers
 from kdbench.engine.training.trainer import Parts
 from kdbench.errors import ConfigError, KdbenchError
 
@@ -139,12 +142,15 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
         log.info("%s is done already", folder.path.name)
         return done
     folder.check_place()
+    check_trackers(cfg)
+    check_selection(cfg, data)
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = common.loader(cfg)
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
-    distiller.check_batch(loader.smallest)
-    check_single(student, distiller, teacher, loader)
+    smallest = check_parts(cfg, student, distiller, loader, runtime.world)
+    distiller.check_batch(smallest)
+    check_single(student, distiller, teacher, loader, smallest)
     if teacher is not None:
         teacher.check_method(distiller)
     teacher_top1 = None if teacher is None else common.judged(cfg)

@@ -19,15 +19,20 @@ _NO_SPREAD = "more than 1 value per channel"  # what PyTorch's batch normalisati
 
 
 def check_single(
-    student: FeatureModel, distiller: Distiller, teacher: TeacherSource | None, loader: TrainLoader
+    student: FeatureModel, distiller: Distiller, teacher: TeacherSource | None, loader: TrainLoader, smallest: int
 ) -> None:
     """Where the smallest batch is one sample: take a step with copies of student and method on a black image.
+
+    Args:
+        student, distiller, teacher: of the run.
+        loader: of its batches.
+        smallest: samples in the smallest batch, or part of one.
 
     Raises:
         IncompatibleError: batch normalisation would see a single value of a channel, as in front of a classifier or on a map of
             one place.
     """
-    if loader.smallest > 1:
+    if smallest > 1:
         return
     device = loader.device
     with torch.random.fork_rng(), torch.no_grad():
@@ -45,8 +50,9 @@ def check_single(
             except ValueError as error:
                 if _NO_SPREAD not in str(error):
                     raise
+                given = "SOLVER.BATCH_SIZE" + (" with SOLVER.ACCUMULATE" if smallest < loader.smallest else "")
                 raise IncompatibleError(
-                    f"SOLVER.BATCH_SIZE gives batches of one sample, of which batch normalisation in {name} sees a single value; "
+                    f"{given} gives batches of one sample, of which batch normalisation in {name} sees a single value; "
                     "expects at least 2"
                 ) from None
 

@@ -3,7 +3,6 @@
 Rooms:
 
 - average: A moving average of the student's weights, which is evaluated and exported in their place.
-- board: TensorBoard's event files of a run.
 - captured: Steps from CUDA graphs: which can be, and what stands in for the numbers of Python that a graph would freeze.
 - finite: Numbers that are not finite: named with their cause, skipped where that is wanted, and never evaluated, saved or exported.
 - graphs: Work that is recorded once and replayed: CUDA graphs over inputs at fixed addresses.
@@ -13,6 +12,7 @@ Rooms:
 - saving: What is kept of a student in training, and when.
 - step: One step of one student: forward, backward, update. Nothing of it is read by the host but on a CPU.
 - together: What students that are trained together share besides their batches: memory and time.
+- tracking: Who is told how a run goes: callbacks of the user's, and trackers by name.
 - trainer: One student in training: its parts, its steps, its evaluations, its files.
 
 They may import engine/teacher and what stands above it.

@@ -58,7 +58,7 @@ class StepRunner:
     def __init__(self, step: Step, make: MakeGraph | None) -> None:
         self.step = step
         self.name = step.module.distiller.name
-        self.make = make if step.module.distiller.capturable else None
+        self.make = make if step.module.distiller.capturable and step.parts == 1 else None
         self._graph: Graph | None = None
         self._batch: NotedBatch | None = None
         self._epoch = self._warm = 0

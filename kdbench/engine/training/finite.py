@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 import torch
@@ -11,7 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from kdbench.data.loader import TrainLoader
+from kdbench.distillers.base import Distiller
 from kdbench.engine.evaluation import Score
+from kdbench.engine.precision import precision
+from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.ledger import Ledger
 from kdbench.engine.training.optim import can_be_captured
 from kdbench.errors import NonFiniteLossError
@@ -38,6 +42,31 @@ def loss_error(where: str, images: Tensor, output: ModelOutput | None, teacher: 
             "its TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
         )
     return NonFiniteLossError(f"{where}; {_ADVICE}")
+
+
+def explainer(
+    loader: TrainLoader, method: Distiller, teacher: TeacherSource | None, name: str, epoch: int
+) -> Callable[[int, list[str]], NonFiniteLossError]:
+    """Makes the error of a step of ``epoch`` (from 1), of which the batch is then loaded again.
+
+    Args:
+        loader: of the batches.
+        method: whose terms they are.
+        teacher: from which it learns; None without one.
+        name: of the teacher.
+        epoch: counted from 1.
+    """
+
+    def explain(step: int, terms: list[str]) -> NonFiniteLossError:
+        loaded = next(loader.epoch(epoch, step))
+        output = None
+        if teacher is not None:
+            with torch.no_grad(), precision(teacher.precision, loader.device):
+                output = teacher.network(loaded.images, need=method.teacher_needs)
+        where = f"loss term {', '.join(terms)} of {method.name} is not finite in epoch {epoch}, step {step + 1}"
+        return loss_error(where, loaded.images, output, name)
+
+    return explain
 
 
 def not_finite(output: ModelOutput) -> list[str]:

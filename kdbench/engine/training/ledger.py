@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdbench.engine.runtime import Runtime
+from kdbench.errors import NonFiniteLossError
+
 #: steps between looks at a GPU's verdict: each look waits for the device
 _INTERVAL = 50
 
@@ -92,6 +95,25 @@ class Ledger:
             for name, value in zip(page.names, page.sums):
                 found[name] = found[name] + value if name in found else value
         return found
+
+    def means(self, images: int, runtime: Runtime, name: str) -> dict[str, float]:
+        """Mean of each term over the epoch's images, of all processes.
+
+        Args:
+            images: of the epoch, in this process.
+            runtime: the processes.
+            name: of the run.
+
+        Raises:
+            NonFiniteLossError: every step was skipped.
+        """
+        sums = self.sums()
+        names = sorted(sums)
+        count = torch.tensor(float(images), dtype=torch.float64).to(self.device) - self.left_out
+        stacked: Tensor = runtime.sum(torch.stack([sums[key] for key in names] + [count])).cpu()
+        if not stacked[-1]:
+            raise NonFiniteLossError(f"every step of an epoch of {name} was not finite and was skipped")
+        return {key: float(value / stacked[-1]) for key, value in zip(names, stacked)}
 
     def last(self) -> dict[str, Tensor]:
         """The terms of the last step, 0-d float64 on the device."""

@@ -15,17 +15,17 @@ from yacs.config import CfgNode
 from kdbench import stopping
 from kdbench.data.loader import LoadedBatch, TrainLoader
 from kdbench.distillers.base import Batch
-from kdbench.engine.precision import precision, products
+from kdbench.engine.precision import products
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.captured import MakeGraph, OutputsRunner
-from kdbench.engine.training.finite import loss_error
+from kdbench.engine.training.finite import explainer
 from kdbench.engine.training.graphs import Fixed
 from kdbench.engine.training.saving.moments import Moments
 from kdbench.engine.training.together.clock import Clock
 from kdbench.engine.training.together.room import Room
 from kdbench.engine.training.trainer import Explain, Trainer
-from kdbench.errors import NonFiniteLossError, RunStoppedError
+from kdbench.errors import RunStoppedError
 
 log = logging.getLogger(__name__)
 
@@ -82,26 +82,22 @@ class Loop:
         self.moments = Moments(self.cfg.SOLVER.CHECKPOINT_EVERY, runtime)
 
     def run(self) -> None:
-        """Train them to their last epochs; see :attr:`failed` and :attr:`outside`."""
+        """Train them to their last epochs, or to those behind which they stop; see :attr:`failed` and :attr:`outside`."""
         room = Room(self.runtime.device) if len(self.members) > 1 else None
-        every = list(self.members)
-        for member in every:
+        for member in list(self.members):
             with self._attempt(member):
                 member.resume()
         first = min((m.first_epoch for m in self.members), default=1)
-        try:
-            for epoch in range(first, self.cfg.SOLVER.EPOCHS + 1):
-                there = [m for m in self.members if m.first_epoch <= epoch]
-                if there:
-                    used: set[str] = set()  # sources of which the epoch has begun and not ended
-                    with self._attempt(*self.members):
-                        self._epoch(epoch, there, room, used)
-                    for kind in used:
-                        self.sources[kind].leave()
-            self.moments.close()
-        finally:
-            for member in every:
-                member.board.close()
+        for epoch in range(first, self.cfg.SOLVER.EPOCHS + 1):
+            going = [m for m in self.members if not m.stopped]
+            there = [m for m in going if m.first_epoch <= epoch]
+            if there:
+                used: set[str] = set()  # sources of which the epoch has begun and not ended
+                with self._attempt(*going):
+                    self._epoch(epoch, there, room, used)
+                for kind in used:
+                    self.sources[kind].leave()
+        self.moments.close()
 
     def _epoch(self, epoch: int, there: list[Trainer], room: Room | None, used: set[str]) -> None:
         for member in there:
@@ -251,15 +247,5 @@ class Loop:
 
     def _explain(self, member: Trainer, epoch: int) -> Explain:
         """Makes the error of a step that was not finite."""
-
-        def explain(step: int, terms: list[str]) -> NonFiniteLossError:
-            method, cfg = member.distiller, member.cfg
-            loaded = next(self.loader.epoch(epoch, step))
-            output = None
-            if member in self.channel and self.teacher is not None:
-                with torch.no_grad(), precision(self.teacher.precision, self.runtime.device):
-                    output = self.teacher.network(loaded.images, need=method.teacher_needs)
-            where = f"loss term {', '.join(terms)} of {method.name} is not finite in epoch {epoch}, step {step + 1}"
-            return loss_error(where, loaded.images, output, cfg.DISTILLER.TEACHER)
-
-        return explain
+        teacher = self.teacher if member in self.channel else None
+        return explainer(self.loader, member.distiller, teacher, member.cfg.DISTILLER.TEACHER, epoch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.distillers.batch import check_terms
+from kdbench.distillers.cut import cut
 from kdbench.distillers.unused import check_used, left_out
 from kdbench.engine.precision import autocast
 from kdbench.engine.training.finite import Skip
@@ -33,6 +36,12 @@ class TrainStep(nn.Module):
     def forward(self, teacher: Any, batch: Any) -> dict[str, Any]:
         """Named loss terms; ``teacher`` is what the method asked for."""
         return self.distiller(self.student, teacher, batch)
+
+    @property
+    def brought(self) -> bool:
+        """Whether the method or the student's network comes from outside kdbench and the libraries that it is built on."""
+        known = ("kdbench.", "timm.", "torchvision.", "torch.")
+        return not all(type(part).__module__.startswith(known) for part in self.modules())
 
 
 class Step:
@@ -60,6 +69,8 @@ class Step:
         apart: bool = False,
     ) -> None:
         self.apart = apart
+        #: into which a batch is cut
+        self.parts: int = cfg.SOLVER.ACCUMULATE
         self.cfg, self.module, self.optimizer, self.ledger, self.device = cfg, module, optimizer, ledger, device
         scaled = cfg.SOLVER.PRECISION == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scaled)
@@ -77,6 +88,28 @@ class Step:
         if cfg.SOLVER.COMPILE:
             self._forward.compile()
 
+    def gradients(
+        self, teacher: Any, batch: Batch, step: int, weight: float, look: Callable[[], None] | None = None
+    ) -> None:
+        """The gradients of a batch, as a whole or in parts.
+
+        Args:
+            teacher: what the method was given.
+            batch: the step's.
+            step: its number in the epoch, from 0.
+            weight: see :meth:`backward`.
+            look: called when the loss is known, to raise where it is not finite; None waits for nothing.
+        """
+        if self.parts > 1:
+            self._in_parts(teacher, batch, step, weight)
+            if look is not None:
+                look()
+            return
+        loss, _ = self.forward(teacher, batch, step)
+        if look is not None:
+            look()
+        self.backward(loss, weight)
+
     def forward(self, teacher: Any, batch: Batch, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, 0-d, and its terms, which are entered in the ledger.
 
@@ -85,6 +118,12 @@ class Step:
         """
         if self.skip is not None:
             self.skip.remember()
+        terms = self._terms(teacher, batch)
+        loss = _total(terms)
+        self.ledger.enter(step, terms, loss, len(batch.draw))
+        return loss, terms
+
+    def _terms(self, teacher: Any, batch: Batch) -> dict[str, Tensor]:
         if self.apart:
             # within a captured step, too: it copies what then lies at the addresses of its inputs
             batch = replace(
@@ -94,9 +133,32 @@ class Step:
         with autocast(self.cfg.SOLVER.PRECISION, self.device):
             terms = self._forward(teacher, batch)
         check_terms(self.module.distiller.name, terms)
-        loss = torch.stack([term.float() if term.dtype in _HALF else term for term in terms.values()]).sum()
-        self.ledger.enter(step, terms, loss, len(batch.draw))
-        return loss, terms
+        return terms
+
+    def _in_parts(self, teacher: Any, batch: Batch, step: int, weight: float) -> None:
+        """:meth:`forward` and :meth:`backward` for one part of the batch after the other, whose gradients are added up
+        (``SOLVER.ACCUMULATE``): those of the whole batch up to rounding, in the memory of one part."""
+        if self.skip is not None:
+            self.skip.remember()
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        parts = list(cut(batch, teacher, self.parts))
+        for number, (part, given, share) in enumerate(parts, 1):
+            # several processes add up their gradients once, in the last part's backward pass
+            with contextlib.nullcontext() if number == len(parts) else self._alone():
+                terms = self._terms(given, part)
+                self.scaler.scale(_total(terms) * (weight * share)).backward()
+            for name, term in terms.items():
+                value = term.detach().double() * share
+                sums[name] = sums[name] + value if name in sums else value
+        self.ledger.enter(step, sums, torch.stack(list(sums.values())).sum(), len(batch.draw))
+        self._finish_gradients()
+
+    def _alone(self) -> contextlib.AbstractContextManager[Any]:
+        """Inside, gradients of several processes stay apart."""
+        return (
+            self._forward.no_sync() if isinstance(self._forward, DistributedDataParallel) else contextlib.nullcontext()
+        )
 
     def backward(self, loss: Tensor, weight: float = 1.0) -> None:
         """Gradients of the loss, clipped.
@@ -112,6 +174,9 @@ class Step:
             loss = loss * weight
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        self._finish_gradients()
+
+    def _finish_gradients(self) -> None:
         if self._all_used:
             check_used(self.module.student, self.module.distiller)
         if self.cfg.SOLVER.CLIP_GRAD > 0:
@@ -127,3 +192,7 @@ class Step:
         self.scaler.update()
         if self.skip is not None:
             self.skip.put_back()
+
+
+def _total(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack([term.float() if term.dtype in _HALF else term for term in terms.values()]).sum()

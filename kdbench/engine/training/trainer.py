@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 from collections.abc import Callable
@@ -10,24 +11,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.data.loader import TrainLoader
-from kdbench.data.source import DataSource, Split
+from kdbench.data.source import DataSource
 from kdbench.distillers.base import Batch, Distiller
-from kdbench.engine.evaluation import Score, score
-from kdbench.engine.parts import evaluation_options
 from kdbench.engine.run_folder import RunFolder
-from kdbench.engine.runtime import Runtime, peak_rss_bytes
+from kdbench.engine.runtime import Runtime
 from kdbench.engine.training.average import WeightAverage
-from kdbench.engine.training.board import Board
 from kdbench.engine.training.captured import MakeGraph, StepRunner
-from kdbench.engine.training.finite import check_score, check_state
+from kdbench.engine.training.finite import check_state
 from kdbench.engine.training.ledger import Ledger
 from kdbench.engine.training.optim import Schedule, build_optimizer
+from kdbench.engine.training.saving.lines import evaluated, record
+from kdbench.engine.training.saving.selection import BestWeights, reason_to_stop
 from kdbench.engine.training.saving.state import resume, save
 from kdbench.engine.training.step import Step, TrainStep
+from kdbench.engine.training.tracking.several import Tracking
 from kdbench.errors import NonFiniteLossError, RunStoppedError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import derive_seed
@@ -64,6 +64,7 @@ class Trainer:
         make_graph: makes the graphs of captured steps; None runs all steps one by one.
         others: others learn from the same batches. A method or network from outside kdbench, which might write into what it is
             given, then works on copies.
+        tracking: is told how it goes; None tells nobody.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Trainer:
         make_graph: MakeGraph | None = None,
         *,
         others: bool = False,
+        tracking: Tracking | None = None,
     ) -> None:
         cfg, device = parts.cfg, runtime.device
         self.cfg, self.data, self.folder, self.loader = cfg, parts.data, parts.folder, parts.loader
@@ -90,12 +92,16 @@ class Trainer:
             self.average = WeightAverage(self.student, cfg.SOLVER.EMA, cfg.SOLVER.EPOCHS * len(self.loader))
         self.ledger = Ledger(device, skipping=cfg.SOLVER.NON_FINITE == "skip")
         #: whether something of it comes from outside kdbench
-        self.brought = _brought(module)
+        self.brought = module.brought
         apart = others and self.brought
         self.step = Step(cfg, module, self.optimizer, self.ledger, device, runtime.world, apart=apart)
         self.captured = StepRunner(self.step, make_graph)
-        self.board = Board(cfg, self.folder.path / "tensorboard", enabled=runtime.is_main)
+        self.tracking = tracking or Tracking()
         self.history: list[dict[str, Any]] = []
+        #: weights of the best epoch, where those are what the run leaves
+        self.best = BestWeights() if cfg.SOLVER.KEEP == "best" else None
+        #: why it takes no further epoch though some are left; empty while it does
+        self.stopped = ""
         #: where it goes on: an epoch from 1, and the steps of it that were taken before
         self.first_epoch, self.first_step = 1, 0
         #: what had been added up in that epoch
@@ -148,18 +154,17 @@ class Trainer:
         self.train_step(batch, given, step, explain, fixed)
         self.images += len(batch.draw)
         count = (batch.epoch - 1) * len(self.loader) + step
-        if self.board.due(count):
-            self.board.step(count, self.ledger.last())
+        if self.tracking.due(count):
+            self.tracking.terms(count, self.ledger.last())
         if self.progress is not None:
             self.progress(batch.epoch, step + 1, len(self.loader))
 
     def train_step(self, batch: Batch, given: Any, step: int, explain: Explain, fixed: bool) -> None:
         """Forward, backward, update; see :meth:`take`."""
         if not self.captured(given, batch, step, fixed=fixed):
-            loss, _ = self.step.forward(given, batch, step)
-            if self.runtime.device.type == "cpu" and not self.ledger.skipping:
-                self.look(explain)
-            self.step.backward(loss, self.loader.weight(step))
+            at_once = self.runtime.device.type == "cpu" and not self.ledger.skipping
+            look = functools.partial(self.look, explain) if at_once else None
+            self.step.gradients(given, batch, step, self.loader.weight(step), look)
             self.step.update()
         if self.average is not None:
             self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
@@ -193,34 +198,33 @@ class Trainer:
         if self.average is not None:
             self.runtime.share_buffers(self.average.network)
         self.check(epoch, explain)
-        terms, timing = self._means(), self._whole(timing)
+        terms, timing = self.ledger.means(self.images, self.runtime, self.folder.path.name), self._whole(timing)
         rate = self.images * self.runtime.world / max(timing["seconds"], 1e-9)
         if epoch % self.cfg.SOLVER.EVAL_EVERY == 0 or epoch == self.cfg.SOLVER.EPOCHS:
             try:
-                line = self.evaluate(epoch, terms)
+                line = evaluated(self, epoch, terms)
             except RunStoppedError:
                 save(self, epoch - 1, len(self.loader), timing)
                 raise
-            self._record(line, {"epoch": epoch, **timing, "images_per_second": rate})
+            record(self, line, {"epoch": epoch, **timing, "images_per_second": rate})
+            if self.best is not None:
+                self.best.see(self.history, self.outcome.backbone)
+            self._judge()
+            if self.stopped:
+                log.info("%s stops after epoch %d: %s", self.folder.path.name, epoch, self.stopped)
         save(self, epoch)
 
-    def evaluate(self, epoch: int, terms: dict[str, float]) -> dict[str, Any]:
-        """Scores of the student after ``epoch``, as one line of ``metrics.jsonl``; no clock in it."""
-        result = self._score(self.data.test)
-        check_score(result, f"the student's outputs for the test images after epoch {epoch}")
-        line: dict[str, Any] = {"epoch": epoch, "top1": result.top1, "top5": result.top5, "test_loss": result.loss}
-        if self.data.val is not None:
-            val = self._score(self.data.val)
-            line |= {"val_top1": val.top1, "val_top5": val.top5}
-        skipped = {"skipped": int(self.ledger.skipped)} if self.ledger.skipping else {}
-        return line | {"lr": self.schedule.rate, "train": terms, **skipped}
-
-    def _score(self, split: Split) -> Score:
-        return score(self.outcome, split, runtime=self.runtime, **evaluation_options(self.cfg, self.data))
+    def _judge(self) -> None:
+        """Whether it stops here; all processes alike."""
+        patience = self.cfg.SOLVER.PATIENCE
+        if patience:
+            self.stopped = self.runtime.from_main(reason_to_stop(self.history, patience))
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one; see :func:`kdbench.engine.training.saving.state.resume`."""
         resume(self)
+        self._judge()
+        self.tracking.start(self.cfg, self.folder.path, self.history)
 
     def save(self, epoch: int, step: int, timing: dict[str, Any]) -> None:
         """Save within an epoch.
@@ -245,33 +249,3 @@ class Trainer:
         summed = {key: timing[key] + before.get(key, 0.0) for key in ("seconds", "data_seconds")}
         filled = {"cache": before["cache"]} if before.get("cache") == "fills" else {}
         return {**timing, **filled, **summed}
-
-    def _means(self) -> dict[str, float]:
-        """Mean of each loss term over the epoch's images, of all processes."""
-        sums = self.ledger.sums()
-        names = sorted(sums)
-        images = torch.tensor(float(self.images), dtype=torch.float64).to(self.runtime.device) - self.ledger.left_out
-        stacked: Tensor = self.runtime.sum(torch.stack([sums[name] for name in names] + [images])).cpu()
-        if not stacked[-1]:
-            raise NonFiniteLossError(
-                f"every step of an epoch of {self.folder.path.name} was not finite and was skipped"
-            )
-        return {name: float(value / stacked[-1]) for name, value in zip(names, stacked)}
-
-    def _record(self, line: dict[str, Any], timing: dict[str, Any]) -> None:
-        self.history.append(line)
-        if not self.runtime.is_main:
-            return
-        timing |= peak_rss_bytes()
-        if self.runtime.device.type == "cuda":
-            timing["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(self.runtime.device)
-        self.folder.append(self.folder.metrics, line)
-        self.folder.append(self.folder.timing, timing)
-        log.info("epoch %d: top-1 %.2f, top-5 %.2f", line["epoch"], line["top1"], line["top5"])
-        self.board.evaluation(line)
-
-
-def _brought(module: nn.Module) -> bool:
-    """Whether a method or the student's network comes from outside kdbench and the libraries that it is built on."""
-    known = ("kdbench.", "timm.", "torchvision.", "torch.")
-    return not all(type(part).__module__.startswith(known) for part in module.modules())

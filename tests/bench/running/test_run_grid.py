@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from small_grids import two_teachers
 
 from kdbench.bench.running.run_grid import run_grid
+from kdbench.engine.training.tracking.tracker import trackers
+from kdbench.errors import ConfigError
 
 
 def test_grid_runs_each_cell_once_and_shares_equal_ones(tmp_path):
@@ -60,3 +63,14 @@ def test_a_teacher_whose_bits_flipped_teaches_nobody(tmp_path):
     assert report.ok, report.failed
     assert teacher.read_bytes() == content
     assert len({result.teacher_sha256 for result in report.results.values() if result.teacher}) == 2  # two teachers
+
+
+def test_a_tracker_that_is_not_there_is_said_before_a_teacher_is_trained(tmp_path, monkeypatch):
+    class Away:
+        requires = "no_such_package"
+
+    monkeypatch.setitem(trackers._entries, "away", ("away", Away))
+    file = two_teachers(tmp_path)
+    with pytest.raises(ConfigError, match="pip install no_such_package"):
+        run_grid(file, overrides=["LOG.TRACKERS=[away]"], prefix=str(tmp_path / "runs"), jobs=1)
+    assert not (tmp_path / "runs").exists()

@@ -159,10 +159,10 @@ def test_members_of_a_cohort_go_on_from_steps_of_their_own(tmp_path):
 
 def test_in_an_evaluation(tmp_path, monkeypatch):
     """Which may take longer than a scheduler waits."""
-    from kdbench.engine.training import trainer
+    from kdbench.engine.training.saving import lines
 
     whole = kdbench.train(configure(tmp_path / "whole", "KD"))
-    real, calls = trainer.score, []
+    real, calls = lines.score, []
 
     def score(*args, **options):
         calls.append(1)
@@ -170,7 +170,7 @@ def test_in_an_evaluation(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args, **options)
 
-    monkeypatch.setattr(trainer, "score", score)
+    monkeypatch.setattr(lines, "score", score)
     with pytest.raises(RunStoppedError, match="in an evaluation"):
         kdbench.train(configure(tmp_path / "stopped", "KD"))
     (file,) = (tmp_path / "stopped").rglob("checkpoint.pt")

@@ -87,9 +87,11 @@ def resume(trainer: Trainer) -> None:
 def _parts(trainer: Trainer) -> dict[str, Any]:
     """What a checkpoint holds beside the optimiser, by name."""
     average = {} if trainer.average is None else {"average": trainer.average.network.backbone}
+    best = {} if trainer.best is None else {"best": trainer.best}
     return {
         "student": trainer.student.backbone,
         "distiller": trainer.distiller,
         "scaler": trainer.step.scaler,
         **average,
+        **best,
     }
