@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kdbench.bench.grids.grid_record import read_grid_record
 from kdbench.bench.grids.state import read_states
+from kdbench.bench.grids.trials import count_trials
 from kdbench.errors import KdbenchError
 
 STATES = ("done", "running", "failed", "waiting")
@@ -18,13 +19,15 @@ STATES = ("done", "running", "failed", "waiting")
 
 @dataclass(frozen=True)
 class Status:
-    """Counts by pair and state; by label the reasons of failures, and host, process and progress of runs that are under way."""
+    """Counts by pair and state; by label the reasons of failures, and host, process and progress of runs that are under way;
+    trials by state, of a grid that tunes its methods."""
 
     name: str
     pairs: dict[str, dict[str, int]]
     teachers: dict[str, str]
     failed: dict[str, str]
     running: dict[str, str]
+    trials: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> dict[str, int]:
@@ -66,7 +69,8 @@ def grid_status(folder: str | Path) -> Status:
     running |= {
         f"teacher {n}": _whereabouts(states[record["teachers"][n]]) for n, s in teachers.items() if s == "running"
     }
-    return Status(record["name"], {p: {s: c[s] for s in STATES} for p, c in pairs.items()}, teachers, failed, running)
+    by_pair = {p: {s: c[s] for s in STATES} for p, c in pairs.items()}
+    return Status(record["name"], by_pair, teachers, failed, running, count_trials(record, states))
 
 
 def _what(state: Mapping[str, Any], run: str | None, error: str = "") -> str:
