@@ -93,12 +93,10 @@ class Studies:
             if not content.endswith(b"\n"):  # a process died while it wrote the last line
                 os.truncate(self.journal, content.rfind(b"\n") + 1)
         storages = self._optuna.storages
-        try:
-            from optuna.storages.journal import JournalFileBackend as Backend
-        except ImportError:  # before Optuna 4
-            Backend = storages.JournalFileStorage
+        journal = getattr(storages, "journal", None)  # of Optuna 4 and later
+        backend = storages.JournalFileStorage if journal is None else journal.JournalFileBackend
         # the lock of this object, which this process already has: that of a dead process is gone with it
-        return storages.JournalStorage(Backend(str(self.journal), lock_obj=self._lock))
+        return storages.JournalStorage(backend(str(self.journal), lock_obj=self._lock))
 
     def study(self, name: str, space: Space, sampler: str, seed: int) -> Study:
         """The study of this name, begun where there is none; to be called while it is :meth:`held`.

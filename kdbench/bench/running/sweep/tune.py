@@ -126,9 +126,10 @@ class Tuning:
             return
         first = contest.trials[0].score
         own = "" if chosen.number == 1 or first is None else f"; the published values have {first:.2f}"
+        remark = " (as published)" if chosen.number == 1 else ""
         self.say(
             f"{head}: trial {chosen.number} of {len(contest.trials)} is chosen, {chosen.score:.2f} on the validation part{own}: "
-            f"{shown_values(chosen.values, contest.kind)}"
+            f"{shown_values(chosen.values, contest.kind)}{remark}"
         )
 
     def noted(self) -> Grid:

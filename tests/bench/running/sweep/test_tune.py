@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -377,6 +382,28 @@ def test_smoke(tmp_path):
     found = smoke(tuned_grid(tmp_path), jobs=1)
     assert found.ok
     assert list(found.seconds) == ["teacher A", "Vanilla A -> small_cnn", "KD A -> small_cnn"]
+
+
+@pytest.mark.slow
+def test_kills_and_a_second_command_at_once(tmp_path):
+    sweep = {**TPE, "SPACE": {"ALL": {"SOLVER.LR": {"LOW": 0.001, "HIGH": 0.1, "LOG": True}}}}
+    (tmp_path / "calm").mkdir()
+    run(tuned_grid(tmp_path / "calm", sweep))
+    file = tuned_grid(tmp_path, sweep)
+    command = [sys.executable, "-m", "kdbench", "grid", str(file), "--prefix", str(tmp_path / "runs"), "--jobs", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    journal = tmp_path / "runs" / "g" / "sweep.journal"
+    for more in (1, 400, 900, 1300):  # bytes, so that it dies while it asks or tells, too
+        before = journal.stat().st_size if journal.is_file() else 0
+        process = subprocess.Popen(command, start_new_session=True, **quiet)
+        while process.poll() is None and not (journal.is_file() and journal.stat().st_size >= before + more):
+            time.sleep(0.001)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    both = [subprocess.Popen(command, **quiet) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert sweep_of(tmp_path) == sweep_of(tmp_path / "calm")
 
 
 @pytest.mark.slow
