@@ -17,6 +17,7 @@ EXTRAS = {
         "onnx>=1.15",
         "onnxruntime>=1.17",
         "onnxscript>=0.1",
+        "optuna>=3.2",
         "setuptools>=64",
         "shtab>=1.6",
         "types-PyYAML",
@@ -28,6 +29,7 @@ EXTRAS = {
     "slurm": ["submitit>=1.5"],
     "datasets": ["datasets>=2.14"],
     "onnx": ["onnx>=1.15", "onnxscript>=0.1", "onnxruntime>=1.17"],
+    "sweep": ["optuna>=3.2"],
     "tensorboard": ["tensorboard>=2.12"],
     "trackers": ["wandb>=0.20", "mlflow-skinny>=2.9"],
 }

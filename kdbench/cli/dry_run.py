@@ -16,17 +16,28 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
     """
     from kdbench.bench.grids.grid_file import load_grid
     from kdbench.bench.grids.tasks import make_tasks, write_configs
+    from kdbench.bench.running.sweep.planned import contests, planned_cells, planned_trials
 
     grid = load_grid(file, args.opts)
-    for cell in grid.cells:
+    for cell in [*grid.cells, *(cell for cell, _ in grid.open)]:
         print(visible(cell.label))
     tasks = make_tasks(grid, args.prefix, args.processes)
     own = sum(bool(task.trains) for task in tasks)
-    images = sum(task.images for task in tasks)
-    print(f"{len(grid.cells)} cells, {len(grid.teachers)} teachers: {len(tasks)} runs ({own} of teachers)")
+    trials, tuned = (make(grid, args.prefix, args.processes) for make in (planned_trials, planned_cells))
+    images = sum(task.images for task in (*tasks, *trials, *tuned))
+    runs = f"{len(tasks)} runs ({own} of teachers)"
+    if grid.sweep is not None:
+        count = len(contests(grid)) * grid.sweep.trials
+        runs = (
+            f"at most {len(tasks) + len(trials) + len(tuned)} runs ({own} of teachers; {len(trials)} of {count} trials, "
+            f"{grid.sweep.trials} for each method and pair, which share those of equal values; {len(tuned)} with chosen values)"
+        )
+    print(f"{len(grid.cells) + len(grid.open)} cells, {len(grid.teachers)} teachers: {runs}")
     print(f"{images / 1e6:,.1f} million training images", flush=True)
     if args.write_configs:
         print(f"{len(write_configs(tasks, args.write_configs))} configurations written to {args.write_configs}")
+        if grid.sweep is not None:
+            print("those of trials and tuned cells are not known before the trials are asked for")
     if args.no_probe:
         print("time and disk were not measured (--no-probe)")
     else:

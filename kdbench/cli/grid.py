@@ -215,6 +215,8 @@ def status_table(status: Status) -> Any:
     total = status.total
     table.add_section()
     table.add_row("all", *(str(total[state]) for state in STATES))
+    if status.trials:
+        table.add_row("trials", *(str(status.trials[state]) for state in STATES))
     told = ("done", "running")  # the latter are below, with their progress
     lines = [f"teacher {name}: {state}" for name, state in status.teachers.items() if state not in told]
     lines += [f"running: {label} ({host})" for label, host in status.running.items()]

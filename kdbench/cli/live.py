@@ -76,7 +76,12 @@ def drawn(status: Status, left: float | None, width: int, height: int) -> Iterat
 
     total = status.total
     count, ended = sum(total.values()), total["done"] + total["failed"]
-    words = f" {ended}/{count} cells" + (f", {total['failed']} failed" if total["failed"] else "")
+    trials = (
+        f" {status.trials['done'] + status.trials['failed']}/{sum(status.trials.values())} trials,"
+        if status.trials
+        else ""
+    )
+    words = f"{trials} {ended}/{count} cells" + (f", {total['failed']} failed" if total["failed"] else "")
     words += f", about {duration(left)} left" if left else ""
     head = Table.grid(expand=False)
     name = Text(visible(status.name)[: width // 4] + " ", no_wrap=True, overflow="ellipsis")

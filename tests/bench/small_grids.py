@@ -78,3 +78,17 @@ def twelve_cells(folder):
     file = folder / "grid.yaml"
     file.write_text(yaml.safe_dump(tree))
     return file
+
+
+#: of the grid of :func:`tuned_grid`
+SWEEP = {
+    "TRIALS": 3,
+    "SEEDS": [101],
+    "SPACE": {"KD": {"TEMPERATURE": [1, 2, 4, 8], "LOSS.KD_WEIGHT": {"LOW": 0.1, "HIGH": 10, "LOG": True}}},
+}
+
+
+def tuned_grid(folder, sweep=(), **changes):
+    """A grid that tunes KD, one of its two methods, with three trials; ``sweep`` and ``changes`` to its keys."""
+    held_out = {**FAKE, "DATASET": {**FAKE["DATASET"], "VAL_FRACTION": 0.25}}
+    return grid_file(folder, **{"SET": held_out, "SWEEP": {**SWEEP, **dict(sweep)}, **changes})

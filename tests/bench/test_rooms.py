@@ -27,7 +27,7 @@ MAY = {
 }
 #: without torch, which takes seconds and half a gigabyte, and without what only a few of their functions use
 LIGHT = ("grids", "results", "comparison", "paper", "pictures")
-HEAVY = ("torch", "torchvision", "timm", "scipy", "matplotlib", "rich", "ray", "submitit")
+HEAVY = ("torch", "torchvision", "timm", "scipy", "matplotlib", "rich", "ray", "submitit", "optuna")
 
 
 def modules(room: str) -> list[str]:

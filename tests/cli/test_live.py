@@ -9,6 +9,7 @@ import pty
 import select
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from nasty_labels import NASTY
@@ -62,6 +63,11 @@ def test_a_board_says_what_is_done_and_the_means_so_far():
     ]
     assert "failed: 3 runs: DataError: reason a -> b" in "\n".join(lines)
     assert "left" not in shown(status(), 80, 24, left=None)[0]
+
+
+def test_a_board_counts_trials():
+    found = replace(status(("a -> b",), ("KD",)), trials={"done": 3, "running": 1, "failed": 1, "waiting": 3})
+    assert " 4/8 trials, 23/30 cells, 3 failed" in shown(found, 80, 24)[0]
 
 
 def test_a_board_before_the_first_run():

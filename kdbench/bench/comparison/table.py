@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ class Table:
         skipped, unfinished: result files that could not be read, and runs without a result.
         baseline: method to which gains refer.
         failed: (pair, method) of cells of which no run finished and one failed.
-        remarks: on runs that were not made in one environment.
+        remarks: on tuning, and on runs that were not made in one environment.
+        tuned: by (pair, method) of tuned cells, how their values were chosen; see
+            :func:`kdbench.bench.results.tuning.tuned_values`.
     """
 
     pairs: list[str]
@@ -45,6 +48,7 @@ class Table:
     unfinished: int = 0
     failed: frozenset[tuple[str, str]] = frozenset()
     remarks: tuple[str, ...] = ()
+    tuned: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     def gain(self, pair: str, method: str) -> Gain:
         """Over the baseline; an empty one where there is none."""
@@ -78,7 +82,7 @@ class Table:
         return csv(self.to_frame())
 
     def to_frame(self) -> pd.DataFrame:
-        """Tidy: one line a cell."""
+        """Tidy: one line a cell; of tuned methods also how their values were chosen."""
         rows: list[dict[str, Any]] = []
         for pair in self.pairs:
             for method in self.methods:
@@ -92,8 +96,10 @@ class Table:
                 if cell is not None:
                     row |= {"mean": round(cell.mean, 4), "sd": cell.sd, "n": cell.n}
                     row |= {f"gain_over_{self.baseline}": gain.value, "gain_sd": gain.sd, "gain_n": gain.n}
+                row |= self.tuned.get((pair, method), {})
                 rows.append(row)
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        return frame.astype({"trials": "Int64"}) if "trials" in frame else frame
 
     def caption(self, marks: str = "Best in bold, second underlined") -> str:
         """What the numbers are, and how the best ones are marked."""
@@ -104,7 +110,7 @@ class Table:
         )
 
     def notes(self) -> list[str]:
-        """Remarks on cells whose runs learned from several teachers, and on runs of several environments."""
+        """Remarks on cells whose runs learned from several teachers, on tuning, and on runs of several environments."""
         cells = [f"{p} / {m}" for (p, m), cell in self.cells.items() if cell.teacher_count > 1]
         told = ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
         if not cells:
@@ -186,7 +192,8 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
         skipped=len(frame.attrs["skipped"]),
         unfinished=frame.attrs["unfinished"],
         failed=failed,
-        remarks=tuple(remarks),
+        remarks=(*record.get("notes", ()), *remarks),
+        tuned=record.get("tuned", {}),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,8 +57,51 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included; whole ones where both are. ``log``: uniform in the logarithm; ``step``: how
+    far apart they lie."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether its numbers are whole."""
+        return all(isinstance(bound, int) for bound in (self.low, self.high))
+
+
+#: values by key: those of a list, or those of a range
+Space = Mapping[str, "tuple[Any, ...] | Range"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a grid tunes its methods: ``trials`` for each method and pair, in ``rounds``, each trained with ``seeds``.
+
+    Attributes:
+        spaces: of the methods that are tuned, by label, with the full names of keys.
+        resolve: the cell of (pair, label, seed) with these values put over its method's own.
+    """
+
+    trials: int
+    seeds: tuple[int, ...]
+    sampler: str
+    rounds: int
+    spaces: Mapping[str, Space]
+    resolve: Callable[[str, str, int, Mapping[str, Any]], Cell]
+
+
+def tuned_label(label: str) -> str:
+    """Of a method with the values that its trials chose."""
+    return f"{label} (tuned)"
+
+
+@dataclass(frozen=True)
 class Grid:
-    """A resolved grid."""
+    """A resolved grid. ``open`` are cells whose values the trials have not chosen (yet), with the reason where that is an error:
+    they have their own label, and the published configuration. ``tuning`` is what ``grid.json`` says of the trials."""
 
     name: str
     teachers: dict[str, Teacher]
@@ -68,3 +111,6 @@ class Grid:
     baseline: str
     #: modules and files that its own files import, for other processes
     imports: tuple[str, ...] = ()
+    sweep: Sweep | None = None
+    open: tuple[tuple[Cell, str], ...] = ()
+    tuning: Mapping[str, Any] = field(default_factory=dict)

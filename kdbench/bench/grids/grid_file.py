@@ -13,18 +13,20 @@
     METHODS: [Vanilla, KD, {LABEL: DKD-b2, TYPE: DKD, SET: {DKD.BETA: 2.0}}]
     SEEDS: [1, 2, 3]
     SET: {SOLVER.EPOCHS: 12}            # put over every cell
+    SWEEP: ...                          # tunes methods; see :mod:`kdbench.bench.grids.reading.sweep`
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid import Cell, Grid, Teacher
-from kdbench.bench.grids.grid_file_checks import (
+from kdbench.bench.grids.grid import Cell, Grid, Teacher, tuned_label
+from kdbench.bench.grids.reading.checks import (
     as_list,
     as_mapping,
     check_baseline,
@@ -34,14 +36,15 @@ from kdbench.bench.grids.grid_file_checks import (
     check_seeds,
     check_texts,
 )
-from kdbench.bench.grids.idle_keys import IdleKeys
+from kdbench.bench.grids.reading.idle_keys import IdleKeys
+from kdbench.bench.grids.reading.sweep import read_sweep
 from kdbench.config.files import GIVEN, taken_imports
 from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, config_path, expanded, user_path
 from kdbench.plugins import import_plugins
 
-_GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE"}
+_GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE", "SWEEP"}
 _TEACHER_KEYS = {"CFG", "MODEL", "WEIGHTS", "SET"}
 _PAIR_KEYS = {"TEACHER", "STUDENT", "LABEL", "SET", "METHODS"}
 _METHOD_KEYS = {"LABEL", "TYPE", "PRESET", "SET"}
@@ -87,6 +90,7 @@ def load_grid(
     labels: list[str] = []
     recipe = _read(config_path(tree["CFG"], path), imports) if "CFG" in tree else {}
     cells: list[Cell] = []
+    places: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for entry in as_list(path, tree, "PAIRS"):
         check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
         check_texts(path, "PAIRS.", entry, "TEACHER", "STUDENT", "LABEL")
@@ -103,8 +107,22 @@ def load_grid(
         for method in methods:
             for seed in as_list(path, tree, "SEEDS")[: seeds or None]:
                 cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle))
+            places[cells[-1].pair, method["LABEL"]] = entry, method
+
+    def resolve(pair: str, label: str, seed: int, values: Mapping[str, Any], idle: IdleKeys) -> Cell:
+        entry, method = places[pair, label]
+        layer = (f"{path}: SWEEP.SPACE.{label}", values)
+        return _cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle, layer)
+
+    labels, sweep = list(dict.fromkeys(labels)), None
+    if "SWEEP" in tree:
+        kinds = {place: str(method["TYPE"]) for place, (_, method) in places.items()}
+        sweep = read_sweep(path, tree["SWEEP"], kinds, [setting.key for setting in last], resolve)
+        labels = [one for label in labels for one in (label, *([tuned_label(label)] * (label in sweep.spaces)))]
+    swept = () if sweep is None else sweep.spaces
+    tuned = [replace(cell, method=tuned_label(cell.method)) for cell in cells if cell.method in swept]
     seen: set[tuple[str, str, int]] = set()
-    for cell in cells:
+    for cell in [*cells, *tuned]:
         key = (cell.pair, cell.method.casefold(), cell.seed)
         if key in seen:
             raise ConfigError(
@@ -114,8 +132,9 @@ def load_grid(
         seen.add(key)
     idle.report()
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
-    labels = list(dict.fromkeys(labels))
-    return Grid(tree["NAME"], teachers, cells, labels, pairs, check_baseline(path, tree, labels), tuple(imports))
+    baseline = check_baseline(path, tree, labels)
+    waiting = tuple((cell, "") for cell in tuned)
+    return Grid(tree["NAME"], teachers, cells, labels, pairs, baseline, tuple(imports), sweep, waiting)
 
 
 def _read(path: Path | Mapping[str, Any], imports: list[str]) -> dict[str, Any]:
@@ -181,6 +200,7 @@ def _cell(
     seed: int,
     last: list[Setting],
     idle: IdleKeys,
+    over: tuple[str, Mapping[str, Any]] = ("", {}),
 ) -> Cell:
     alone = method["TYPE"].upper() in NO_TEACHER
     label = pair.get("LABEL", f"{pair['TEACHER']} -> {pair['STUDENT']}")
@@ -197,7 +217,7 @@ def _cell(
     )  # TEACHER.NORM and the like of given weights
     layers = [(str(tree.get("CFG", path)), recipe)]
     layers += [(str(path), layer) for layer in (tree.get("SET", {}), settings, pair.get("SET", {}), own, method["SET"])]
-    cfg = _build(layers, last, idle)
+    cfg = _build([*layers, over], last, idle)
     return Cell(label, "" if alone else pair["TEACHER"], pair["STUDENT"], method["LABEL"], seed, cfg)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdbench.bench.grids.asked import asked_of_cell, contradiction, other_teacher
 from kdbench.bench.grids.state import read_states
+from kdbench.bench.grids.trials import TRIAL_KINDS, runs_of_trials, with_runs
 from kdbench.engine.result import read_record as read_result
 from kdbench.files import stored
 from kdbench.records import is_name, is_text, list_of, mapping_of, or_none, read_record, set_aside, write_record
@@ -32,7 +33,12 @@ _KINDS = {
     "baseline": is_text,
     "cells": list_of(lambda cell: isinstance(cell, dict)),
 }
-_MORE = {"teachers": _NAMES, "trained": mapping_of(is_name), "weights": _NAMES}
+_MORE = {
+    "teachers": _NAMES,
+    "trained": mapping_of(is_name),
+    "weights": _NAMES,
+    **TRIAL_KINDS,
+}
 _CELL = {"pair": is_text, "method": is_text}
 _CELL_MORE = {
     "seed": lambda value: isinstance(value, int),
@@ -45,7 +51,8 @@ _CELL_MORE = {
 def compose(
     grid: Grid, tasks: Sequence[Task], runs: Mapping[int, str], failed: Mapping[str, str], weights: Mapping[str, str]
 ) -> dict[str, Any]:
-    """``grid.json`` of a grid: order and labels of rows and columns, keys of the state, and what has become of its runs.
+    """``grid.json`` of a grid: order and labels of rows and columns, keys of the state, and what has become of its runs. Of a grid
+    that is tuned also ``sweep``, what each method's trials tried and what was chosen, and ``trials``, the runs of trials by key.
 
     Args:
         grid: resolved.
@@ -61,6 +68,8 @@ def compose(
             entry |= {"type": cell.cfg.DISTILLER.TYPE, "student": cell.student, "dataset": cell.cfg.DATASET.TYPE}
             entry |= {"network": grid.teachers[cell.teacher].network if cell.teacher else ""}
             cells.append({**entry, "key": task.key, "run": runs.get(number), "error": failed.get(task.label, "")})
+    for cell, error in grid.open:
+        cells.append({"pair": cell.pair, "method": cell.method, "seed": cell.seed, "error": error})
     own = {number: task for number, task in enumerate(tasks) if task.trains}
     return {
         "name": grid.name,
@@ -71,6 +80,7 @@ def compose(
         "trained": {task.trains: runs[number] for number, task in own.items() if number in runs},
         "weights": weights,
         "cells": cells,
+        **grid.tuning,
     }
 
 
@@ -108,8 +118,23 @@ def read_grid_record(
     return record
 
 
+def read_trial_runs(folder: str | Path) -> dict[str, tuple[str, int]]:
+    """The runs of a grid's folder that are trials and stand in no cell: the label of their method, and the trial's number; of a
+    method that the grid no longer tunes an empty label and 0.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / GRID_FILE).is_file():
+        return {}
+    record = _read(folder / GRID_FILE)
+    return runs_of_trials(record, read_states(folder)) if record.get("trials") else {}
+
+
 def write_grid_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write ``grid.json``; one that is there and damaged is set aside.
+    """Write ``grid.json``; one that is there and damaged is set aside. Runs that were trials once stay known as such, so that no
+    table takes one for a cell's.
 
     Raises:
         StorageError: it cannot be written.
@@ -117,11 +142,14 @@ def write_grid_record(folder: Path, record: Mapping[str, Any]) -> None:
     file = folder / GRID_FILE
     with stored(file):
         folder.mkdir(parents=True, exist_ok=True)
+        trials: dict[str, str] = dict(record.get("trials", {}))
         try:
             if file.is_file():
-                _read(file)
+                trials = {**_read(file).get("trials", {}), **trials}
         except ValueError as error:
             set_aside(file, error, "it is written anew")
+        if trials:
+            record = {**record, "trials": with_runs(trials, read_states(folder))}
         write_record(file, record)
 
 

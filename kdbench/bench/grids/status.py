@@ -11,6 +11,7 @@ from typing import Any
 
 from kdbench.bench.grids.grid_record import Results, read_grid_record, reader_of
 from kdbench.bench.grids.state import read_states
+from kdbench.bench.grids.trials import count_trials
 from kdbench.errors import KdbenchError
 
 STATES = ("done", "running", "failed", "waiting")
@@ -19,7 +20,8 @@ STATES = ("done", "running", "failed", "waiting")
 @dataclass(frozen=True)
 class Status:
     """Counts by pair and state; by label the reasons of failures, and host, process and progress of runs that are under way; by
-    pair and method the top-1 of the last epoch of the runs that are done, in percent."""
+    pair and method the top-1 of the last epoch of the runs that are done, in percent; trials by state, of a grid that tunes its
+    methods."""
 
     name: str
     pairs: dict[str, dict[str, int]]
@@ -28,6 +30,7 @@ class Status:
     running: dict[str, str]
     top1: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
+    trials: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> dict[str, int]:
@@ -83,7 +86,8 @@ def grid_status(folder: str | Path, results: Results | None = None) -> Status:
         f"teacher {n}": _whereabouts(states[record["teachers"][n]]) for n, s in teachers.items() if s == "running"
     }
     counts = {p: {s: c[s] for s in STATES} for p, c in pairs.items()}
-    return Status(record["name"], counts, teachers, failed, running, top1, tuple(record["methods"]))
+    trials = count_trials(record, states)
+    return Status(record["name"], counts, teachers, failed, running, top1, tuple(record["methods"]), trials)
 
 
 def _what(state: Mapping[str, Any], run: str | None, error: str = "") -> str:

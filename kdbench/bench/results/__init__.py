@@ -10,6 +10,7 @@
 ``recipe.py``           how a run was trained, key by key, so that two runs can be compared
 ``recorded.py``         whether the run that a grid's state names is that of a task
 ``environments.py``     what is said of runs that were not made in one environment
+``tuning.py``           what is said of methods that were tuned, and which runs are trials
 ``display_names.py``    the names that published tables give to methods, data sets and networks
 ======================  ==============================================================================================
 """

@@ -10,7 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.bench.grids.grid_record import GRID_FILE
 from kdbench.bench.results.run_files import read_lines, read_metrics, timing_of
+from kdbench.bench.results.tuning import trial_runs
 from kdbench.engine.result import FIELDS, read_record
 from kdbench.errors import KdbenchError
 from kdbench.paths import user_path
@@ -40,8 +42,11 @@ ENVIRONMENT = (
 )
 
 
-def run_frame(folder: str | Path, *, detail: bool = False, environment: bool = False) -> pd.DataFrame:
-    """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning.
+def run_frame(
+    folder: str | Path, *, detail: bool = False, environment: bool = False, trials: bool = False
+) -> pd.DataFrame:
+    """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning. Runs that are only trials of a
+    grid that tunes its methods are there with ``trials`` alone.
 
     Columns: those of ``result.json`` (see :class:`kdbench.RunResult`; ``student_flops`` is None in folders written before it
     was counted) and ``folder``. With ``detail`` also seconds per epoch,
@@ -57,7 +62,7 @@ def run_frame(folder: str | Path, *, detail: bool = False, environment: bool = F
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
     unfinished = 0
-    for place, names in _folders(root):
+    for place, names in _folders(root, trials=trials):
         if "result.json" not in names:
             unfinished += "config.yaml" in names
             continue
@@ -92,8 +97,9 @@ def left_out(skipped: int, unfinished: int) -> list[str]:
     return lines
 
 
-def load_curves(folder: str | Path) -> pd.DataFrame:
-    """One row per evaluated epoch of every run below ``folder``, finished or not.
+def load_curves(folder: str | Path, *, trials: bool = False) -> pd.DataFrame:
+    """One row per evaluated epoch of every run below ``folder``, finished or not; of runs that are only trials of a grid that tunes
+    its methods with ``trials`` alone.
 
     Columns: ``run_id``, ``folder``, :data:`CURVE` (accuracies in percent; ``val_*`` where a validation part was held out), a
     column ``train_<term>`` for the epoch's mean of each loss term, then :data:`TIMING` of that epoch. What a run did not record
@@ -106,7 +112,7 @@ def load_curves(folder: str | Path) -> pd.DataFrame:
     root = _root(folder)
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for place, names in _folders(root):
+    for place, names in _folders(root, trials=trials):
         if "metrics.jsonl" not in names:
             continue
         try:
@@ -144,5 +150,11 @@ def _root(folder: str | Path) -> Path:
     return root
 
 
-def _folders(root: Path) -> list[tuple[str, set[str]]]:
-    return sorted((place, set(files)) for place, _, files in os.walk(root))
+def _folders(root: Path, *, trials: bool) -> list[tuple[str, set[str]]]:
+    found = sorted((place, set(files)) for place, _, files in os.walk(root))
+    if trials:
+        return found
+    grids = [place for place, files in found if GRID_FILE in files]
+    # a run's own folder has no grid above it here, where it is named itself
+    left_out = {os.path.join(grid, run) for grid in grids for run in trial_runs(grid)}
+    return [(place, files) for place, files in found if place not in left_out]

@@ -13,6 +13,7 @@ from kdbench.bench.grids.grid_record import GRID_FILE, Results, read_grid_record
 from kdbench.bench.results.display_names import known_network, paper_dataset, paper_method
 from kdbench.bench.results.frames import run_frame
 from kdbench.bench.results.recipe import Recipe, disagreement, recipe_of_run
+from kdbench.bench.results.tuning import tuned_values, tuning_notes
 from kdbench.errors import KdbenchError
 
 #: sections of a configuration that are the method's or the run's own; the others two methods of a pair share
@@ -33,7 +34,7 @@ def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]
     if record is not None:
         merged = _cells(record).merge(_named(frame), on="run_id", how="left")
         merged.attrs |= frame.attrs
-        return merged, record
+        return merged, {**record, "notes": tuning_notes(record), "tuned": tuned_values(record)}
     labelled, record = _derive_labels(frame)
     _check_recipes(labelled, folder)
     return labelled, record
@@ -47,7 +48,7 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         KdbenchError: there is no such folder, a ``grid.json`` is damaged, or a row mixes recipes.
     """
     frame = run_frame(folder, environment=True)
-    parts, baselines, failed = [], [], []
+    parts, baselines, failed, notes = [], [], [], []
     for file in sorted(Path(folder).rglob(GRID_FILE)):
         own = frame[[Path(place).parent == file.parent for place in frame.folder]]
         record = _record(file.parent, own)
@@ -57,6 +58,7 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         rows = rows.assign(grid=str(file.parent), label=rows.label.map(methods))
         named = _block_names(rows)
         parts.append(rows.assign(pair=rows.pair.map(named)))
+        notes += tuning_notes(record, named, methods)
         baselines.append(methods.get(record["baseline"], record["baseline"]))
         failed += [
             {**cell, "pair": named[cell["pair"]], "method": methods[cell["method"]]}
@@ -73,7 +75,8 @@ def load_blocks(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     columns = list(dict.fromkeys(merged.label))
     baseline = "KD" if "KD" in columns else next((b for b in baselines if b in columns), "")
     pairs = list(dict.fromkeys(merged.pair))
-    return merged, {"name": "", "pairs": pairs, "methods": columns, "baseline": baseline, "cells": failed}
+    found = {"name": "", "pairs": pairs, "methods": columns, "baseline": baseline, "cells": failed, "notes": notes}
+    return merged, found
 
 
 def grids_below(folder: str | Path) -> int:

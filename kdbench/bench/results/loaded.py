@@ -12,15 +12,22 @@ from kdbench.bench.grids.grid_record import GRID_FILE, read_grid_record
 from kdbench.bench.results.frames import run_frame
 from kdbench.bench.results.labels import results_of
 from kdbench.bench.results.recipe import recipe_of_run
+from kdbench.bench.results.tuning import trial_runs
 from kdbench.config.defaults import defaults
 
 log = logging.getLogger(__name__)
 
 
 def load_results(
-    folder: str | Path, *, detail: bool = False, environment: bool = False, hyperparameters: bool = False
+    folder: str | Path,
+    *,
+    detail: bool = False,
+    environment: bool = False,
+    hyperparameters: bool = False,
+    trials: bool = False,
 ) -> pd.DataFrame:
-    """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning.
+    """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning. Trials of a grid that tunes
+    its methods are left out, since no mean over a method's seeds may hold one.
 
     Columns: those of :func:`kdbench.bench.results.frames.run_frame`, and
 
@@ -28,18 +35,20 @@ def load_results(
     - ``label``: what the grid calls its method (two settings of one method have two), else the method; the run of a teacher has
       none in its grid, where it stands in no cell;
     - with ``hyperparameters`` a column for every key of the configuration (``KD.TEMPERATURE``) in which the runs differ, empty for
-      a run that has no such key.
+      a run that has no such key;
+    - with ``trials`` the number of the trial, from 1 (``trial``); empty for a run that is not only a trial.
 
     Args:
         folder: a grid's folder, or any folder above runs.
         detail: speed, memory and environment, too.
         environment: the environment alone.
         hyperparameters: see above.
+        trials: the runs of trials, too; their label is that of the method which they tune.
 
     Raises:
         KdbenchError: there is no such folder.
     """
-    frame = run_frame(folder, detail=detail, environment=environment)
+    frame = run_frame(folder, detail=detail, environment=environment, trials=trials)
     attrs = dict(frame.attrs)
     names = _labels(frame)
     missing = (None, None)
@@ -48,6 +57,8 @@ def load_results(
     )
     labels = [method if place not in names else names[place][1] for place, method in zip(frame.folder, frame.method)]
     frame.insert(2, "label", labels)
+    if trials:
+        _name_trials(frame)
     if hyperparameters:
         frame = pd.concat([frame, _values(frame)], axis=1)
     frame.attrs |= attrs
@@ -71,6 +82,18 @@ def _labels(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
         name = str(record["name"])
         found |= {str(place): (name, labels.get(Path(place).name, "")) for place in own.folder}
     return found
+
+
+def _name_trials(frame: pd.DataFrame) -> None:
+    """Give runs that are only trials their label and number."""
+    found = {
+        str(parent / run): told
+        for parent in dict.fromkeys(Path(place).parent for place in frame.folder)
+        for run, told in trial_runs(parent).items()
+    }
+    told = [found.get(str(Path(place))) for place in frame.folder]
+    frame["label"] = [label if one is None else one[0] for one, label in zip(told, frame.label)]
+    frame.insert(3, "trial", pd.array([None if one is None or not one[1] else one[1] for one in told], dtype="Int64"))
 
 
 def _values(frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@
 ``run_grid.py``         a grid from its file to its report
 ``runner.py``           hands out the runs: teachers first, each cell as soon as its teacher is there
 ``cohorts.py``          which runs are trained together
+``sweep/``              tunes methods by trials, before the cells are run
 ``run_task.py``         one run, or several together, in a worker: lock, training, record
 ``pools/``              what executes tasks: processes of this machine, Ray, Slurm
 ``torchrun.py``         one run over several processes

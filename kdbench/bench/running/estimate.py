@@ -19,6 +19,7 @@ from kdbench.bench.machine.speeds import is_from
 from kdbench.bench.results.run_files import timing_of
 from kdbench.bench.running.forecast import Outlook, device_of
 from kdbench.bench.running.small_run import small_config, trained_small
+from kdbench.bench.running.sweep.planned import planned_cells, planned_trials
 from kdbench.data.teacher_cache.cache import META, TeacherCache, ViewShape, cache_folders, cache_root
 from kdbench.engine.training.saving.checkpoint import load_checkpoint
 from kdbench.errors import KdbenchError
@@ -68,7 +69,8 @@ def estimate(
     announce: Callable[[str, int, int], None] | None = None,
     processes: int = 1,
 ) -> list[Estimate]:
-    """Seconds and bytes of one run of each kind. Equal runs count once.
+    """Seconds and bytes of one run of each kind. Equal runs count once. Trials of a grid that tunes its methods count as runs with
+    the published values, all of them.
 
     Where runs of a kind have finished in the grid's folder on this device, their own timings are taken; else the images per second
     of those of other grids below ``prefix``; else those of the slowest other method of the same pair. Otherwise two short runs on
@@ -86,6 +88,7 @@ def estimate(
         UnknownNameError: a method, network or data set is not registered.
     """
     tasks = make_tasks(grid, prefix, processes)
+    tasks += [*planned_trials(grid, prefix, processes), *planned_cells(grid, prefix, processes)]
     device = device_of(tasks)
     outlook = Outlook(tasks, prefix, processes, lambda: device)
     kinds: dict[str, list[int]] = {}

@@ -30,7 +30,7 @@ from kdbench.records import read_record
 _KEY = re.compile(r"[0-9a-f]{16}")
 #: names of the files that kdbench writes, in each kind of folder; only what was made of one of these is litter
 _RUN = "config.yaml|inputs.json|metrics.jsonl|timing.jsonl|checkpoint.pt|checkpoint.previous.pt|student.safetensors|result.json"
-_GRID, _CACHE, _RECORDS = "grid.json", META, "[0-9a-f]{16}[.](?:json|lock|log)"
+_GRID, _CACHE, _RECORDS = "grid[.]json|sweep[.]journal", META, "[0-9a-f]{16}[.](?:json|lock|log)"
 _SET_ASIDE, _GONE = "damaged, and set aside", "temporary file of a process that is gone"
 #: keys of a cache's record that say which runs may use it, with those of a run's configuration
 _USED_BY = {

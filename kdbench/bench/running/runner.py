@@ -44,6 +44,7 @@ class Runner:
         size: largest number of runs that are trained together.
         workers: groups at a time; 0 = not known.
         kinds: of runs that share the memory of a GPU; empty where none do.
+        told: what is announced of a cell's result.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class Runner:
         size: int,
         workers: int,
         kinds: Mapping[int, Kind],
+        told: Callable[[RunResult], str] | None = None,
     ) -> None:
+        self.told = told or accuracy_text
         self.processes, self.size, self.workers, self.kinds = processes, size, workers, kinds
         self.single: set[int] = set()  # tasks whose cohort died with them, so that they are run by themselves
         self.alone: set[int] = set()  # tasks for which there was no memory beside others of their GPU
@@ -231,7 +234,8 @@ class Runner:
         self.by_task[number] = self.results[task.label] = result
         if task.trains:
             self.weights[task.trains] = str(Path(result.folder) / "student.safetensors")
-        self.announce(f"{head}  top-1 {result.student_top1:.2f}  {self._time(seconds)}")
+        told = accuracy_text(result) if task.trains else self.told(result)
+        self.announce(f"{head}  {told}  {self._time(seconds)}")
 
     def _time(self, seconds: float) -> str:
         """What a run took, and what is left of the grid."""
@@ -244,6 +248,11 @@ class Runner:
         """What table and status need to know besides the runs."""
         runs = {number: result.run_id for number, result in self.by_task.items()}
         write_grid_record(self.folder, compose(self.grid, self.tasks, runs, self.failed, self.given))
+
+
+def accuracy_text(result: RunResult) -> str:
+    """What is announced of a run of a cell or teacher."""
+    return f"top-1 {result.student_top1:.2f}"
 
 
 def _likes(task: Task) -> tuple[str, ...]:
