@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from kdbench.paths import expanded
 
 if TYPE_CHECKING:
     from kdbench.bench.one_run.outputs import Outputs
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +75,17 @@ def run(args: argparse.Namespace) -> int:
 def _in_detail(cfg: Any, args: argparse.Namespace) -> int:
     import pandas as pd
 
-    from kdbench.bench.one_run.outputs import outputs_of, prediction_rows, summary, teachers_outputs
+    from kdbench.bench.one_run.outputs import outputs_of, prediction_rows, summary, teachers_outputs, teachers_weights
     from kdbench.escape import csv
     from kdbench.files import stored, write_atomically
 
+    if args.run is not None and not any("TEACHER.WEIGHTS" in word for word in args.opts):
+        named = cfg.TEACHER.WEIGHTS
+        cfg.defrost()
+        cfg.TEACHER.WEIGHTS = teachers_weights(args.run, named)
+        cfg.freeze()
+        if named and not cfg.TEACHER.WEIGHTS:
+            log.warning("the teacher's weights %s are not there (TEACHER.WEIGHTS=<file>): it is left out", named)
     found, teacher = outputs_of(cfg, args.weights), teachers_outputs(cfg)
     numbers = summary(found, teacher)
     if args.predictions:

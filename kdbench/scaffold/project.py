@@ -66,7 +66,9 @@ def new_project(
         "DATA": _yaml(data),
         "FOLDER": Path(folder).name or ".",
         "SIZE": str(side),
-        "CROP": "rrc             # random resized crops" if side > 64 else f"pad\n  PAD: {max(1, side // 8)}",
+        "CROP": "rrc             # random resized crops"
+        if side > 64
+        else f"pad\n  PAD: {max(1, side // 8)}\n  CROP_PCT: 1.0  # evaluation: all of an image",
         "IMPORTS": _imports(imports, Path(folder)),
     }
     size = "small" if small else "large"

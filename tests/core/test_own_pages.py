@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -18,16 +19,25 @@ SHIM = f'kdbench() {{ "{sys.executable}" -m kdbench "$@"; }}; set -euo pipefail;
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """(language, text) of the blocks of a page that are meant to be run."""
-    return re.findall(r"```(python|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    return re.findall(r"```(python|sh|yaml)\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
 
 
-def run(page: Path, folder: Path) -> None:
-    """Write and run the blocks of a page in one folder, in order. A block of Python is a file by the name in its first line; one
-    that needs a package that is not installed is left out."""
+def run_page(page: Path, folder: Path) -> list[str]:
+    """Write and run the blocks of a page in one folder, in order. A block of Python is a file by the name in its first line, and so
+    is one of YAML, which is written alone; one that needs a package that is not installed is left out.
+
+    Returns: What each printed.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    told = []
     for number, (language, text) in enumerate(blocks(page)):
         needed = re.search(r"\A# [^\n]*needs (\w+)", text)
         if needed and importlib.util.find_spec(needed.group(1)) is None:
+            continue
+        if language == "yaml":
+            named = re.match(r"# ([\w/]+\.yaml)", text)
+            if named:
+                (folder / named.group(1)).write_text(text)
             continue
         if language == "python":
             named = re.match(r"# (\w+\.py)", text)
@@ -38,6 +48,8 @@ def run(page: Path, folder: Path) -> None:
             words = ["bash", "-c", SHIM + text]
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{page}, block {number}:\n{text}\n{done.stdout}{done.stderr}"
+        told.append(done.stdout)
+    return told
 
 
 @pytest.mark.parametrize(
@@ -46,4 +58,18 @@ def run(page: Path, folder: Path) -> None:
 def test_a_page_runs(tmp_path, name):
     page = ROOT / "docs" / f"{name}.md"
     assert len(blocks(page)) >= 2
-    run(page, tmp_path)
+    run_page(page, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_tutorial_ends_in_a_table_a_report_and_a_student(tmp_path):
+    for package in ("optuna", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    told = run_page(ROOT / "docs" / "tutorial.md", tmp_path)
+    tex = (tmp_path / "mine" / "tables" / "table.tex").read_text()
+    assert all(part in tex for part in (r"\toprule", "KD (tuned)", "DKD (tuned)", "4 trials", r"\textbf"))
+    assert "KD (tuned)" in (tmp_path / "mine" / "runs" / "mine" / "report.html").read_text()
+    [top1] = re.findall(r"top-1 ([\d.]+) of 500 images", told[-1])
+    run = Path(told[-4].strip())
+    assert float(top1) == json.loads((tmp_path / run / "result.json").read_text())["top1_last"]
+    assert "small_cnn28" in (tmp_path / "student.md").read_text()

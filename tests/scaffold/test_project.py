@@ -76,7 +76,7 @@ def test_folders_of_small_images_and_imports(tmp_path, monkeypatch):
     try:
         assert main(words) == 0
         cfg = kdbench.load_config("mine/student.yaml", purpose="train")
-        assert (cfg.DATASET.IMAGE_SIZE, cfg.AUGMENT.CROP, cfg.AUGMENT.PAD) == (16, "pad", 2)
+        assert (cfg.DATASET.IMAGE_SIZE, cfg.AUGMENT.CROP, cfg.AUGMENT.PAD, cfg.AUGMENT.CROP_PCT) == (16, "pad", 2, 1.0)
         assert kdbench.load_config("mine/teacher.yaml").DISTILLER.STUDENT == "resnet56"
         grid = load_grid("mine/grid.yaml")
         assert {Path(name).name for name in grid.imports} == {"my_method.py", "my_net.py"}

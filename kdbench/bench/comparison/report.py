@@ -132,7 +132,7 @@ def _reachable(tests: list[PairTest]) -> str:
     comparisons = "1 comparison" if len(tests) == 1 else f"{len(tests)} comparisons"
     return (
         f"Wilcoxon's signed-rank test over n pairs that differ has no p below 2/2^n, and Holm's correction multiplies the smallest "
-        f"of {comparisons} by {len(tests)}: with the {pairs} pairs here no corrected p below "
+        f"of {comparisons} by {len(tests)}: with the {pairs} pair{'s' * (pairs != 1)} here no corrected p below "
         f"{smallest_p(pairs, len(tests)):.3g} can be reached, and p < 0.05 takes {needed} pairs."
     )
 

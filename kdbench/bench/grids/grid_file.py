@@ -26,6 +26,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.bench.grids.grid import Cell, Grid, Teacher, tuned_label
+from kdbench.bench.grids.reading import keys
 from kdbench.bench.grids.reading.checks import (
     as_list,
     as_mapping,
@@ -43,11 +44,6 @@ from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, pars
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, config_path, expanded, user_path
 from kdbench.plugins import import_plugins
-
-_GRID_KEYS = {"NAME", "CFG", "TEACHERS", "PAIRS", "METHODS", "SEEDS", "SET", "BASELINE", "SWEEP"}
-_TEACHER_KEYS = {"CFG", "MODEL", "WEIGHTS", "SET"}
-_PAIR_KEYS = {"TEACHER", "STUDENT", "LABEL", "SET", "METHODS"}
-_METHOD_KEYS = {"LABEL", "TYPE", "PRESET", "SET"}
 
 
 def load_grid(
@@ -75,7 +71,7 @@ def load_grid(
     imports: list[str] = []
     tree = _read(path if isinstance(path, Mapping) else config_path(path), imports)
     path = GIVEN if isinstance(path, Mapping) else config_path(path)
-    check_keys(path, "", tree, _GRID_KEYS, required=("NAME", "PAIRS", "SEEDS"))
+    check_keys(path, "", tree, keys.GRID, required=("NAME", "PAIRS", "SEEDS"))
     check_texts(path, "", tree, "NAME", "CFG")
     check_name(path, tree["NAME"])
     as_mapping(path, "", tree, "SET")
@@ -92,7 +88,7 @@ def load_grid(
     cells: list[Cell] = []
     places: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for entry in as_list(path, tree, "PAIRS"):
-        check_keys(path, "PAIRS.", entry, _PAIR_KEYS, required=("TEACHER", "STUDENT"))
+        check_keys(path, "PAIRS.", entry, keys.PAIR, required=("TEACHER", "STUDENT"))
         check_texts(path, "PAIRS.", entry, "TEACHER", "STUDENT", "LABEL")
         as_mapping(path, "PAIRS.", entry, "SET")
         if entry["TEACHER"] not in teachers:
@@ -154,7 +150,7 @@ def _teacher(
     idle: IdleKeys,
     imports: list[str],
 ) -> Teacher:
-    check_keys(path, f"TEACHERS.{name}.", node, _TEACHER_KEYS)
+    check_keys(path, f"TEACHERS.{name}.", node, keys.TEACHER)
     where = f"TEACHERS.{name}."
     check_texts(path, where, node, "CFG", "MODEL", "WEIGHTS")
     as_mapping(path, where, node, "SET")
@@ -184,7 +180,7 @@ def _teacher(
 
 def _method(path: Path, entry: Any) -> dict[str, Any]:
     entry = {"TYPE": entry} if isinstance(entry, str) else entry
-    check_keys(path, "METHODS.", entry, _METHOD_KEYS, required=("TYPE",))
+    check_keys(path, "METHODS.", entry, keys.METHOD, required=("TYPE",))
     check_texts(path, "METHODS.", entry, "TYPE", "LABEL", "PRESET")
     as_mapping(path, "METHODS.", entry, "SET")
     return {"LABEL": entry["TYPE"], "PRESET": "", "SET": {}, **entry}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,12 @@ from yacs.config import CfgNode
 
 from kdbench.data.build import build_data
 from kdbench.engine.evaluation import Score
+from kdbench.engine.result import RunResult
 from kdbench.engine.run import evaluate
+from kdbench.engine.run_folder import RunFolder
 from kdbench.errors import ConfigError
+from kdbench.models.weights.read import file_sha256
+from kdbench.paths import user_path
 
 #: bins of equal width, as in the paper of the expected calibration error
 BINS = 15
@@ -111,6 +116,29 @@ def teachers_outputs(cfg: CfgNode) -> Outputs | None:
     made.STUDENT.HEAD = cfg.TEACHER.HEAD
     made.freeze()
     return outputs_of(made)
+
+
+def teachers_weights(run: str | Path, weights: str) -> str:
+    """Where the weights of a run's teacher lie now: as its configuration names them, else beside the run, as a grid's teachers do
+    (paths are relative to where the run was started).
+
+    Args:
+        run: folder of a run.
+        weights: ``TEACHER.WEIGHTS`` of its configuration.
+
+    Returns:
+        A file, or a word that names published weights; empty where no file with the weights that the run learnt from is found.
+    """
+    given = user_path(weights)
+    if weights in ("", "pretrained") or given.is_file():
+        return weights
+    moved = Path(run).resolve().parent / given.parent.name / given.name
+    try:
+        result = RunResult.read(RunFolder(Path(run).resolve()))
+        same = moved.is_file() and file_sha256(moved) == result.teacher_sha256
+    except (OSError, ValueError):
+        same = False
+    return str(moved) if same else ""
 
 
 def summary(found: Outputs, teacher: Outputs | None) -> dict[str, Any]:

@@ -15,15 +15,24 @@ from kdbench.models.backbone.evaluating import evaluating
 from kdbench.models.backbone.transparent import TransparentWrapper
 
 
+class _Seen:
+    """What hooks have kept of a forward pass, while they are to. No dictionary of the module's own: ``torch.export`` puts a copy of
+    such a one in its place."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self.kept: dict[str, Any] = {}
+
+
 class _Tap:
     """A hook that keeps a tensor; an object and not a closure, so that a copied network has a tap of its own."""
 
-    def __init__(self, store: dict[str, Any], key: str, *, before: bool) -> None:
-        self.store, self.key, self.before = store, key, before
+    def __init__(self, seen: _Seen, key: str, *, before: bool) -> None:
+        self.seen, self.key, self.before = seen, key, before
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
-        if "on" in self.store:
-            self.store[self.key] = (inputs[0] if inputs else None) if self.before else output
+        if self.seen.wanted:
+            self.seen.kept[self.key] = (inputs[0] if inputs else None) if self.before else output
 
 
 class HookedBackbone(TransparentWrapper):
@@ -36,10 +45,10 @@ class HookedBackbone(TransparentWrapper):
         self.in_channels = input_channels(module)
         self.unused_parameters = bool(getattr(module, "unused_parameters", False))
         self.feature_info: list[dict[str, Any]] = []
-        self._store: dict[str, Any] = {}
+        self._seen = _Seen()
         for stage in stages:
-            self.get_submodule(stage).register_forward_hook(_Tap(self._store, stage, before=False))
-        self.get_submodule(classifier).register_forward_pre_hook(_Tap(self._store, "", before=True))
+            self.get_submodule(stage).register_forward_hook(_Tap(self._seen, stage, before=False))
+        self.get_submodule(classifier).register_forward_pre_hook(_Tap(self._seen, "", before=True))
 
     def measure(self, size: tuple[int, int], num_classes: int) -> None:
         """Run once, in evaluation mode, to find the shapes of the stages; see :func:`kdbench.wrap_model`."""
@@ -80,12 +89,12 @@ class HookedBackbone(TransparentWrapper):
         return self.get_submodule(self.classifier_name)
 
     def _run(self, x: Tensor) -> dict[str, Any]:
-        self._store["on"] = True
+        self._seen.wanted = True
         try:
             self.network(x)
-            seen = dict(self._store)
+            seen = self._seen.kept
         finally:
-            self._store.clear()
+            self._seen.wanted, self._seen.kept = False, {}
         missing = [n or self.classifier_name for n in (*self.stage_names, "") if n not in seen]
         if missing:
             raise ModelError(f"{self.title} does not call {', '.join(missing)} in its forward pass")

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_run import settings
 
 import kdbench
@@ -67,6 +68,25 @@ def test_the_command(run, tmp_path, capsys):
     told = capsys.readouterr().out
     assert f"top-1 {run.top1_last:.2f}" in told
     assert "agrees with its teacher" in told
+
+
+def test_a_teacher_is_found_beside_its_run_from_any_folder(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(tmp_path)
+    teacher = kdbench.train(settings("runs", 1))
+    named = f"{teacher.folder}/student.safetensors"
+    taught = {"DISTILLER.TYPE": "KD", "DISTILLER.TEACHER": "small_cnn", "TEACHER.FLOOR": 0.0, "TEACHER.WEIGHTS": named}
+    run = tmp_path / kdbench.train(settings("runs", 1, **taught)).folder
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["eval", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["teacher_top1"] == teacher.top1_last
+    other = load_file(tmp_path / named)
+    save_file({name: value + 1 for name, value in other.items()}, tmp_path / named)
+    assert main(["eval", str(run), "--json"]) == 0  # it is another network now
+    assert "agreement" not in json.loads(capsys.readouterr().out)
+    assert f"the teacher's weights {named} are not there" in caplog.text
+    assert main(["eval", str(run), "--json", f"TEACHER.WEIGHTS={named}"]) == 2
+    assert "does not exist" in capsys.readouterr().err
 
 
 def test_without_a_teacher(run, tmp_path, capsys):

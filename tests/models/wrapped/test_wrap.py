@@ -57,7 +57,7 @@ def test_nothing_is_kept_between_passes() -> None:
     model = wrap()
     model(torch.rand(2, 3, 16, 16), need={"stages"})
     model.backbone(torch.rand(2, 3, 16, 16))
-    assert model.backbone._store == {}
+    assert (model.backbone._seen.wanted, model.backbone._seen.kept) == (False, {})
 
 
 def test_copies_and_modes() -> None:
@@ -108,3 +108,18 @@ def test_what_is_refused(changes: dict, words: list[str]) -> None:
         wrap(**changes)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_wrapped_network_answers_after_it_was_exported():
+    """``torch.export`` leaves copies of a module's dictionaries behind."""
+    model = kdbench.wrap_model(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)), num_classes=5, input_size=8
+    )
+    model.eval()
+    images = torch.rand(2, 3, 8, 8)
+    before = model(images, need={"stages"})
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+    after = model(images, need={"stages"})
+    assert torch.equal(before.logits, after.logits)
+    assert all(map(torch.equal, before.stages, after.stages))
+    assert torch.allclose(program.module()(torch.cat([images, images])).logits[:2], before.logits, atol=1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from kdbench.catalogue import is_known_tag, known_model
 from kdbench.errors import ConfigError, UnknownNameError, did_you_mean
 
 
-def check_keys(path: Path, where: str, node: Any, known: set[str], required: Sequence[str] = ()) -> None:
+def check_keys(path: Path, where: str, node: Any, known: Collection[str], required: Sequence[str] = ()) -> None:
     """Refuse what is no mapping, an unknown key, and a missing one.
 
     Args:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.bench.grids.grid import Cell, Range, Space, Sweep
+from kdbench.bench.grids.reading import keys
 from kdbench.bench.grids.reading.checks import as_list, as_mapping, check_keys, check_seeds
 from kdbench.bench.grids.reading.idle_keys import IdleKeys
 from kdbench.bench.grids.reading.space import check_space, read_space
 from kdbench.errors import ConfigError, did_you_mean, shown
 
-_KEYS = {"TRIALS", "SEEDS", "SAMPLER", "ROUNDS", "METHODS", "SPACE"}
 _SAMPLERS = ("random", "qmc", "tpe")
 #: the space that every tuned method has
 _ALL = "ALL"
@@ -48,7 +48,7 @@ def read_sweep(
     Raises:
         ConfigError: anything that is wrong, in one line.
     """
-    check_keys(path, "SWEEP.", node, _KEYS, required=("TRIALS", "SEEDS", "SPACE"))
+    check_keys(path, "SWEEP.", node, keys.SWEEP, required=("TRIALS", "SEEDS", "SPACE"))
     trials, rounds = (_count(path, f"SWEEP.{key}", node.get(key, 1)) for key in ("TRIALS", "ROUNDS"))
     seeds = as_list(path, node, "SEEDS")
     check_seeds(path, seeds)

@@ -372,7 +372,7 @@ def test_a_dry_run_counts_trials(tuned, tmp_path, capsys):
     assert main(["grid", str(folder / "grid.yaml"), "--dry-run", *options]) == 0
     text = capsys.readouterr().out
     assert "KD (tuned) A -> small_cnn  seed 2" in text
-    assert "8 cells, 1 teachers: at most 25 runs (1 of teachers; 16 of 8 trials, 4 for each method and pair" in text
+    assert "8 cells, 1 teacher: at most 25 runs (1 of teachers; 16 of 8 trials, 4 for each method and pair" in text
     assert "  12 x KD A -> small_cnn: " in text  # two cells, eight of trials, two with chosen values
     assert "those of trials and tuned cells are not known before the trials are asked for" in text
     assert len(list(tmp_path.iterdir())) == 5
