@@ -5,7 +5,7 @@ BASE := .venv/.usable
 STAMP := .venv/.installed
 TESTS ?= tests
 
-.PHONY: help quickstart test test-slow slow soak coverage lint clean
+.PHONY: help quickstart test test-slow slow soak coverage lint site clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "make %-12s%s\n", $$1, $$2 }'
@@ -17,7 +17,7 @@ $(BASE): setup.py
 	touch $(BASE)
 
 $(STAMP): $(BASE)
-	$(BIN)/python -m pip install --quiet -e ".[dev,tensorboard]"
+	$(BIN)/python -m pip install --quiet -e ".[dev,docs,tensorboard]"
 	touch $(STAMP)
 
 quickstart: $(BASE)  ## train two teachers and 78 students on the bundled digits, print the comparison
@@ -43,5 +43,8 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+site: $(STAMP)  ## build the documentation as a site in site/
+	$(BIN)/mkdocs build --strict
+
 clean:  ## delete .venv, runs and builds
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv runs build site *.egg-info
