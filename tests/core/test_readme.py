@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +63,41 @@ def test_table_is_there():
     table = re.search(r"<!-- quickstart table -->(.*?)<!-- /quickstart table -->", README, re.S).group(1)
     for part in ("ViT -> CNN", "Mixer -> CNN", "gain over KD", "± ", "(6)"):
         assert part in table
+
+
+@pytest.mark.slow
+def test_every_command_of_use_it_works(tmp_path, digits_teacher):
+    """As they stand, with two epochs in the place of many, and names in the place of <file> and <run>."""
+    part = README.partition("## Use it")[2].partition("\n## ")[0]
+    commands, code = (
+        re.search(r"```\n(.*?)```", part, re.S).group(1),
+        re.search(r"```python\n(.*?)```", part, re.S).group(1),
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    short = ["SOLVER.EPOCHS=2", "SOLVER.WARMUP_EPOCHS=1", "TEACHER.FLOOR=0"]
+    told = []
+    for line in commands.splitlines():
+        words = shlex.split(line.partition("  #")[0])
+        assert words[0] == "kdbench", line
+        if words[1] == "export" and importlib.util.find_spec("onnxruntime") is None:
+            continue
+        runs = sorted((tmp_path / "runs" / "quickstart").glob("KD-*"))
+        named = str(runs[0].relative_to(tmp_path)) if runs else ""
+        words = [
+            word.replace("<file>", str(digits_teacher)).replace("runs/quickstart/<run>", named) for word in words[1:]
+        ]
+        words = [word.replace("small_vit", "small_mixer") for word in words]  # whose weights these are
+        words += short if words[0] in ("train", "grid") else []
+        done = subprocess.run(
+            [sys.executable, "-m", "kdbench", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        told.append(done.stdout)
+    assert len(told) >= 12
+    code = f"import torch\nimages = torch.rand(2, 3, 224, 224)\n{code}"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
