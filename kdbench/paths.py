@@ -38,6 +38,12 @@ def beside(file: Path, path: str) -> Path:
     return file.parent / user_path(path)
 
 
+def weights_file(path: str) -> str:
+    """A path of weights, where a finished run's folder stands for the student in it."""
+    student = os.path.join(path, "student.safetensors")
+    return student if path and os.path.isdir(path) and os.path.isfile(student) else path
+
+
 def shipped_configs() -> Path:
     """The folder of the configurations and grids that come with kdbench: in the package, or of a source checkout."""
     package = Path(__file__).resolve().parent

@@ -25,7 +25,7 @@ from kdbench.config.rules import broken_rules
 from kdbench.config.values import Text, as_tuple, convert, decode, finite, fresh
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean, shown
-from kdbench.paths import expanded
+from kdbench.paths import expanded, weights_file
 
 log = logging.getLogger(__name__)
 _MOST_TOLD = 20  # errors of a configuration in one message
@@ -220,7 +220,8 @@ def _expand_paths(tree: Tree, settings: Sequence[Setting], problems: _Problems) 
         if key == "DATASET.TYPE" and kind.lower() not in PLACED:
             continue
         try:
-            node[last] = kind + colon + expanded(path)
+            found = expanded(path)
+            node[last] = kind + colon + (weights_file(found) if last == "WEIGHTS" else found)
         except ConfigError as error:
             problems.add(source[key], str(error))
 

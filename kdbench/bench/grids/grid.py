@@ -11,13 +11,15 @@ from yacs.config import CfgNode
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher of a grid: trained by the grid (``cfg``), or finished weights (``model``, ``weights``)."""
+    """A teacher of a grid: trained by the grid (``cfg``), or finished weights (``model``, ``weights``). One that is trained may
+    learn from another teacher of the grid, ``above`` it (an assistant: Mirzadeh et al., AAAI 2020)."""
 
     name: str
     cfg: CfgNode | None = None
     model: str = ""
     weights: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    above: str = ""
 
     @property
     def network(self) -> str:
@@ -43,17 +45,28 @@ class Cell:
 
     def with_teacher(self, teacher: Teacher | None, weights: str) -> CfgNode:
         """The configuration with the teacher's network and weights filled in."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        if teacher is not None:
-            source = teacher.cfg
-            cfg.DISTILLER.TEACHER = source.DISTILLER.STUDENT if source is not None else teacher.model
-            cfg.TEACHER.WEIGHTS = weights
-            if source is not None:
-                cfg.TEACHER.OPTIONS = source.STUDENT.OPTIONS.clone()
-                cfg.TEACHER.INPUT_SIZE = source.STUDENT.INPUT_SIZE
-        cfg.freeze()
-        return cfg
+        return taught_by(self.cfg, teacher, weights)
+
+
+def taught_by(cfg: CfgNode, teacher: Teacher | None, weights: str) -> CfgNode:
+    """A configuration with its teacher's network and weights filled in.
+
+    Args:
+        cfg: as the grid has it: its teacher is a name of the grid.
+        teacher: that one; None leaves the configuration as it is.
+        weights: of the teacher.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    if teacher is not None:
+        source = teacher.cfg
+        cfg.DISTILLER.TEACHER = source.DISTILLER.STUDENT if source is not None else teacher.model
+        cfg.TEACHER.WEIGHTS = weights
+        if source is not None:
+            cfg.TEACHER.OPTIONS = source.STUDENT.OPTIONS.clone()
+            cfg.TEACHER.INPUT_SIZE = source.STUDENT.INPUT_SIZE
+    cfg.freeze()
+    return cfg
 
 
 @dataclass(frozen=True)

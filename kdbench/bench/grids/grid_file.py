@@ -42,7 +42,7 @@ from kdbench.bench.grids.reading.sweep import read_sweep
 from kdbench.config.files import GIVEN, taken_imports
 from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
 from kdbench.errors import ConfigError, did_you_mean
-from kdbench.paths import beside, config_path, expanded, user_path
+from kdbench.paths import beside, config_path, expanded, user_path, weights_file
 from kdbench.plugins import import_plugins
 
 
@@ -83,6 +83,7 @@ def load_grid(
     if networks:
         for name, teacher in teachers.items():
             check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
+    _check_chains(path, teachers)
     labels: list[str] = []
     recipe = _read(config_path(tree["CFG"], path), imports) if "CFG" in tree else {}
     cells: list[Cell] = []
@@ -152,7 +153,7 @@ def _teacher(
 ) -> Teacher:
     check_keys(path, f"TEACHERS.{name}.", node, keys.TEACHER)
     where = f"TEACHERS.{name}."
-    check_texts(path, where, node, "CFG", "MODEL", "WEIGHTS")
+    check_texts(path, where, node, "CFG", "MODEL", "WEIGHTS", "TEACHER")
     as_mapping(path, where, node, "SET")
     if "CFG" in node:
         for key in ("WEIGHTS", "MODEL"):
@@ -162,20 +163,43 @@ def _teacher(
                     "(the weights that training starts from are SET: {STUDENT.WEIGHTS: ...})"
                 )
         layers = [(str(node["CFG"]), _read(config_path(node["CFG"], path), imports)), (str(path), node.get("SET", {}))]
-        cfg = _build(layers, last, idle)
-        if cfg.DISTILLER.TYPE.upper() not in NO_TEACHER:
+        above = node.get("TEACHER", "")
+        cfg = _build([*layers, (str(path), {"DISTILLER.TEACHER": above})] if above else layers, last, idle)
+        alone = cfg.DISTILLER.TYPE.upper() in NO_TEACHER
+        if alone and above:
             raise ConfigError(
-                f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE"
+                f"{path}: TEACHERS.{name} learns from {above}, and its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}: "
+                "name a method (SET: {DISTILLER.TYPE: KD})"
             )
-        return Teacher(name, cfg=cfg)
+        if not alone and not above:
+            raise ConfigError(
+                f"{path}: TEACHERS.{name}: its configuration has DISTILLER.TYPE {cfg.DISTILLER.TYPE}, not NONE; TEACHER names "
+                "the one that it learns from"
+            )
+        return Teacher(name, cfg=cfg, above=above)
+    if "TEACHER" in node:
+        raise ConfigError(f"{path}: TEACHERS.{name}.TEACHER has no effect: it takes CFG, which trains it")
     if "MODEL" not in node or "WEIGHTS" not in node:
         raise ConfigError(f"{path}: TEACHERS.{name} needs CFG, or MODEL and WEIGHTS")
     weights = str(node["WEIGHTS"])
-    own = beside(path, weights)
+    own = Path(weights_file(str(beside(path, weights))))
+    weights = weights_file(weights)
     if check and weights != "pretrained" and not own.is_file() and not user_path(weights).is_file():
         raise ConfigError(f"{path}: TEACHERS.{name}.WEIGHTS: there is no file {weights!r}")
     found = str(own) if own.is_file() else expanded(weights)
     return Teacher(name, model=node["MODEL"], weights=found, settings=node.get("SET", {}))
+
+
+def _check_chains(path: Path, teachers: Mapping[str, Teacher]) -> None:
+    for name in teachers:
+        chain = [name]
+        while above := teachers[chain[-1]].above:
+            if above not in teachers:
+                near = did_you_mean(above, teachers)
+                raise ConfigError(f"{path}: TEACHERS.{chain[-1]}.TEACHER {above!r} is not in TEACHERS{near}")
+            if above in chain:
+                raise ConfigError(f"{path}: TEACHERS learn from each other: {' <- '.join([*chain, above])}")
+            chain.append(above)
 
 
 def _method(path: Path, entry: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid import Cell, Grid, Teacher
+from kdbench.bench.grids.grid import Cell, Grid, Teacher, taught_by
 from kdbench.catalogue import SIZES
 from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict
@@ -42,6 +42,10 @@ class Task:
     teacher: Teacher | None = None
     trains: str = ""  # name of the teacher that this task makes
     code: dict[str, str] = field(default_factory=dict)
+
+    def config(self, weights: str = "") -> CfgNode:
+        """The run's configuration with its teacher's network and these weights filled in."""
+        return taught_by(self.cfg, self.teacher, weights)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -97,17 +101,17 @@ def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:
         UnknownNameError: a method, network or data set is not registered.
         ModelError: the weights file of a teacher cannot be read.
     """
-    used = {cell.teacher for cell in grid.cells if cell.teacher}
     keys: dict[str, str] = {}
     tasks: list[Task] = []
-    for name, teacher in grid.teachers.items():
-        if name not in used:
-            continue
-        code = {} if teacher.cfg is None else brought_code(teacher.cfg)
+    for teacher in used_teachers(grid):
+        name, above = teacher.name, grid.teachers.get(teacher.above)
+        code = {} if teacher.cfg is None else brought_code(teacher.cfg, "" if above is None else above.model)
         keys[name] = _teacher_key(teacher, code, processes)
+        if above is not None:
+            keys[name] = _key([keys[name], keys[above.name]])
         if teacher.cfg is not None:
             cfg = placed(teacher.cfg, prefix, grid.name)
-            tasks.append(Task(f"teacher {name}", cfg, keys[name], trains=name, code=code))
+            tasks.append(Task(f"teacher {name}", cfg, keys[name], teacher=above, trains=name, code=code))
     by_key: dict[str, Task] = {}
     for cell in grid.cells:
         teacher_of = grid.teachers.get(cell.teacher)
@@ -118,6 +122,22 @@ def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:
             tasks.append(by_key[key])
         by_key[key].cells.append(cell)
     return tasks
+
+
+def used_teachers(grid: Grid) -> list[Teacher]:
+    """The teachers of a grid's cells and those above them, each behind the one that it learns from."""
+    found: dict[str, Teacher] = {}
+
+    def add(name: str) -> None:
+        if name and name not in found:
+            add(grid.teachers[name].above)
+            found[name] = grid.teachers[name]
+
+    used = {cell.teacher for cell in grid.cells}
+    for name in grid.teachers:
+        if name in used:
+            add(name)
+    return list(found.values())
 
 
 def placed(cfg: CfgNode, prefix: str, name: str) -> CfgNode:
@@ -137,10 +157,8 @@ def write_configs(tasks: list[Task], folder: str | Path) -> list[Path]:
     files = []
     for task in tasks:
         cfg, remark = task.cfg, f"# {task.label}"
-        if task.cells and task.teacher is not None:
-            cfg = placed(
-                task.cells[0].with_teacher(task.teacher, task.teacher.weights), cfg.LOG.PREFIX, cfg.EXPERIMENT.NAME
-            )
+        if task.teacher is not None:
+            cfg = task.config(task.teacher.weights)
             if not task.teacher.weights:
                 remark += (
                     f"; TEACHER.WEIGHTS: the student.safetensors that the run of teacher {task.teacher.name} will make"

@@ -40,7 +40,7 @@ def recorded_run(
         reason = f"the run {result.run_id} learned from {other}, not from {task.teacher.name}"
         forget(folder, task.key, states, reason)
         return None
-    cfg = task.cells[0].with_teacher(task.teacher, "") if task.cells else task.cfg
+    cfg = task.config()
     found, wanted = recipe_of_run(result.folder), dict(recipe(to_dict(cfg)))
     if found is None:
         return None

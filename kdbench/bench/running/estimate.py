@@ -154,7 +154,7 @@ def _from_others(label: str, tasks: list[Task], outlook: Outlook, number: int) -
 def _from_probes(label: str, tasks: list[Task]) -> Estimate:
     task = tasks[0]
     images = task.images
-    cfg = task.cells[0].with_teacher(task.teacher, "") if task.cells else task.cfg
+    cfg = task.config()
     real = cfg.SOLVER.BATCH_SIZE
     try:
         probes = [_measure(cfg, batch) for batch in dict.fromkeys(min(b, real) for b in BATCHES)]

@@ -111,13 +111,7 @@ def _until_done(costs: Iterable[float], workers: int) -> float:
 
 def _with_some_teacher(task: Task) -> CfgNode:
     """The configuration of a run whose teacher's weights are perhaps not there yet: its name stands for them."""
-    if not task.cells or task.teacher is None:
-        return task.cfg
-    cfg = task.cells[0].with_teacher(task.teacher, task.teacher.weights or task.teacher.name)
-    cfg.defrost()
-    cfg.LOG.PREFIX = task.cfg.LOG.PREFIX
-    cfg.freeze()
-    return cfg
+    return task.cfg if task.teacher is None else task.config(task.teacher.weights or task.teacher.name)
 
 
 def use_gpus(tasks: Iterable[Task]) -> bool:

@@ -15,7 +15,7 @@ from kdbench import stopping
 from kdbench.bench.grids.grid import Grid
 from kdbench.bench.grids.grid_record import compose, write_grid_record
 from kdbench.bench.grids.state import read_states, write_state
-from kdbench.bench.grids.tasks import Task, placed
+from kdbench.bench.grids.tasks import Task
 from kdbench.bench.machine.speeds import Kind
 from kdbench.bench.machine.time_left import TimeLeft, duration
 from kdbench.bench.results.recorded import given_weights, recorded_run
@@ -156,10 +156,7 @@ class Runner:
             else:
                 kept.append((number, task))
                 if pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
-                    cfg = (
-                        task.cells[0].with_teacher(task.teacher, self.weights.get(name, "")) if task.cells else task.cfg
-                    )
-                    ready[number] = placed(cfg, task.cfg.LOG.PREFIX, task.cfg.EXPERIMENT.NAME)
+                    ready[number] = task.config(self.weights.get(name, ""))
         begun: set[int] = set()
         for group in self._groups(ready):
             if pool.has_room_for(self._kind(group), alone=group[0] in self.alone):

@@ -10,8 +10,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid import Grid
+from kdbench.bench.grids.grid import Grid, taught_by
 from kdbench.bench.grids.grid_file import load_grid
+from kdbench.bench.grids.tasks import used_teachers
 from kdbench.bench.machine.workers import default_jobs
 from kdbench.bench.running.pools.local_pool import LocalPool
 from kdbench.bench.running.pools.pool import Outcome
@@ -36,8 +37,11 @@ def smoke_configs(grid: Grid, *, batch: int = 2, steps: int = 2) -> dict[str, Cf
     """The configurations that :func:`smoke` runs, by label: a teacher's or a cell's for one seed, equal ones once."""
     configs: dict[str, CfgNode] = {}
     seen: set[str] = set()
-    used = {cell.teacher for cell in grid.cells}
-    pairs = [(f"teacher {n}", t.cfg) for n, t in grid.teachers.items() if t.cfg is not None and n in used]
+    pairs = [
+        (f"teacher {t.name}", taught_by(t.cfg, grid.teachers.get(t.above), ""))
+        for t in used_teachers(grid)
+        if t.cfg is not None
+    ]
     pairs += [
         (f"{c.method} {c.pair}", c.with_teacher(grid.teachers.get(c.teacher) if c.teacher else None, ""))
         for c in grid.cells

@@ -23,7 +23,11 @@ GRID: Keys = {
 TEACHER: Keys = {
     "CFG": (
         "a file",
-        "the configuration of the run that trains it; the grid does so first. Its `DISTILLER.TYPE` is NONE",
+        "the configuration of the run that trains it, which the grid does first; `DISTILLER.TYPE` is NONE, unless it has a TEACHER",
+    ),
+    "TEACHER": (
+        "a name of TEACHERS",
+        "with CFG: the teacher that it learns from, as an assistant; CFG then names a method",
     ),
     "MODEL": ("a network", "instead of CFG: a network with finished weights"),
     "WEIGHTS": ("a file, or pretrained", "with MODEL: its weights"),
