@@ -18,6 +18,7 @@ LOSSES = {
     "cat_kd_loss": ("CATKD", {}),
     "crd_loss": ("CRD", {"temperature": "NCE.TEMPERATURE", "momentum": "NCE.MOMENTUM"}),
     "ctkd_loss": ("CTKD", {}),
+    "deit_loss": ("DEIT", {}),
     "dist_loss": ("DIST", {}),
     "dkd_loss": ("DKD", {"temperature": "T"}),
     "fcfd_loss": ("FCFD", {"l2_weight": "LOSS.FEAT_WEIGHT"}),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from golden_tools import GoldenCase, cases
 
+from kdbench.distillers.deit import deit_loss
 from kdbench.distillers.nkd import nkd_loss
 from kdbench.distillers.sdd_nkd import sdd_nkd_loss
 from kdbench.distillers.srd import srd_loss
@@ -15,6 +16,7 @@ from kdbench.distillers.uskd import uskd_loss
 from kdbench.distillers.wsld import wsld_loss
 
 DIRECT = {
+    "deit__*": deit_loss,
     "nkd__*": nkd_loss,
     "sdd_nkd__*": sdd_nkd_loss,
     "srd__*": srd_loss,
