@@ -39,7 +39,8 @@ class PKT(Distiller):
     """Probabilistic Knowledge Transfer (Passalis and Tefas, ECCV 2018): how probable each sample is as a neighbour of each other,
     by the cosine of penultimate features; nothing is learned.
 
-    The weight is mdistiller's and belongs to its batches of 64: the loss is a mean over all pairs.
+    The weight is mdistiller's and belongs to its batches of 64: the loss is a mean over all pairs. Several processes compare the
+    samples of their own share, as the releases do.
     """
 
     reference = "Passalis, Tefas. Learning Deep Representations with Probabilistic Knowledge Transfer. ECCV 2018, arXiv 1803.10837"
