@@ -40,7 +40,7 @@ class PKT(Distiller):
     by the cosine of penultimate features; nothing is learned.
 
     The weight is mdistiller's and belongs to its batches of 64: the loss is a mean over all pairs. Several processes compare the
-    samples of their own share, as the releases do.
+    samples of their own share.
     """
 
     reference = "Passalis, Tefas. Learning Deep Representations with Probabilistic Knowledge Transfer. ECCV 2018, arXiv 1803.10837"
