@@ -223,7 +223,7 @@ IGNORED = {
 }
 
 #: Methods of mdistiller that are not part of this project: their nodes are accepted, their names are no typo.
-FOREIGN_METHODS = ("KDSVD", "NST", "PKT", "SP", "VID", "DOT", "AB", "FT", "FSP", "MLKD")
+FOREIGN_METHODS = ("DOT", "AB", "FT", "FSP", "MLKD")
 
 #: Keys that do not change what is computed; they are left out of a run's identity.
 NOT_IDENTITY = (

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.distillers.parts.numerics import full_precision, with_terms
-from kdbench.distillers.parts.stage_pairs import asked, pair_stages
-from kdbench.models.backbone.pooling import adaptive_average
+from kdbench.distillers.parts.stage_pairs import asked, pair_stages, same_grid
 from kdbench.models.spec import ModelOutput
 
 
@@ -23,8 +22,8 @@ def at_loss(
     """``sum_i mean (q(F_s[i]) - q(F_t[i]))^2``, ``q(F) = mean_c F^p`` flattened over places and L2-normalised.
 
     Zagoruyko and Komodakis, ICLR 2017; equal to mdistiller@a08d46f and, at equal sizes, to attention-transfer@893df54.
-    The power keeps its sign for odd p. Where the heights differ the larger map is average-pooled to the other's height
-    (square) before the power.
+    The power keeps its sign for odd p. Where the sizes differ the larger map is average-pooled to the other's before
+    the power.
 
     Args:
         student_maps, teacher_maps: (B, C, H, W) each, stage by stage; the channels may differ.
@@ -36,10 +35,7 @@ def at_loss(
     """
     terms = {}
     for i, (student, teacher) in enumerate(zip(student_maps, teacher_maps, strict=True)):
-        if student.shape[2] > teacher.shape[2]:
-            student = adaptive_average(student, teacher.shape[2])
-        elif student.shape[2] < teacher.shape[2]:
-            teacher = adaptive_average(teacher, student.shape[2])
+        student, teacher = same_grid(student, teacher)
         terms[f"stage_{i}"] = F.mse_loss(_attention(student, p), _attention(teacher, p))
     return with_terms(torch.stack(tuple(terms.values())).sum(), terms, return_terms)
 

@@ -17,7 +17,8 @@ from kdbench.distillers.base import Batch, Distiller, Losses, distillers, regist
 from kdbench.models.spec import ModelOutput
 
 MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="utf-8"))
-FAMILIES = ("cnn", "vit", "mlp")
+TEACHERS = ("cnn", "vit", "mlp")
+STUDENTS = (*TEACHERS, "distilled")
 #: situations in which a method may be refused, by a word of the reason
 REFUSED = {
     "classes": "it needs at least 3 classes",
@@ -28,8 +29,8 @@ REFUSED = {
 
 def pairs(method: str) -> list[tuple[str, str]]:
     """Pairs on which the method runs."""
-    every = [(teacher, student) for teacher in FAMILIES for student in FAMILIES]
-    return [(t, s) for t, s in every if MATRIX[method][f"{t} -> {s}"] == "runs"]
+    every = [(teacher, student) for teacher in TEACHERS for student in STUDENTS]
+    return [(t, s) for t, s in every if MATRIX[method].get(f"{t} -> {s}") == "runs"]
 
 
 def check(method: str, teacher: str, student: str, situation: str) -> None:

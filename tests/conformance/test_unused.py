@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kdbench import list_distillers
-from kdbench.bench.methods.conformance import FAMILIES, check_pair, create_pair, make_batch, step, unused_parameters
+from kdbench.bench.methods.conformance import NETWORKS, check_pair, create_pair, make_batch, step, unused_parameters
 from kdbench.distillers.base import Batch, Distiller, Losses, distillers, register_distiller
 from kdbench.distillers.unused import left_out
 from kdbench.models.feature_model.model import FeatureModel
@@ -30,7 +30,7 @@ def test_declared_where_it_happens_and_nowhere_else(method: str) -> None:
         if outcome != "runs":
             continue
         teacher, _, student = pair.partition(" -> ")
-        s_model, t_model, distiller = create_pair(method, FAMILIES[teacher], FAMILIES[student])
+        s_model, t_model, distiller = create_pair(method, NETWORKS[teacher], NETWORKS[student])
         for number, (epoch, size) in enumerate(STEPS):
             batch = make_batch(s_model, size, first=size * number)
             batch.epoch = epoch

@@ -99,7 +99,7 @@ def test_unknown_method_and_a_method_of_mdistiller():
     with pytest.raises(UnknownNameError, match="did you mean 'DKD'"):
         kdbench.load_config(overrides={"DISTILLER.TYPE": "DKDD"})
     with pytest.raises(ConfigError, match="mdistiller that kdbench does not have"):
-        kdbench.load_config(overrides={"DISTILLER.TYPE": "NST"})
+        kdbench.load_config(overrides={"DISTILLER.TYPE": "FSP"})
 
 
 def test_only_the_methods_own_node_is_kept():

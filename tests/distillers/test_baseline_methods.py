@@ -44,12 +44,14 @@ FULL: dict[str, dict[str, Any]] = {"TEKAP_F": {"LOSS__KD_WEIGHT": 1.0}, "FCFD": 
 def refusal(name: str, student: str, teacher: str) -> str | None:
     """A word of the reason for which the pair must be refused."""
     tokens = {kind[:-1] for kind in (student, teacher)} - {"cnn"}
-    if name in ("SDD", "SDD_DKD", "CATKD") and "vit" in tokens:
+    if name in ("SDD", "SDD_DKD", "SDD_NKD", "CATKD") and "vit" in tokens:
         return "class token"
     if name == "OFD" and not teacher.startswith("cnn"):
         return "batch normalisation"
     if name == "OFD" and not student.startswith("cnn"):
         return "pre_activation"
+    if name == "KDSVD" and student != teacher and len(tokens) < 2:
+        return "maps of one width"
     if name == "FCFD" and tokens:
         return "token network"
     if name == "FCFD" and student != teacher:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.config.load import load_config
-from kdbench.distillers.base import Batch, DataInfo, Distiller
+from kdbench.distillers.base import Batch, DataInfo, Distiller, distillers
 from kdbench.distillers.create import create_distiller, uses_teacher
 from kdbench.distillers.unused import left_out, without_gradient
 from kdbench.errors import IncompatibleError
@@ -28,7 +28,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "token": ("small_vit", {"class_token": True}),
     "mlp": ("small_mixer", {}),
 }
+#: beside them the networks that only some methods are tried on: ``distilled`` is a ViT with a distillation token
+NETWORKS = {**FAMILIES, "distilled": ("small_vit", {"distilled": True})}
 CLASSES, BATCH, _SAMPLES = 10, 8, 40
+
+
+def students(method: str) -> tuple[str, ...]:
+    """Keys of the students that a method is tried on: the families, and what else it needs."""
+    reads_heads = "head_logits" in distillers.get(method).student_needs
+    return (*FAMILIES, "distilled") if reads_heads else tuple(FAMILIES)
 
 
 def check_pair(
@@ -49,7 +57,7 @@ def check_pair(
     Args:
         method: registered name.
         teacher, student: keys of ``models``.
-        models: name and options of a network by key; default: the small ones of :data:`FAMILIES`.
+        models: name and options of a network by key; default: the small ones of :data:`NETWORKS`.
         batch: samples.
 
     Returns:
@@ -58,7 +66,7 @@ def check_pair(
     Raises:
         AssertionError: a check failed.
     """
-    zoo = models or FAMILIES
+    zoo = models or NETWORKS
     try:
         s_model, t_model, distiller = create_pair(method, zoo[teacher], zoo[student])
     except IncompatibleError as error:

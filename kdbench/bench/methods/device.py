@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kdbench.bench.methods.conformance import BATCH, CLASSES, FAMILIES, create_pair, step
+from kdbench.bench.methods.conformance import BATCH, CLASSES, NETWORKS, create_pair, step
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
@@ -49,7 +49,7 @@ def check_device(
     Args:
         method: registered name.
         teacher, student: keys of ``models``.
-        models: name and options of a network by key; default: the small ones of :data:`FAMILIES`.
+        models: name and options of a network by key; default: the small ones of :data:`NETWORKS`.
         batch: samples; at least 4.
 
     Returns:
@@ -80,7 +80,7 @@ def host_reads(
         AssertionError: a check failed.
         IncompatibleError: the method refuses the pair.
     """
-    zoo = models or FAMILIES
+    zoo = models or NETWORKS
     s_model, t_model, distiller = create_pair(method, zoo[teacher], zoo[student])
     read: set[str] = set()
     with FakeTensorMode(allow_non_fake_inputs=False):

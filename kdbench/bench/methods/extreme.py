@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdbench.bench.methods.conformance import BATCH, CLASSES, FAMILIES, create_pair, make_batch
+from kdbench.bench.methods.conformance import BATCH, CLASSES, NETWORKS, create_pair, make_batch
 from kdbench.bench.methods.conformance import step as one_step
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.distillers.batch import check_terms
@@ -94,7 +94,7 @@ def check_extreme(method: str, teacher: str, student: str, situation: str) -> st
 
     Args:
         method: registered name.
-        teacher, student: keys of :data:`FAMILIES`.
+        teacher, student: keys of :data:`NETWORKS`.
         situation: a key of :data:`EXTREMES`.
 
     Returns:
@@ -106,7 +106,7 @@ def check_extreme(method: str, teacher: str, student: str, situation: str) -> st
     extreme = EXTREMES[situation]
     where = f"{method}, {teacher} -> {student}, {situation}"
     try:
-        s_model, t_model, distiller = create_pair(method, FAMILIES[teacher], FAMILIES[student], classes=extreme.classes)
+        s_model, t_model, distiller = create_pair(method, NETWORKS[teacher], NETWORKS[student], classes=extreme.classes)
         size = distiller.min_batch if extreme.smallest else BATCH
         distiller.check_batch(size)
     except KdbenchError as error:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdbench.bench.methods.conformance import BATCH, FAMILIES, create_pair, make_batch
+from kdbench.bench.methods.conformance import BATCH, NETWORKS, create_pair, make_batch
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.distillers.cut import cut, why_whole
 from kdbench.models.feature_model.model import FeatureModel
@@ -22,7 +22,7 @@ def check_parts(method: str, teacher: str, student: str) -> str:
 
     Args:
         method: registered name.
-        teacher, student: keys of ``FAMILIES``; the student's batch normalisation keeps its statistics.
+        teacher, student: keys of ``NETWORKS``; the student's batch normalisation keeps its statistics.
 
     Returns:
         ``"same"`` where gradients and the method's state agree to 1e-9; else why the method refuses parts of a batch.
@@ -31,7 +31,7 @@ def check_parts(method: str, teacher: str, student: str) -> str:
         AssertionError: they differ, and nothing that the method declares says so.
         IncompatibleError: the method refuses the pair.
     """
-    s_model, t_model, distiller = create_pair(method, FAMILIES[teacher], FAMILIES[student])
+    s_model, t_model, distiller = create_pair(method, NETWORKS[teacher], NETWORKS[student])
     for module in s_model.modules():
         if isinstance(module, _BatchNorm):
             module.eval()

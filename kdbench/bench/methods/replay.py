@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdbench.bench.methods.conformance import BATCH, FAMILIES, create_pair, make_batch, step
+from kdbench.bench.methods.conformance import BATCH, NETWORKS, create_pair, make_batch, step
 from kdbench.errors import IncompatibleError
 
 
@@ -28,7 +28,7 @@ def check_replay(
         method: registered name.
         teacher, student: keys of ``models``.
         models: name and options of a network by key; default: the small ones of
-            :data:`~kdbench.bench.methods.conformance.FAMILIES`.
+            :data:`~kdbench.bench.methods.conformance.NETWORKS`.
         batch: samples; at least 4.
 
     Returns:
@@ -37,7 +37,7 @@ def check_replay(
     Raises:
         AssertionError: a check failed.
     """
-    zoo = models or FAMILIES
+    zoo = models or NETWORKS
     try:
         s_model, t_model, distiller = create_pair(method, zoo[teacher], zoo[student])
     except IncompatibleError as error:

@@ -11,6 +11,7 @@ METHOD_NAMES = {
     "vanilla": "Scratch",
     "none": "Scratch",
     "catkd": "CAT-KD",
+    "deit": "DeiT",
     "reviewkd": "ReviewKD",
     "fitnet": "FitNet",
     "tekap": "TeKAP",

@@ -11,6 +11,7 @@ Rooms:
 - numerics: Arithmetic that several losses share. Everything here works on the last dimension, in log space.
 - pat_networks: Modules of perspective-aware teaching: blending of the student's stages, alignment, prompts of the teacher.
 - ranks: Tensors of all processes of a run, stacked.
+- singular_vectors: Leading singular vectors of a map, with a gradient that stays finite.
 - stage_pairs: What the methods on stage features share.
 
 They may import models; methods import them, and they import no method.

@@ -1,4 +1,4 @@
-"""DKD's loss of each row, which the methods built on top of DKD weight in their own ways.
+"""DKD's loss of each row, which the methods built on top of DKD weight in their own ways, and NKD's.
 
 Masks are scattered or added, never filled in through a boolean mask, and probabilities come from a softmax, never from
 the exponential of a masked log-probability: on a CPU those two cost ten times as much.
@@ -72,3 +72,28 @@ def dkd_rows(
     """``alpha TCKD + beta NCKD`` of each row: (..., K), (..., K), (...) -> (...)."""
     tckd, nckd = decoupled_rows(student_logits, teacher_logits, target, temperature=temperature)
     return alpha * tckd + beta * nckd
+
+
+def normalised_rows(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float, without_target: bool = True
+) -> tuple[Tensor, Tensor]:
+    """NKD's two cross entropies of each row: ``-p_t[y] log p_s[y]`` at temperature 1, and ``-T^2 sum_c q_t[c] log q_s[c]`` at T.
+
+    Args:
+        student_logits, teacher_logits: (..., K).
+        target: (...) int64, y.
+        temperature: T of the second.
+        without_target: q is over the classes besides y; False: over all classes.
+
+    Returns:
+        (...) each.
+    """
+    index = target.unsqueeze(-1)
+    own = (x.log_softmax(-1).gather(-1, index).squeeze(-1) for x in (teacher_logits, student_logits))
+    target_part = -next(own).exp() * next(own)
+    student, teacher = student_logits / temperature, teacher_logits / temperature
+    if without_target:
+        (teacher, _), (_, student_log_prob) = without(teacher, index), without(student, index)
+    else:
+        student_log_prob = student.log_softmax(-1)
+    return target_part, -(temperature**2) * (teacher.softmax(-1) * student_log_prob).sum(-1)

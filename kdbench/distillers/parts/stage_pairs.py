@@ -33,6 +33,17 @@ def pair_stages(student: Sequence[A], teacher: Sequence[B]) -> list[tuple[A, B]]
     return list(zip(student[len(student) - n :], teacher[len(teacher) - n :]))
 
 
+def same_grid(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps at one grid: whichever is higher or wider is average-pooled to the other's height or width.
+
+    Args:
+        student, teacher: (B, C, H, W) each; the channels may differ.
+    """
+    size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
+    maps = (x if tuple(x.shape[2:]) == size else adaptive_average(x, size) for x in (student, teacher))
+    return next(maps), next(maps)
+
+
 @full_precision
 def hierarchical_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """ReviewKD's hierarchical context loss of one stage: (B, C, H, W) twice -> 0-d.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdbench.models.backbone.evaluating import evaluating
+from kdbench.models.backbone.intermediates import timm_class
 from kdbench.models.backbone.tensor_layout import NCHW, NLC
 from kdbench.models.feature_model.regions import one_place
 from kdbench.models.feature_model.shapes import Shapes
@@ -29,6 +30,18 @@ class HeadKind(enum.Enum):
     TOKEN = "token"
     OTHER = "other"
     COMPOSITE = "composite"
+
+
+def has_token_heads(backbone: nn.Module) -> bool:
+    """Whether a class token and a distillation token have a linear head each: timm's ``deit_*_distilled_*``."""
+    heads = (getattr(backbone, "head", None), getattr(backbone, "head_dist", None))
+    return timm_class(backbone) == "deit.VisionTransformerDistilled" and all(isinstance(h, nn.Linear) for h in heads)
+
+
+def token_heads(backbone: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits of both heads, (B, K) each, from the (B, 2 + N, C) tokens that the head reads."""
+    drop = getattr(backbone, "head_drop", None) or nn.Identity()
+    return backbone.head(drop(features[:, 0])), backbone.head_dist(drop(features[:, 1]))
 
 
 def probe_head(

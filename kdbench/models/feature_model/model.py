@@ -21,7 +21,7 @@ from kdbench.models.backbone.classifier import classifier_names
 from kdbench.models.backbone.intermediates import run_intermediates
 from kdbench.models.feature_model import regions
 from kdbench.models.feature_model.freezing import Freezable
-from kdbench.models.feature_model.head import HeadKind, probe_head
+from kdbench.models.feature_model.head import HeadKind, has_token_heads, probe_head, token_heads
 from kdbench.models.feature_model.known_pieces import find_pieces
 from kdbench.models.feature_model.pieces import Pieces
 from kdbench.models.feature_model.shapes import Shapes, run_shapes
@@ -134,6 +134,8 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
         output = ModelOutput(logits, penultimate)
         for kind in wanted & maps.keys():
             setattr(output, kind, maps[kind])
+        if "head_logits" in wanted:
+            output.head_logits = token_heads(self.backbone, features)
         return self._at_places(output, features, wanted) if wanted & _AT_PLACES else output
 
     def _walk(self, pieces: Pieces, x: Tensor, preact: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
@@ -229,6 +231,8 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
             found |= _AT_PLACES
         elif ordered and self._head_kind is HeadKind.POOL:
             found |= _AT_PLACES - {"cams"}
+        if has_token_heads(self.backbone):
+            found.add("head_logits")
         return frozenset(found)
 
     def _grid(self, shape: Sequence[int], shapes: Shapes) -> tuple[int, int] | None:

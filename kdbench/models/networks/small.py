@@ -75,11 +75,15 @@ def small_vit(
     heads: int = 4,
     **options: Any,
 ) -> nn.Module:
-    """timm's VisionTransformer at ``dim`` width, mean pooling (``class_token=True`` for a class token)."""
+    """timm's VisionTransformer at ``dim`` width, mean pooling (``class_token=True`` for a class token).
+
+    ``distilled=True`` adds a distillation token, with a classifier of its own, to the class token's."""
+    from timm.models.deit import VisionTransformerDistilled
     from timm.models.vision_transformer import VisionTransformer
 
-    token = bool(options.pop("class_token", False))
-    return VisionTransformer(
+    distilled = bool(options.pop("distilled", False))
+    token = bool(options.pop("class_token", distilled))
+    return (VisionTransformerDistilled if distilled else VisionTransformer)(
         img_size=img_size,
         patch_size=patch_size,
         num_classes=num_classes,

@@ -42,7 +42,7 @@ def _configurations() -> dict[str, tuple[str | None, dict[str, Any]]]:
     found: dict[str, tuple[str | None, dict[str, Any]]] = {}
     for name in distillers.names():
         if distillers.get(name).__module__.startswith("kdbench."):
-            teacher = {} if name == "Vanilla" else TAUGHT
+            teacher = TAUGHT if distillers.get(name).uses_teacher else {}
             found[f"digits, {name}"] = (DIGITS, {"DISTILLER.TYPE": name, **teacher})
     for name in ("KD", "DKD", "REVIEWKD", "CRD", "HCD"):
         found[f"random, {name}"] = (None, {"DISTILLER.TYPE": name, **RANDOM})

@@ -38,7 +38,7 @@ BASE = {
 }
 TEACHER = {"DISTILLER.TEACHER": "small_cnn", "TEACHER.OPTIONS": {"widths": [12, 16, 24]}}
 #: those that read the epoch's number, on which a recording depends
-BY_EPOCH = {"CTKD", "DKD", "FCFD", "RLD", "REVIEWKD", "SDD_DKD"}
+BY_EPOCH = {"CTKD", "DKD", "FCFD", "RLD", "REVIEWKD", "SDD_DKD", "SDD_NKD"}
 
 
 def settings(folder, method: str, **extra):
@@ -80,7 +80,7 @@ def test_a_captured_run_ends_in_the_bytes_of_one_that_is_not(tmp_path, method, m
     Counted.made = Counted.replayed = 0
     monkeypatch.setattr(cohort_module, "graph_maker", lambda cfg, runtime: Counted)
     assert content(kdbench.train(settings(tmp_path / "captured", method))) == expected
-    live = method != "Vanilla" and not distillers.get(method).needs_networks
+    live = distillers.get(method).uses_teacher and not distillers.get(method).needs_networks
     capturable = distillers.get(method).capturable
     assert Counted.made == live + capturable * (1 + (method in BY_EPOCH))
     # Of 14 steps three warm up, and two are of the odd batch. The student's step behind that is not from a graph, nor is the

@@ -34,6 +34,8 @@ def configure(folder: Path, method: str, classes: int, batch: int, **extra):
     }
     if method != "Vanilla":
         settings["DISTILLER.TEACHER"] = "small_cnn"
+    if method == "DEIT":
+        settings |= {"DISTILLER.STUDENT": "small_vit", "STUDENT.OPTIONS": {"distilled": True}}
     return kdbench.load_config(overrides={**settings, **extra})
 
 

@@ -37,7 +37,7 @@ GIVES = {
     "convnext": GAP - {"cams"},
     "swin": GAP,
     "swinv2": GAP,
-    "deit": set(),
+    "deit": {"head_logits"},
     "efficientnet": GAP,
     "mobilenetv1": GAP | OFD,
     "mobilenetv3": set(),
