@@ -13,6 +13,7 @@ METHOD_NAMES = {
     "catkd": "CAT-KD",
     "reviewkd": "ReviewKD",
     "fitnet": "FitNet",
+    "mldr_kd": "MLDR-KD",
     "tekap": "TeKAP",
     "sdd_dkd": "SDD",
 }
