@@ -24,6 +24,7 @@ OUTPUT_KINDS = (
     "region_logits",
     "pre_activation",
     "bn_affine",
+    "classifier",
 )
 
 
@@ -105,6 +106,7 @@ class ModelOutput:
         pre_activation: like ``stages``, before the last activation.
         bn_affine: one (2, C) tensor a stage of ``pre_activation``: weight and bias of the batch normalisation in front
             of that activation. Constant: no batch dimension.
+        classifier: (K, D) weight and (K,) bias of the linear layer from ``penultimate`` to ``logits``. Constant as well.
     """
 
     logits: Tensor
@@ -116,6 +118,7 @@ class ModelOutput:
     region_logits: Tensor | None = None
     pre_activation: tuple[Tensor, ...] | None = None
     bn_affine: tuple[Tensor, ...] | None = None
+    classifier: tuple[Tensor, ...] | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ModelOutput:
         """A copy with ``fn`` applied to every tensor."""

@@ -185,9 +185,8 @@ def test_uncoupled_methods_ignore_the_cut_of_a_batch(name: str) -> None:
 
     def cut(rows: slice) -> float:
         part = Batch(batch.images[rows], batch.target[rows], batch.index[rows], batch.draw[rows], epoch=3)
-        affine = outputs[1].bn_affine
         halves = [output.map(lambda t: t[rows]) for output in outputs]
-        halves[1].bn_affine = affine
+        halves[1].bn_affine, halves[1].classifier = outputs[1].bn_affine, outputs[1].classifier
         with torch.no_grad():
             return total(method.losses(halves[0], halves[1], part)).item()
 

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from golden_tools import TOLERANCE, GoldenCase, cases
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from kdbench.distillers.mldr_kd import GatedFusion, dfra_loss
+from kdbench.distillers.simkd import simkd_loss
+from kdbench.distillers.srrl import Connector, srrl_loss
+from kdbench.models.feature_model.adapted import Projector
 
 MODULES = Path(__file__).parent / "modules"
-DIRECT = {"dfra__*": dfra_loss}
+DIRECT = {"dfra__*": dfra_loss, "simkd__*": simkd_loss, "srrl__*": srrl_loss}
 DIRECT_CASES = [(fn, path) for pattern, fn in DIRECT.items() for path in cases(pattern)]
 
 
@@ -53,3 +57,27 @@ def test_mldr_kds_fusion() -> None:
     torch.testing.assert_close(weights.sum(1), torch.ones(4, 5, dtype=torch.float64))
     loss = dfra_loss(fused, case.inputs["teacher_logits"], **case.kwargs)
     check(case, loss, weights=weights, fused_logits=fused)
+
+
+def classified(case: GoldenCase, vector: Tensor) -> Tensor:
+    return F.linear(vector, case.inputs["teacher_fc_weight"], case.inputs["teacher_fc_bias"])
+
+
+def test_simkds_projector() -> None:
+    case = module_case("simkd__projector")
+    (student,), (teacher,) = case.inputs["student_maps"], case.inputs["teacher_maps"]
+    projector = Projector(student.shape[1], teacher.shape[1], tuple(teacher.shape[2:]), case.kwargs["factor"])
+    projected = call_with(case, projector, {"transfer": "transfer"}, student)
+    check(case, simkd_loss(projected, teacher), logits=classified(case, projected.mean((2, 3))))
+
+
+def test_srrls_connector() -> None:
+    case = module_case("srrl__conv")
+    (student,), (teacher,) = case.inputs["student_maps"], case.inputs["teacher_maps"]
+    connector = Connector(student.shape[1], teacher.shape[1])
+    vector = call_with(case, connector, {"Connectors.": ""}, student).mean((2, 3))
+    told = teacher.mean((2, 3))
+    loss, terms = srrl_loss(
+        vector, classified(case, vector), told, classified(case, told), **case.kwargs, return_terms=True
+    )
+    check(case, loss, **terms)
