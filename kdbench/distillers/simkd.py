@@ -91,6 +91,7 @@ class SimKD(Distiller):
             made = adapt(
                 student,
                 {
+                    "kind": "projector",
                     "width": spec.penultimate,
                     "grid": list(spec.stages[-1].grid),
                     "factor": self.cfg.FACTOR,

@@ -66,7 +66,7 @@ def test_eval_of_the_run_and_of_its_file(done, capsys):
     model = kdbench.create_model(
         "small_cnn", num_classes=4, data_size=8, weights=str(Path(result.folder) / "student.safetensors")
     )
-    assert model.adapter == {"width": 40, "grid": [2, 2], "factor": 2, "bias": True}
+    assert model.adapter == {"kind": "projector", "width": 40, "grid": [2, 2], "factor": 2, "bias": True}
     assert model.spec.head == "gap"
 
 
@@ -110,7 +110,18 @@ def test_averaged_and_chosen_weights_are_of_the_whole_network(tmp_path):
     assert main(["eval", str(result.folder), "--json"]) == 0
 
 
-@pytest.mark.parametrize("record", [7, {"width": 40}, {"width": 1 << 40, "grid": [2, 2], "factor": 2, "bias": True}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        7,
+        {"width": 40},
+        {"kind": "projector", "width": 40},
+        {"kind": "projector", "width": 1 << 40, "grid": [2, 2], "factor": 2, "bias": True},
+        {"kind": "projector", "width": 40, "grid": 2, "factor": 2, "bias": True},
+        {"kind": "expansion", "width": 40, "scale": float(1 << 30)},
+        {"kind": ["expansion"], "width": 40, "scale": 1.0},
+    ],
+)
 def test_a_file_with_another_adapter_is_refused(done, tmp_path, record):
     _, result = done
     from kdbench.models.weights.export import read_metadata, save_student
@@ -178,3 +189,66 @@ def test_the_table_of_results_has_the_deployed_numbers(done):
     row = kdbench.load_results(str(Path(result.folder).parent)).iloc[0]
     stored = json.loads(Path(result.folder, "result.json").read_text())
     assert row["student_params"] == stored["student_params"] == result.student_params
+
+
+NORM = {**TAUGHT, "DISTILLER.TYPE": "NORM", "NORM.N": 2}
+
+
+def test_a_run_of_norm_deploys_its_expansion(tmp_path, capsys):
+    result = kdbench.train(settings(tmp_path, 2, **NORM))
+    plain = build_network(settings(tmp_path, 2, **NORM), "STUDENT", build_data(settings(tmp_path, 2, **NORM)))
+    own, wide = plain.spec.penultimate, 2 * 40
+    assert result.student_params == plain.spec.params + 2 * own * wide + 2 * (own + wide)
+    assert result.extra_params == 0
+    assert main(["eval", str(result.folder)]) == 0
+    assert f"top-1 {result.top1:.2f}" in capsys.readouterr().out
+    found = export_run(result.folder, read(result.folder), "torch.export", tmp_path / "student.pt2", seconds=0.0)
+    assert found.parity.top1 == result.top1
+    logits = load_student(result.folder, read(result.folder)).model(torch.rand(5, 3, 8, 8)).logits
+    torch.testing.assert_close(logits.mean(1), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits.std(1, correction=0), torch.full((5,), 2.5))
+
+
+def test_norms_terms_are_its_functions():
+    teacher = kdbench.create_model("small_cnn", num_classes=4, input_size=16, seed=2, widths=[8, 8, 6])
+    student = kdbench.create_model("small_cnn", num_classes=4, input_size=32, seed=1)
+    method = kdbench.create_distiller("NORM", student, teacher, n=3, kd_weight=0.5, temperature=2.0)
+    batch = kdbench.Batch(torch.rand(4, 3, 32, 32), torch.arange(4))
+    with torch.no_grad():
+        told = teacher.eval()(batch.images, need=method.teacher_needs)
+    with pytest.raises(LossError, match=r"train method\.adapt"):
+        method(student, told, batch)
+    changed = method.adapt(student).eval()
+    terms = method(changed, told, batch)
+    output = changed(batch.images)
+    wide = changed.backbone.adapter.expand(changed.backbone.base.forward_features(changed.prepare(batch.images)))
+    torch.testing.assert_close(
+        terms["norm"], kdbench.functional.norm_loss([wide], [told.stages[-1]], n=3, pool="student")
+    )
+    standard = (told.logits - told.logits.mean(1, keepdim=True)) / told.logits.std(1, correction=0, keepdim=True)
+    torch.testing.assert_close(
+        terms["kd"],
+        0.5 * kdbench.functional.kd_loss(output.logits, 2.5 * standard, temperature=2.0),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(terms["ce"], 0.1 * torch.nn.functional.cross_entropy(output.logits, batch.target))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "pool"),
+    [
+        ((6, 8), (6, 8), "student"),
+        ((7, 7), (4, 4), "student"),
+        ((4, 4), (7, 7), "teacher"),
+        ((4, 8), (8, 8), "teacher"),
+    ],
+)
+def test_maps_that_are_no_multiples_are_averaged(student, teacher, pool):
+    own, told = torch.rand(2, 6, *student, requires_grad=True), torch.ones(2, 3, *teacher)
+    loss = kdbench.functional.norm_loss([own], [told], n=2, pool=pool)
+    loss.backward()
+    assert own.grad.abs().sum() > 0
+    assert float(kdbench.functional.norm_loss([torch.ones(2, 6, *student)], [told], n=2, pool=pool)) == 0.0
+    with pytest.raises(ValueError, match="pool is 'teacher' or 'student'"):
+        kdbench.functional.norm_loss([own], [told], n=2, pool="both")

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kdbench.distillers.mldr_kd import GatedFusion, dfra_loss
+from kdbench.distillers.norm import norm_loss
 from kdbench.distillers.simkd import simkd_loss
 from kdbench.distillers.srrl import Connector, srrl_loss
 from kdbench.models.feature_model.adapted import Projector
 
 MODULES = Path(__file__).parent / "modules"
-DIRECT = {"dfra__*": dfra_loss, "simkd__*": simkd_loss, "srrl__*": srrl_loss}
+DIRECT = {"dfra__*": dfra_loss, "norm__*": norm_loss, "simkd__*": simkd_loss, "srrl__*": srrl_loss}
 DIRECT_CASES = [(fn, path) for pattern, fn in DIRECT.items() for path in cases(pattern)]
 
 
