@@ -13,14 +13,26 @@ from golden_tools import TOLERANCE, GoldenCase, cases
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from kdbench.distillers.afd import StageAttention, afd_loss
+from kdbench.distillers.chsim import chsim_loss
+from kdbench.distillers.ickd import ickd_loss
 from kdbench.distillers.mldr_kd import GatedFusion, dfra_loss
 from kdbench.distillers.norm import norm_loss
+from kdbench.distillers.parts.channel_relations import Embedding
 from kdbench.distillers.simkd import simkd_loss
 from kdbench.distillers.srrl import Connector, srrl_loss
 from kdbench.models.feature_model.adapted import Projector
 
 MODULES = Path(__file__).parent / "modules"
-DIRECT = {"dfra__*": dfra_loss, "norm__*": norm_loss, "simkd__*": simkd_loss, "srrl__*": srrl_loss}
+DIRECT = {
+    "afd__*": afd_loss,
+    "chsim__*": chsim_loss,
+    "dfra__*": dfra_loss,
+    "ickd__*": ickd_loss,
+    "norm__*": norm_loss,
+    "simkd__*": simkd_loss,
+    "srrl__*": srrl_loss,
+}
 DIRECT_CASES = [(fn, path) for pattern, fn in DIRECT.items() for path in cases(pattern)]
 
 
@@ -82,3 +94,27 @@ def test_srrls_connector() -> None:
         vector, classified(case, vector), told, classified(case, told), **case.kwargs, return_terms=True
     )
     check(case, loss, **terms)
+
+
+def test_ickds_embedding() -> None:
+    case = module_case("ickd__embed")
+    (student,), (teacher,) = case.inputs["student_maps"], case.inputs["teacher_maps"]
+    names = {"embed_s.conv2d.": "0.", "embed_s.l2norm.": "1."}
+    embedded = call_with(case, Embedding(student.shape[1], teacher.shape[1]), names, student)
+    check(case, ickd_loss([embedded], [teacher]))
+
+
+def test_afds_attention() -> None:
+    case = module_case("afd__attention")
+    student, teacher = case.inputs["student_maps"], case.inputs["teacher_maps"]
+    widths = [[x.shape[1] for x in maps] for maps in (student, teacher)]
+    names = {
+        "attention.linear_trans_s.key_layer.": "keys.",
+        "attention.linear_trans_s.bilinear.": "mix.",
+        "attention.linear_trans_t.query_layer.": "queries.",
+        "attention.p_t": "teacher_places",
+        "attention.p_s": "student_places",
+    }
+    attention = call_with(case, StageAttention(*widths, case.kwargs["qk_dim"]), names, student, teacher)
+    torch.testing.assert_close(attention.sum(2), torch.ones_like(attention[..., 0]))
+    check(case, afd_loss(student, teacher, attention))
