@@ -125,6 +125,8 @@ def test_every_module_learns(name: str, student: str, teacher: str) -> None:
             continue  # mdistiller's regressor has a bias in front of a normalisation, which takes it out again
         if name == "AFD" and parameter_name.endswith("linear.bias"):
             continue  # a bias in front of a normalisation, as the release has it
+        if name == "AFD" and parameter_name == "attention.mix.bn.bias":
+            continue  # the student's stages share it, and a softmax over them takes it out again
         if name == "MLDR_KD" and parameter_name == "fusion.gate.2.bias":
             continue  # the stages share it, and a softmax over the stages takes it out again
         assert gradient is not None, parameter_name
