@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
+from kdbench.distillers.kd import kd_loss
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.distillers.parts.stage_pairs import asked
 from kdbench.models.backbone.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput
@@ -80,7 +81,7 @@ class AFD(Distiller):
         cfg, own, told = self.cfg, asked(student.stages), asked(teacher.stages)
         return {
             "ce": cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
-            "kd": cfg.LOSS.KD_WEIGHT * _kd(student.logits, teacher.logits, cfg.TEMPERATURE),
+            "kd": cfg.LOSS.KD_WEIGHT * kd_loss(student.logits, teacher.logits, temperature=cfg.TEMPERATURE),
             "afd": cfg.LOSS.FEAT_WEIGHT * afd_loss(own, told, self.attention(own, told)),
         }
 
@@ -122,8 +123,3 @@ def _weights(keys: Tensor, queries: Tensor, places: Tensor) -> Tensor:
     """(B, S, T, q), (B, T, q) and (T, S) -> (B, T, S)."""
     scores = torch.einsum("bstq,btq->bts", keys, queries) + places
     return (scores / math.sqrt(keys.shape[3])).softmax(2)
-
-
-@full_precision
-def _kd(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    return tempered_kl(logits, teacher_logits, temperature).mean()

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from kdbench.distillers.base import register_distiller
-from kdbench.distillers.ickd import ICKD
-from kdbench.distillers.parts.channel_relations import relation_distance
+from kdbench.distillers.ickd import ICKD, relation_distance
 from kdbench.distillers.parts.numerics import full_precision, with_terms
 
 

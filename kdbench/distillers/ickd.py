@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.distillers.parts.channel_relations import Embedding, relation_distance
 from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.distillers.parts.stage_pairs import asked
 from kdbench.models.spec import ModelOutput
@@ -31,6 +31,13 @@ def ickd_loss(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], *,
     pairs = zip(student_maps, teacher_maps, strict=True)
     terms = {f"stage_{i}": relation_distance(student, teacher) for i, (student, teacher) in enumerate(pairs)}
     return with_terms(torch.stack(tuple(terms.values())).sum(), terms, return_terms)
+
+
+def relation_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """(B, C, H, W) and (B, C, h, w) -> 0-d: the summed squared difference of the C x C matrices ``F F^T`` (flattened over places,
+    with rows of unit length), divided by B C."""
+    relations = [F.normalize(x.flatten(2) @ x.flatten(2).mT, dim=2) for x in (student, teacher)]
+    return (relations[0] - relations[1]).square().sum() / (student.shape[0] * student.shape[1])
 
 
 @register_distiller("ICKD")
@@ -61,3 +68,10 @@ class ICKD(Distiller):
             "ce": self.cfg.LOSS.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "relations": self.cfg.LOSS.FEAT_WEIGHT * self.compare([embedded], [target]),
         }
+
+
+class Embedding(nn.Sequential):
+    """1x1 convolution and batch normalisation: (B, C, H, W) -> (B, D, H, W)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, DataInfo, Distiller, HasClassifier, Losses, register_distiller
-from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
+from kdbench.distillers.kd import kd_loss
+from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.distillers.parts.stage_pairs import asked
 from kdbench.errors import LossError
 from kdbench.models.backbone.pooling import adaptive_average
@@ -132,9 +133,9 @@ class NORM(Distiller):
 
 
 @full_precision
-def _kd(logits: Tensor, teacher_logits: Tensor, scale: float, temperature: float) -> Tensor:
+def _kd(logits: Tensor, teacher_logits: Tensor, scale: float, temperature: float) -> Any:
     told = scale * F.layer_norm(teacher_logits, teacher_logits.shape[1:], eps=1e-7)
-    return tempered_kl(logits, told, temperature).mean()
+    return kd_loss(logits, told, temperature=temperature)
 
 
 def _max_pooled(x: Tensor, other: Tensor) -> Tensor:

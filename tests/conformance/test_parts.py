@@ -14,7 +14,7 @@ from kdbench.distillers.base import Distiller, distillers, register_distiller
 
 MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="utf-8"))
 #: methods that refuse parts on every pair, on some, and on none
-COUPLED = {"CC", "CHSIM", "CRD", "DIST", "MLDR_KD", "RKD", "RSD", "TEKAP_F"}
+COUPLED = {"CC", "CHSIM", "CRD", "DIST", "MLDR_KD", "RKD", "RSD", "SEMCKD", "TEKAP_F"}
 NORMALISING = {"AFD", "FCFD", "HCD", "ICKD", "OFD", "PAT", "REVIEWKD", "SRRL", "UHKD"}
 ON_SOME_PAIRS = {"FITNET", "OFA"}
 

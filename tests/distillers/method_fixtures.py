@@ -16,7 +16,7 @@ CONV_KINDS = {"stages", "prefix", "pre_activation", "bn_affine", "cams", "region
 METHODS = (
     *("AT", "CATKD", "CC", "CRD", "CTKD", "FCFD", "FITNET", "IPWD", "LSKD", "OFD", "PAT", "REVIEWKD", "RKD", "RLD"),
     *("RSD", "SDD", "SDD_DKD", "TEKAP", "TEKAP_F", "TTM", "UHKD", "WTTM"),
-    *("AFD", "CHSIM", "ICKD", "MLDR_KD", "SRRL"),
+    *("AFD", "CHSIM", "ICKD", "MLDR_KD", "SEMCKD", "SRRL"),
 )
 INSIDE = ("FCFD", "PAT")
 

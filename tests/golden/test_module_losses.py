@@ -15,10 +15,10 @@ from torch.func import functional_call
 
 from kdbench.distillers.afd import StageAttention, afd_loss
 from kdbench.distillers.chsim import chsim_loss
-from kdbench.distillers.ickd import ickd_loss
+from kdbench.distillers.ickd import Embedding, ickd_loss
 from kdbench.distillers.mldr_kd import GatedFusion, dfra_loss
 from kdbench.distillers.norm import norm_loss
-from kdbench.distillers.parts.channel_relations import Embedding
+from kdbench.distillers.semckd import StageMatching, semckd_loss
 from kdbench.distillers.simkd import simkd_loss
 from kdbench.distillers.srrl import Connector, srrl_loss
 from kdbench.models.feature_model.adapted import Projector
@@ -30,6 +30,7 @@ DIRECT = {
     "dfra__*": dfra_loss,
     "ickd__*": ickd_loss,
     "norm__*": norm_loss,
+    "semckd__*": semckd_loss,
     "simkd__*": simkd_loss,
     "srrl__*": srrl_loss,
 }
@@ -118,3 +119,19 @@ def test_afds_attention() -> None:
     attention = call_with(case, StageAttention(*widths, case.kwargs["qk_dim"]), names, student, teacher)
     torch.testing.assert_close(attention.sum(2), torch.ones_like(attention[..., 0]))
     check(case, afd_loss(student, teacher, attention))
+
+
+def test_semckds_attention() -> None:
+    case = module_case("semckd__attention")
+    student, teacher = case.inputs["student_maps"], case.inputs["teacher_maps"]
+    widths = [[x.shape[1] for x in maps] for maps in (student, teacher)]
+    matching = StageMatching(*widths, batch=4, factor=case.kwargs["factor"])
+    names = {
+        f"{theirs}_{i}.linear{j}.": f"{ours}.{i}.{2 * (j - 1)}."
+        for theirs, ours in (("query", "queries"), ("key", "keys"))
+        for i in range(2)
+        for j in (1, 2)
+    }
+    names |= {f"regressor{i}{j}.regressor.": f"projections.{2 * i + j}." for i in range(2) for j in range(2)}
+    own, told, weight = call_with(case, matching, names, student, teacher)
+    check(case, semckd_loss(own, told, weight), weight=weight)

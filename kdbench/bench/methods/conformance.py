@@ -104,7 +104,7 @@ def create_pair(
     if uses_teacher(method):
         t_model = _network(teacher, seed=2, classes=classes).eval().requires_grad_(False)
     cfg = load_config(overrides={"DISTILLER.TYPE": method})
-    data = DataInfo(classes, _SAMPLES, _labels(classes))
+    data = DataInfo(classes, _SAMPLES, _labels(classes), BATCH)
     distiller = create_distiller(method, s_model, t_model, cfg, data=data).train()
     return distiller.adapt(s_model, t_model).train(), t_model, distiller
 

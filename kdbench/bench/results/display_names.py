@@ -14,6 +14,7 @@ METHOD_NAMES = {
     "reviewkd": "ReviewKD",
     "fitnet": "FitNet",
     "mldr_kd": "MLDR-KD",
+    "semckd": "SemCKD",
     "simkd": "SimKD",
     "tekap": "TeKAP",
     "sdd_dkd": "SDD",

@@ -3,7 +3,6 @@
 Rooms:
 
 - branches: The branches that lead from a student's stage to a vector (Hao et al., NeurIPS 2023, Fig. 3; OFAKD@f7bb896).
-- channel_relations: How alike the channels of a map are, and a layer that brings a map to another number of channels.
 - contrast: Noise contrastive estimation against a memory bank, with its gradient in closed form.
 - decoupled: DKD's loss of each row, which the methods built on top of DKD weight in their own ways.
 - grafts: Paths through two networks: bridges between their feature spaces, and what runs behind a bridge.

@@ -148,7 +148,7 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = common.loader(cfg)
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
-    distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
+    distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data, runtime.world)
     student = adapted(cfg, student, distiller, teacher)
     smallest = check_parts(cfg, student, distiller, loader, runtime.world)
     distiller.check_batch(smallest)
