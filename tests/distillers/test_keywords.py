@@ -18,6 +18,7 @@ LOSSES = {
     "cat_kd_loss": ("CATKD", {}),
     "crd_loss": ("CRD", {"temperature": "NCE.TEMPERATURE", "momentum": "NCE.MOMENTUM"}),
     "ctkd_loss": ("CTKD", {}),
+    "dfra_loss": ("MLDR_KD", {}),
     "dist_loss": ("DIST", {}),
     "dkd_loss": ("DKD", {"temperature": "T"}),
     "fcfd_loss": ("FCFD", {"l2_weight": "LOSS.FEAT_WEIGHT"}),
@@ -25,6 +26,7 @@ LOSSES = {
     "kd_loss": ("KD", {}),
     "ldrld_loss": ("LDRLD", {}),
     "lskd_loss": ("LSKD", {}),
+    "norm_loss": ("NORM", {}),
     "ofa_loss": ("OFA", {}),
     "orthogonality_loss": ("HCD", {}),
     "rkd_loss": ("RKD", {"squared": "PDIST.SQUARED", "eps": "PDIST.EPSILON"}),
@@ -32,6 +34,7 @@ LOSSES = {
     "rsd_loss": ("RSD", {}),
     "sdd_dkd_loss": ("SDD_DKD", {"temperature": "T"}),
     "sdd_kd_loss": ("SDD", {}),
+    "srrl_loss": ("SRRL", {}),
     "sub_logit_ce_loss": ("HCD", {"label_smoothing": "SUB_CE_SMOOTHING"}),
     "sub_logit_kd_loss": ("HCD", {}),
     "tekap_feature_loss": (
@@ -43,7 +46,18 @@ LOSSES = {
     "wttm_loss": ("WTTM", {}),
 }
 #: arguments that are no hyperparameters: what the loss reads, and how it answers
-READ = {"return_terms", "grl_lambda", "gather", "z_is_set", "z_student", "z_teacher", "num_data", "mixed_maps", "fuse"}
+READ = {
+    "return_terms",
+    "grl_lambda",
+    "gather",
+    "z_is_set",
+    "z_student",
+    "z_teacher",
+    "num_data",
+    "mixed_maps",
+    "fuse",
+    "pool",
+}
 
 
 def at(tree, key):
