@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,19 @@ from kdbench.models.spec import ModelOutput, ModelSpec
 from kdbench.random import forked_seed
 from kdbench.registry import Registry
 
+if TYPE_CHECKING:
+    from kdbench.models.feature_model.model import FeatureModel
+
 __all__ = ["Batch", "DataInfo", "Distiller", "Losses", "register_distiller"]
 log = logging.getLogger(__name__)
 Losses = dict[str, Tensor]
+
+
+class HasClassifier(Protocol):
+    """What gives a teacher's linear classifier."""
+
+    def classifier(self) -> tuple[Tensor, Tensor]:
+        """Weight (K, D) and bias (K,)."""
 
 
 class Distiller(nn.Module):
@@ -55,6 +65,7 @@ class Distiller(nn.Module):
         min_classes: smallest number of classes for which it is.
         kind: of what is compared: ``logits``, ``features`` or ``relations`` (between samples); empty: as its needs say.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
+        adapts_student: :meth:`adapt` changes the network that is trained and deployed.
         unused_parameters: in some steps a trained parameter of the student or of the method gets no gradient (a branch that is
             drawn, a term that begins later, a module that a configuration leaves out). Several processes then look for such
             parameters in every step; where none is declared and one is found, training stops. Parameters that the student's
@@ -82,6 +93,7 @@ class Distiller(nn.Module):
     min_batch: int = 1
     min_classes: int = 2
     batch_coupled: bool = False
+    adapts_student: bool = False
     unused_parameters: bool = False
     capturable: bool = True
     name: str = ""
@@ -139,6 +151,16 @@ class Distiller(nn.Module):
         """Build the method's own modules and check its hyperparameters. The global generator is seeded from
         (seed, method) here, so plain PyTorch initialisation is reproducible; ``with self.seeded("name")`` gives a module
         a stream of its own, so that its weights do not depend on the modules built before it."""
+
+    def adapt(self, student: FeatureModel, teacher: HasClassifier | None = None) -> FeatureModel:
+        """The student as it is trained, evaluated and exported: the network itself, unless ``adapts_student``. It is called once,
+        before the first step.
+
+        Args:
+            student: the network; what comes back may be made of its modules, and it is of no use then.
+            teacher: the teacher's :class:`kdbench.FeatureModel`, or whatever else has its ``classifier()``.
+        """
+        return student
 
     def check_choice(self, key: str, choices: Collection[str]) -> None:
         """Refuse a hyperparameter that is none of its choices; for :meth:`setup`.
@@ -200,7 +222,7 @@ class Distiller(nn.Module):
         return min(batch.epoch / epochs, 1.0) if epochs > 0 else 1.0
 
     def extra_parameters(self) -> int:
-        """Trained parameters besides the student's; all of them are dropped at export."""
+        """Trained parameters besides those of the student that is deployed; all of them are dropped at export."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 

@@ -21,11 +21,13 @@ class DataInfo:
         num_classes: K.
         num_samples: training images (before repetition); memory banks have that many rows.
         labels: (num_samples,) int64 training labels, for methods that draw negatives by class; may be None.
+        batch: samples in the largest batch of a process; 0 = not known.
     """
 
     num_classes: int
     num_samples: int = 0
     labels: Tensor | None = None
+    batch: int = 0
 
 
 class _Numbers:

@@ -31,7 +31,7 @@ class Composed(Distiller):
 
     Raises:
         ConfigError: fewer than two parts, or a weight for a part that does not exist.
-        IncompatibleError: two parts run inside the networks.
+        IncompatibleError: two parts run inside the networks, or one changes the student.
     """
 
     def __init__(
@@ -47,6 +47,9 @@ class Composed(Distiller):
         inside = [name for name, part in parts.items() if part.needs_networks]
         if len(inside) > 1:
             raise IncompatibleError(f"{' and '.join(inside)} both run inside the networks and cannot be composed")
+        adapting = [name for name, part in parts.items() if part.adapts_student]
+        if adapting:
+            raise IncompatibleError(f"{adapting[0]} changes the student's network and cannot be composed")
         self.weights = _by_part(parts, weights, "weight")
         self.ce_weights = _by_part(parts, ce_weights, "CE weight")
         every = list(parts.values())
@@ -132,7 +135,7 @@ def compose(
     Raises:
         UnknownNameError: no method has that name.
         ConfigError: a name stands twice, or one is alone.
-        IncompatibleError: a part is undefined for the pair, or two parts run inside the networks.
+        IncompatibleError: a part is undefined for the pair or changes the student, or two parts run inside the networks.
     """
     canonical = [distillers.canonical(name) for name in names]
     if len(set(canonical)) != len(canonical):

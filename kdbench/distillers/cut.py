@@ -47,6 +47,6 @@ def cut(batch: Batch, teacher: Any, parts: int) -> Iterator[tuple[Batch, Any, fl
         names = ("images", "target", "index", "draw", "host_draw")
         piece = replace(batch, **{name: part(getattr(batch, name)) for name in names})
         given = teacher
-        if isinstance(teacher, ModelOutput):  # the affine weights of a normalisation have no row a sample
-            given = replace(teacher.map(part), bn_affine=teacher.bn_affine)
+        if isinstance(teacher, ModelOutput):  # weights of a network have no row a sample
+            given = replace(teacher.map(part), bn_affine=teacher.bn_affine, classifier=teacher.classifier)
         yield piece, given, (last - first) / size

@@ -119,14 +119,14 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
 
 
 def build_distiller(
-    cfg: CfgNode, student: FeatureModel, teacher: FeatureModel | ModelSpec | None, data: DataSource
+    cfg: CfgNode, student: FeatureModel, teacher: FeatureModel | ModelSpec | None, data: DataSource, world: int = 1
 ) -> Distiller:
-    """The configured method for this pair and data set.
+    """The configured method for this pair and data set, in one of ``world`` processes.
 
     Raises:
         IncompatibleError: it is undefined for the pair; the message lists the methods that are defined.
     """
-    info = DataInfo(data.num_classes, len(data.train), data.train.labels)
+    info = DataInfo(data.num_classes, len(data.train), data.train.labels, -(-cfg.SOLVER.BATCH_SIZE // world))
     try:
         return create_distiller(cfg.DISTILLER.TYPE, student, teacher, cfg, data=info)
     except IncompatibleError as error:

@@ -25,6 +25,7 @@ OUTPUT_KINDS = (
     "pre_activation",
     "bn_affine",
     "head_logits",
+    "classifier",
 )
 
 
@@ -107,6 +108,7 @@ class ModelOutput:
         bn_affine: one (2, C) tensor a stage of ``pre_activation``: weight and bias of the batch normalisation in front
             of that activation. Constant: no batch dimension.
         head_logits: (B, K) of the class token's head and (B, K) of the distillation token's, whose mean ``logits`` is.
+        classifier: (K, D) weight and (K,) bias of the linear layer from ``penultimate`` to ``logits``. Constant as well.
     """
 
     logits: Tensor
@@ -119,6 +121,7 @@ class ModelOutput:
     pre_activation: tuple[Tensor, ...] | None = None
     bn_affine: tuple[Tensor, ...] | None = None
     head_logits: tuple[Tensor, ...] | None = None
+    classifier: tuple[Tensor, ...] | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ModelOutput:
         """A copy with ``fn`` applied to every tensor."""

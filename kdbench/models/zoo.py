@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdbench.errors import KdbenchError, ModelError, did_you_mean, shown
+from kdbench.models.feature_model.adapted import adapt
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.names import find_entry, own_side
 from kdbench.models.registry import ModelEntry
 from kdbench.models.spec import Statistics
+from kdbench.models.weights.export import read_metadata
 from kdbench.models.weights.load import choose_statistics, load_weights
 from kdbench.models.wrapped.wrap import as_built
 from kdbench.random import forked_seed
@@ -70,19 +72,22 @@ def create_model(
     made = _build(entry, num_classes, options, seed)
     built = as_built(made, entry, num_classes=num_classes, size=side, fixed=bool(input_size))
     backbone = built.backbone
+    face: dict[str, Any] = {
+        "name": entry.name,
+        "family": entry.family,
+        "num_classes": num_classes,
+        "input_size": built.input_size,
+        "stages": built.stages if stages == "auto" and built.stages else stages,
+    }
+    adapter = read_metadata(weights).get("adapter") if weights not in ("", "pretrained") else None
+    if adapter:  # a student that its method has changed
+        backbone = adapt(FeatureModel(backbone, **face), adapter).backbone
     found, fresh_head = load_weights(backbone, entry, weights, head, ema, num_classes, options, classes)
     if found is None:
         found = built.statistics
     chosen = choose_statistics(norm, found, data_statistics, entry.name, weights)
-    model = FeatureModel(
-        backbone,
-        name=entry.name,
-        family=entry.family,
-        num_classes=num_classes,
-        input_size=built.input_size,
-        statistics=chosen,
-        stages=built.stages if stages == "auto" and built.stages else stages,
-    )
+    model = FeatureModel(backbone, statistics=chosen, **face)
+    model.adapter = adapter or {}
     model.fresh_head = fresh_head or (built.fresh_head and not weights)
     return model
 

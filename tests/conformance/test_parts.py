@@ -14,8 +14,8 @@ from kdbench.distillers.base import Distiller, distillers, register_distiller
 
 MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="utf-8"))
 #: methods that refuse parts on every pair, on some, and on none
-COUPLED = {"CC", "CRD", "DIST", "PKT", "RKD", "RSD", "SP", "SRD", "TEKAP_F", "USKD"}
-NORMALISING = {"FCFD", "HCD", "OFD", "PAT", "REVIEWKD", "UHKD"}
+COUPLED = {"CC", "CHSIM", "CRD", "DIST", "MLDR_KD", "PKT", "RKD", "RSD", "SEMCKD", "SP", "SRD", "TEKAP_F", "USKD"}
+NORMALISING = {"AFD", "FCFD", "HCD", "ICKD", "OFD", "PAT", "REVIEWKD", "SRRL", "UHKD"}
 ON_SOME_PAIRS = {"FITNET", "OFA"}
 
 

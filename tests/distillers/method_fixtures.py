@@ -17,6 +17,7 @@ METHODS = (
     *("AT", "CATKD", "CC", "CRD", "CTKD", "FCFD", "FITNET", "IPWD", "LSKD", "OFD", "PAT", "REVIEWKD", "RKD", "RLD"),
     *("RSD", "SDD", "SDD_DKD", "TEKAP", "TEKAP_F", "TTM", "UHKD", "WTTM"),
     *("KDSVD", "MGD", "NKD", "NST", "PKT", "SDD_NKD", "SP", "SRD", "USKD", "VID", "WSLD"),
+    *("AFD", "CHSIM", "ICKD", "MLDR_KD", "SEMCKD", "SRRL"),
 )
 INSIDE = ("FCFD", "PAT")
 
@@ -24,7 +25,7 @@ INSIDE = ("FCFD", "PAT")
 def make_spec(kind: str, *, width: int = 16) -> ModelSpec:
     """``cnn3``, ``cnn4``, ``vit3``, ``vit4`` or ``mixer4``: family and number of stages."""
     family, count = kind[:-1], int(kind[-1])
-    base = {"logits", "penultimate", "stages", "prefix"}
+    base = {"logits", "penultimate", "stages", "prefix", "classifier"}
     if family == "cnn":
         channels, grids = [width, width, 2 * width, 2 * width], [(16, 16), (8, 8), (4, 4), (2, 2)]
         stages = tuple(StageSpec(c, g) for c, g in zip(channels[:count], grids[:count]))
@@ -56,6 +57,7 @@ def random_output(spec: ModelSpec, size: int, *, seed: int, grad: bool = False) 
         "bn_affine": tuple(draw(2, s.channels).detach() for s in spec.pre_activation),
         "cams": draw(size, CLASSES, *spec.stages[-1].grid),
         "region_logits": draw(size, CLASSES, 21),
+        "classifier": (draw(CLASSES, spec.penultimate).detach(), draw(CLASSES).detach()),
     }
     return ModelOutput(**{key: value for key, value in values.items() if key in spec.provides})
 

@@ -125,6 +125,12 @@ def test_every_module_learns(name: str, student: str, teacher: str) -> None:
         gradient = parameter.grad
         if name == "FITNET" and student[:3] == teacher[:3] == "cnn" and parameter_name.endswith("0.bias"):
             continue  # mdistiller's regressor has a bias in front of a normalisation, which takes it out again
+        if name == "AFD" and parameter_name.endswith("linear.bias"):
+            continue  # a bias in front of a normalisation, as the release has it
+        if name == "AFD" and parameter_name == "attention.mix.bn.bias":
+            continue  # the student's stages share it, and a softmax over them takes it out again
+        if name == "MLDR_KD" and parameter_name == "fusion.gate.2.bias":
+            continue  # the stages share it, and a softmax over the stages takes it out again
         assert gradient is not None, parameter_name
         assert gradient.isfinite().all(), parameter_name
         assert gradient.abs().max() > 1e-14, parameter_name
@@ -185,9 +191,8 @@ def test_uncoupled_methods_ignore_the_cut_of_a_batch(name: str) -> None:
 
     def cut(rows: slice) -> float:
         part = Batch(batch.images[rows], batch.target[rows], batch.index[rows], batch.draw[rows], epoch=3)
-        affine = outputs[1].bn_affine
         halves = [output.map(lambda t: t[rows]) for output in outputs]
-        halves[1].bn_affine = affine
+        halves[1].bn_affine, halves[1].classifier = outputs[1].bn_affine, outputs[1].classifier
         with torch.no_grad():
             return total(method.losses(halves[0], halves[1], part)).item()
 

@@ -19,6 +19,7 @@ LOSSES = {
     "crd_loss": ("CRD", {"temperature": "NCE.TEMPERATURE", "momentum": "NCE.MOMENTUM"}),
     "ctkd_loss": ("CTKD", {}),
     "deit_loss": ("DEIT", {}),
+    "dfra_loss": ("MLDR_KD", {}),
     "dist_loss": ("DIST", {}),
     "dkd_loss": ("DKD", {"temperature": "T"}),
     "fcfd_loss": ("FCFD", {"l2_weight": "LOSS.FEAT_WEIGHT"}),
@@ -28,6 +29,7 @@ LOSSES = {
     "ldrld_loss": ("LDRLD", {}),
     "lskd_loss": ("LSKD", {}),
     "nkd_loss": ("NKD", {}),
+    "norm_loss": ("NORM", {}),
     "ofa_loss": ("OFA", {}),
     "orthogonality_loss": ("HCD", {}),
     "pkt_loss": ("PKT", {}),
@@ -38,6 +40,7 @@ LOSSES = {
     "sdd_kd_loss": ("SDD", {}),
     "sdd_nkd_loss": ("SDD_NKD", {"temperature": "T"}),
     "srd_loss": ("SRD", {}),
+    "srrl_loss": ("SRRL", {}),
     "sub_logit_ce_loss": ("HCD", {"label_smoothing": "SUB_CE_SMOOTHING"}),
     "sub_logit_kd_loss": ("HCD", {}),
     "tekap_feature_loss": (
@@ -52,7 +55,18 @@ LOSSES = {
     "wttm_loss": ("WTTM", {}),
 }
 #: arguments that are no hyperparameters: what the loss reads, and how it answers
-READ = {"return_terms", "grl_lambda", "gather", "z_is_set", "z_student", "z_teacher", "num_data", "mixed_maps", "fuse"}
+READ = {
+    "return_terms",
+    "grl_lambda",
+    "gather",
+    "z_is_set",
+    "z_student",
+    "z_teacher",
+    "num_data",
+    "mixed_maps",
+    "fuse",
+    "pool",
+}
 
 
 def at(tree, key):

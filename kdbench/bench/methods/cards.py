@@ -20,6 +20,7 @@ from kdbench.config.load import load_config
 from kdbench.distillers.base import Distiller, distillers
 from kdbench.distillers.create import create_distiller
 from kdbench.domains import show
+from kdbench.engine.teacher.outputs import STORED
 from kdbench.errors import IncompatibleError
 from kdbench.models.spec import ModelSpec
 
@@ -73,6 +74,7 @@ def _card(cls: type[Distiller], extra: list[str], costs: list[dict[str, Any]], m
         ("needs of the student", _needs(cls.student_needs)),
         ("works with stored teacher outputs", "yes" if _cacheable(cls) else "no"),
         ("labels of the whole training set", "yes" if cls.needs_labels else "no"),
+        *((("changes the student that is deployed", "yes"),) if cls.adapts_student else ()),
         ("couples the samples of a batch", "yes" if cls.batch_coupled else "no"),
         ("smallest batch, fewest classes", f"{cls.min_batch}, {cls.min_classes}"),
         *((f"extra parameters, {_short(t)} -> {_short(s)}, 100 classes", n) for (t, s), n in zip(PAIRS, extra)),
@@ -140,7 +142,7 @@ def _spec(name: str) -> ModelSpec:
 
 
 def _cacheable(cls: type[Distiller]) -> bool:
-    return cls.teacher_needs <= {"logits", "penultimate"} and not cls.needs_networks and not cls.grad_teacher
+    return cls.teacher_needs <= STORED and not cls.needs_networks and not cls.grad_teacher
 
 
 def _needs(needs: Set[str]) -> str:

@@ -112,8 +112,9 @@ def create_pair(
     if uses_teacher(method):
         t_model = _network(teacher, seed=2, classes=classes).eval().requires_grad_(False)
     cfg = load_config(overrides={"DISTILLER.TYPE": method})
-    data = DataInfo(classes, _SAMPLES, _labels(classes))
-    return s_model, t_model, create_distiller(method, s_model, t_model, cfg, data=data).train()
+    data = DataInfo(classes, _SAMPLES, _labels(classes), BATCH)
+    distiller = create_distiller(method, s_model, t_model, cfg, data=data).train()
+    return distiller.adapt(s_model, t_model).train(), t_model, distiller
 
 
 def make_batch(student: FeatureModel, size: int, first: int = 0, classes: int = CLASSES) -> Batch:

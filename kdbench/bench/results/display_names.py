@@ -14,6 +14,9 @@ METHOD_NAMES = {
     "deit": "DeiT",
     "reviewkd": "ReviewKD",
     "fitnet": "FitNet",
+    "mldr_kd": "MLDR-KD",
+    "semckd": "SemCKD",
+    "simkd": "SimKD",
     "tekap": "TeKAP",
     "sdd_dkd": "SDD",
 }

@@ -86,6 +86,7 @@ class _Pair:
         model = create_model(self.student, num_classes=100, input_size=self.size, seed=0).train()
         cfg = load_config(overrides={"DISTILLER.TYPE": name})
         method = create_distiller(name, model, self.teacher, cfg, data=self.info)
+        model = method.adapt(model, self.teacher).train()
         optimizer = torch.optim.SGD([*model.parameters(), *method.parameters()], lr=1e-4, momentum=0.9)
 
         def step() -> None:

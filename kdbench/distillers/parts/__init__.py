@@ -9,6 +9,7 @@ Rooms:
 - hcd_networks: HCD's networks: from a student's stage to a vector, and from both vectors to sub-logits (Xu et al., AAAI
   2026).
 - numerics: Arithmetic that several losses share. Everything here works on the last dimension, in log space.
+- outer_products: Divergence of the softmaxes of outer products, without the products.
 - pat_networks: Modules of perspective-aware teaching: blending of the student's stages, alignment, prompts of the teacher.
 - ranks: Tensors of all processes of a run, stacked.
 - singular_vectors: Leading singular vectors of a map, with a gradient that stays finite.

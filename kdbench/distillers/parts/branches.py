@@ -37,12 +37,13 @@ class ConvBranch(nn.Module):
         channels: of the stage's map.
         width: D of the vector.
         deeper: number of stages behind this one.
+        bias: of the 1x1 convolution.
     """
 
-    def __init__(self, channels: int, width: int, *, deeper: int) -> None:
+    def __init__(self, channels: int, width: int, *, deeper: int, bias: bool = True) -> None:
         super().__init__()
         if deeper == 0:
-            self.body: nn.Module = nn.Conv2d(channels, width, 1)
+            self.body: nn.Module = nn.Conv2d(channels, width, 1, bias=bias)
         else:
             widths = [channels * 2**j for j in range(deeper)] + [width]
             self.body = nn.Sequential(*(SepConv(a, b) for a, b in pairwise(widths)))

@@ -5,6 +5,7 @@ Rooms:
 - telling: Who is told of each run: the trackers of its configuration, and the caller's callbacks.
 - agreement: Several processes of one run: whether all were given the same work, before they begin it.
 - announce: What a run is about to do, in one paragraph, before its first step.
+- adapted: The student as its method deploys it.
 - parts: ``SOLVER.ACCUMULATE``: whether a run can be trained on parts of its batches.
 - single: Batches of one sample: whether student and method can train on them is found out before a folder exists.
 - locate: A run's folder and identity, and whether the run is done.

@@ -86,6 +86,8 @@ def _export(folder: RunFolder, network: FeatureModel, result: RunResult) -> None
         "method": result.method,
         "top1": result.top1,
     }
+    if network.adapter:
+        metadata["adapter"] = dict(network.adapter)
     save_student(folder.student, network.backbone, metadata)
     student, metrics = sha256_of(folder.student), sha256_of(folder.metrics)
     replace(result, student_sha256=student, metrics_sha256=metrics).write(folder.result)

@@ -18,6 +18,7 @@ from kdbench.engine.identity.stored_options import with_stored_options
 from kdbench.engine.parts import build_distiller, build_network, make_loader
 from kdbench.engine.result import RunResult
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.session.adapted import adapted
 from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.announce import opening
 from kdbench.engine.session.holding import Holding
@@ -147,7 +148,8 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = common.loader(cfg)
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
-    distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
+    distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data, runtime.world)
+    student = adapted(cfg, student, distiller, teacher)
     smallest = check_parts(cfg, student, distiller, loader, runtime.world)
     distiller.check_batch(smallest)
     check_single(student, distiller, teacher, loader, smallest)

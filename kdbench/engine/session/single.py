@@ -62,5 +62,8 @@ def _outputs(teacher: TeacherSource | None, distiller: Distiller, batch: Batch) 
         return None if teacher is None else teacher.network
     if distiller.teacher_needs <= STORED:  # a teacher whose outputs are stored need not be built
         spec = teacher.spec
-        return ModelOutput(batch.images.new_zeros(1, spec.num_classes), batch.images.new_zeros(1, spec.penultimate))
+        given = ModelOutput(batch.images.new_zeros(1, spec.num_classes), batch.images.new_zeros(1, spec.penultimate))
+        if "classifier" in distiller.teacher_needs:
+            given.classifier = teacher.classifier()
+        return given
     return teacher.network(batch.images, need=distiller.teacher_needs)

@@ -3,6 +3,7 @@
 Rooms:
 
 - arrivals: Tensors on their way from a GPU to the host, who looks at them when they are there.
+- classifier: A teacher's linear classifier beside its cached outputs, so that a run that reads them needs no network.
 - gate: Is a teacher fit to teach? Its accuracy, and what that number hides: one class for every image, NaN, another order
   of classes.
 - gate_trials: A teacher that fails: with which statistics, input size and crop would it pass?.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -18,14 +19,15 @@ from torch import Tensor
 
 from kdbench.distillers.base import Batch
 from kdbench.engine.teacher.arrivals import Arrivals
+from kdbench.engine.teacher.classifier import Classifier
 from kdbench.engine.teacher.views import EpochViews
 from kdbench.errors import DataError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput
 from kdbench.transfer import send
 
-#: kinds of outputs that the cache holds
-STORED = frozenset({"logits", "penultimate"})
+#: kinds of outputs that the cache holds: a row a draw, and the classifier, which is the same for all
+STORED = frozenset({"logits", "penultimate", "classifier"})
 _TORCH = {"fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -114,6 +116,7 @@ class StoredOutputs:
         view_of: the view that an epoch uses.
         device: where outputs are wanted.
         teacher: its name, for messages.
+        classifier: the teacher's, where a method asks for it.
     """
 
     def __init__(
@@ -123,8 +126,10 @@ class StoredOutputs:
         view_of: Callable[[int], int],
         device: torch.device,
         teacher: str,
+        classifier: Classifier | None = None,
     ) -> None:
         self.live, self.views, self.view_of, self.device, self.teacher = live, views, view_of, device, teacher
+        self.classifier = classifier
         self._arrivals = Arrivals(device)
         #: what is wrong with outputs of this epoch: each of several students shall hear of it
         self._fault = ""
@@ -144,12 +149,13 @@ class StoredOutputs:
         if rows is not None:
             return self._unpacked(rows)
         output = self.live(batch)
+        output.classifier = None  # it is no row, and never rounded
         stored = output.map(lambda value: value.to(_TORCH[self.views.layout.dtype]))
         # A captured pass writes its next outputs over these, so that what they were is found out now.
         sound = [] if self.device.type == "cpu" else [_all_finite(output)]
         kept = None if sound else output
         self._arrivals.add([stored.logits, stored.penultimate, *sound], functools.partial(self._store, draw, kept))
-        return stored.map(Tensor.float)
+        return replace(stored.map(Tensor.float), classifier=self.classifier)
 
     def start(self, epoch: int, *, whole: bool = True) -> None:
         """Open the epoch's view for reading, or begin to write it; one of part of an epoch would have holes."""
@@ -175,7 +181,7 @@ class StoredOutputs:
 
     def _unpacked(self, rows: Tensor) -> ModelOutput:
         """Rows of the host's memory as outputs on the device."""
-        return ModelOutput(*self.views.layout.unpack(send(rows, self.device).float()))
+        return ModelOutput(*self.views.layout.unpack(send(rows, self.device).float()), classifier=self.classifier)
 
     def _store(self, draw: Tensor, output: ModelOutput | None, arrived: list[Tensor]) -> None:
         """Write what has arrived: logits, penultimate and, where ``output`` is not kept, whether it was finite."""

@@ -21,11 +21,13 @@ from kdbench.engine.identity.teacher_records import read_accuracy, write_accurac
 from kdbench.engine.parts import build_teacher, image_size
 from kdbench.engine.precision import precision
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.classifier import NAME, Classifier, read_classifier, write_classifier
 from kdbench.engine.teacher.gate import Judgement, judge
 from kdbench.engine.teacher.gate_trials import try_settings
 from kdbench.engine.teacher.outputs import STORED, LiveOutputs, StoredOutputs, TeacherOutputs, WholeNetwork
 from kdbench.engine.teacher.views import EpochViews
 from kdbench.errors import IncompatibleError, ModelError
+from kdbench.models.feature_model.head import HeadKind
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelSpec
 from kdbench.models.weights.read import state_sha256
@@ -91,6 +93,7 @@ class TeacherSource:
         self.cache = TeacherCache(self.root, cache_key(self.key_parts), int(node.MAX_GB * 1e9))
         self.meta = runtime.from_main(self.cache.read_meta() if node.ENABLED and runtime.is_main else None)
         self._network: FeatureModel | None = None
+        self._classifier: Classifier | None = None
 
     @property
     def network(self) -> FeatureModel:
@@ -119,10 +122,31 @@ class TeacherSource:
         """The teacher's spec: the recorded one where it has the same stages, or the network's."""
         if self.meta is not None and self.meta.get("stages") == to_dict(self.cfg.TEACHER.STAGES):
             try:
-                return ModelSpec.from_dict(self.meta["spec"])
+                spec = ModelSpec.from_dict(self.meta["spec"])
+                # an older record does not say that there is a classifier, of a network that must have one
+                if "classifier" in spec.provides or spec.head == HeadKind.COMPOSITE.value:
+                    return spec
             except (KeyError, TypeError, AttributeError):
                 log.warning("teacher cache %s does not say what its teacher was; it is built", self.cache.folder)
         return self.network.spec
+
+    def classifier(self) -> Classifier:
+        """Weight (K, D) and bias (K,) of its linear classifier, on the device: from the cache where they are kept, else the
+        network's.
+
+        Raises:
+            ModelError: its classifier is no plain linear layer.
+        """
+        if self._classifier is None:
+            found = None
+            if self._network is None and self.meta is not None:
+                spec = self.spec
+                main = self.runtime.is_main
+                found = read_classifier(self.cache.folder, spec.num_classes, spec.penultimate) if main else None
+                found = self.runtime.from_main(found)
+            weight, bias = self.network.classifier() if found is None else found
+            self._classifier = weight.to(self.runtime.device), bias.to(self.runtime.device)
+        return self._classifier
 
     def judge(self) -> Judgement:
         """What the teacher's outputs on the test split are worth, measured once per teacher and data set."""
@@ -195,8 +219,14 @@ class TeacherSource:
         made: dict[str, TeacherOutputs] = {"network": WholeNetwork(lambda: self.network), "live": live}
         if "stored" in kinds:
             views = self._views(owner)
+            asked = any("classifier" in method.teacher_needs for method in kinds["stored"])
             made["stored"] = StoredOutputs(
-                live, views, self.loader.view, self.runtime.device, self.cfg.DISTILLER.TEACHER
+                live,
+                views,
+                self.loader.view,
+                self.runtime.device,
+                self.cfg.DISTILLER.TEACHER,
+                self._kept_classifier() if asked else None,
             )
         return {kind: Channel(made[kind], group) for kind, group in kinds.items()}
 
@@ -209,6 +239,13 @@ class TeacherSource:
             log.info("%s needs more of the teacher than is cached; it runs with the live teacher", method.name)
             return "live"
         return "stored"
+
+    def _kept_classifier(self) -> Classifier:
+        """The classifier, which is kept beside the views from now on."""
+        found = self.classifier()
+        if self.runtime.is_main and self.cache.writable and not (self.cache.folder / NAME).is_file():
+            write_classifier(self.cache.folder, found)
+        return found
 
     def _views(self, owner: str) -> EpochViews:
         """The views of this teacher's cache, prepared."""

@@ -2,6 +2,7 @@
 
 Rooms:
 
+- adapted: A backbone whose last map passes an adapter before it is pooled and classified, for methods that deploy such a student.
 - flops: Floating-point operations of a forward pass, counted on the meta device.
 - freezing: A FeatureModel whose classifier alone is trained.
 - head: How a network's head reads its last features, found out by values.

@@ -7,7 +7,8 @@ wrapped, never patched. One forward pass gives all that was asked for and comput
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
     std: Tensor
     #: weights were loaded, but no classifier was among them: it can learn, and cannot teach
     fresh_head: bool = False
+    #: what stands between its last map and its classifier, see :mod:`kdbench.models.feature_model.adapted`; empty: nothing
+    adapter: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -132,11 +135,36 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
                 p if p is not None else _no_tokens(m) for p, m in zip(maps["prefix"], maps["stages"])
             )
         output = ModelOutput(logits, penultimate)
+        if "classifier" in wanted:
+            output.classifier = self.classifier()
         for kind in wanted & maps.keys():
             setattr(output, kind, maps[kind])
         if "head_logits" in wanted:
             output.head_logits = token_heads(self.backbone, features)
         return self._at_places(output, features, wanted) if wanted & _AT_PLACES else output
+
+    def classifier(self) -> tuple[Tensor, Tensor]:
+        """Weight (K, D) and bias (K,) of the linear layer from the penultimate vector to the logits, cut from the graph; zeros
+        where it has no bias.
+
+        Raises:
+            ModelError: the classifier is no such layer.
+        """
+        if "classifier" not in self.spec.provides:
+            raise ModelError(f"{self.spec.name} has no classifier that is one plain linear layer")
+        linear: Any = self._plain_classifier()
+        weight = linear.weight.detach()
+        return weight, weight.new_zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+
+    @property
+    def classifier_name(self) -> str:
+        """Name of the classifier within the backbone; empty where there are several, or none."""
+        return self._classifier_names[0] if len(self._classifier_names) == 1 else ""
+
+    @property
+    def feature_place(self) -> tuple[str, tuple[int, int], int]:
+        """Of what the head reads: layout, (h, w) and how many prefix tokens."""
+        return self._layout, self._final_grid or (0, 0), self._final_prefix
 
     def _walk(self, pieces: Pieces, x: Tensor, preact: bool) -> tuple[Tensor, dict[str, tuple[Any, ...]]]:
         x, pairs, before = pieces.begin(self.backbone, x), [], []
@@ -225,6 +253,8 @@ class FeatureModel(Stagewise, Freezable, nn.Module):
         found = {"logits", "penultimate"} | ({"stages", "prefix"} if self._stage_indices else set())
         if self._pieces is not None and self._pieces.preact is not None:
             found |= {"pre_activation"} | ({"bn_affine"} if self._pieces.norms else set())
+        if type(self._plain_classifier()) is nn.Linear:
+            found |= {"classifier"}
         # Tokens may come in any order where the network is not known.
         ordered = self._final_grid is not None and (self._layout != layout.NLC or self._pieces is not None)
         if ordered and self._head_kind is HeadKind.GAP and isinstance(self._plain_classifier(), nn.Linear):

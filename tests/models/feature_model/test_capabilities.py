@@ -15,10 +15,10 @@ from kdbench.errors import ModelError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.feature_model.regions import sdd_pool
 
-EXTRAS = {"stages", "prefix", "pre_activation", "bn_affine", "cams", "region_maps", "region_logits"}
+EXTRAS = {"stages", "prefix", "classifier", "pre_activation", "bn_affine", "cams", "region_maps", "region_logits"}
 GAP = {"cams", "region_maps", "region_logits"}
 OFD = {"pre_activation", "bn_affine"}
-#: what each network gives besides logits, penultimate, stages and prefix
+#: what each network gives besides logits, penultimate, stages, prefix and classifier
 GIVES = {
     "small_cnn": GAP | OFD,
     "small_vit": GAP - {"cams"},
@@ -43,6 +43,8 @@ GIVES = {
     "mobilenetv3": set(),
     "regnet": GAP,
 }
+#: two classifiers, or more than a linear layer behind the penultimate vector
+COMPOSITE = {"deit", "mobilenetv3"}
 BY_PLACES = [key for key in ALL if "region_logits" in GIVES[key]]
 PREACT = [key for key in ALL if "pre_activation" in GIVES[key]]
 
@@ -64,7 +66,8 @@ def by_stages(model: FeatureModel, x: Tensor) -> tuple[list[tuple[Tensor, Tensor
 @pytest.mark.parametrize("key", ALL)
 def test_provides_names_exactly_what_is_there(key: str) -> None:
     model = network(key).eval()
-    assert model.spec.provides == {"logits", "penultimate", "stages", "prefix"} | GIVES[key]
+    plain = set() if key in COMPOSITE else {"classifier"}
+    assert model.spec.provides == {"logits", "penultimate", "stages", "prefix"} | plain | GIVES[key]
     output = model(images(), need=model.spec.provides)
     for kind in EXTRAS:
         assert (getattr(output, kind) is not None) == (kind in model.spec.provides), kind
