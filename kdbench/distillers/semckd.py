@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,9 +14,8 @@ from yacs.config import CfgNode
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.distillers.kd import kd_loss
 from kdbench.distillers.parts.numerics import full_precision, with_terms
-from kdbench.distillers.parts.stage_pairs import asked
+from kdbench.distillers.parts.stage_pairs import asked, same_grid
 from kdbench.errors import LossError
-from kdbench.models.backbone.pooling import adaptive_average
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 #: of the release; where nothing says how large a run's batches are
@@ -103,7 +103,7 @@ class StageMatching(nn.Module):
     """Projections of every student stage to every teacher stage, and the attention between them."""
 
     def __init__(
-        self, student: Sequence[int], teacher: Sequence[int], *, batch: int, factor: int, soft: float = 1.0
+        self, student: Sequence[int], teacher: Sequence[int], *, batch: int, factor: int, soft: float = 1
     ) -> None:
         super().__init__()
         self.batch, self.soft = batch, soft
@@ -124,14 +124,10 @@ class StageMatching(nn.Module):
             torch.stack([layer(_gram(x, self.batch)) for layer, x in zip(layers, maps)], 1) for layers, maps in sides
         )
         projected, targets = [], []
-        pairs = [(s, t) for s in student for t in teacher]
-        for projection, (s, t) in zip(self.projections, pairs):
-            if s.shape[2] > t.shape[2]:
-                s = adaptive_average(s, (t.shape[2], t.shape[3]))
-            elif s.shape[2:] != t.shape[2:]:
-                t = adaptive_average(t, (s.shape[2], s.shape[3]))
-            projected.append(projection(s))
-            targets.append(t)
+        for projection, (s, t) in zip(self.projections, product(student, teacher)):
+            pooled, target = same_grid(s, t)
+            projected.append(projection(pooled))
+            targets.append(target)
         return projected, targets, _attention(queries, keys, self.soft)
 
 
