@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from each_method import each_method
 
 import kdbench
-from kdbench import list_distillers
 from kdbench.data.loader import LoadedBatch
 from kdbench.distillers.base import Batch, Distiller, distillers, register_distiller
 from kdbench.engine.runtime import Runtime
@@ -71,7 +71,7 @@ def graphs(monkeypatch):
     return Counted
 
 
-@pytest.mark.parametrize("method", list_distillers())
+@pytest.mark.parametrize("method", each_method())
 def test_a_captured_run_ends_in_the_bytes_of_one_that_is_not(tmp_path, method, monkeypatch):
     try:
         expected = content(kdbench.train(settings(tmp_path / "eager", method)))

@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
+from each_method import each_method
 from interrupted_runs import STEPS, assert_same, configure, run_killed
 
 import kdbench
-from kdbench import list_distillers
 from kdbench.errors import IncompatibleError
 
 
@@ -23,7 +23,7 @@ def check(tmp_path: Path, method: str, **extra) -> None:
     assert_same(Path(whole.folder), Path(again.folder))
 
 
-@pytest.mark.parametrize("method", list_distillers())
+@pytest.mark.parametrize("method", each_method())
 def test_killed_run_equals_undisturbed_run(tmp_path, method):
     try:
         check(tmp_path, method)
@@ -31,7 +31,7 @@ def test_killed_run_equals_undisturbed_run(tmp_path, method):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("method", list_distillers())
+@pytest.mark.parametrize("method", each_method())
 def test_with_mixing_autocast_and_a_cache_that_is_being_filled(tmp_path, method):
     """Each run has a cache of its own below its folder: the killed one resumes among the views that it had published."""
     extra = {"SOLVER.PRECISION": "bf16", "AUGMENT.MIXUP": 0.8, "AUGMENT.CUTMIX": 1.0, "CACHE.ENABLED": True}

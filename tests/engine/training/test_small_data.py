@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from each_method import each_method
 
 import kdbench
 from kdbench.data.build import build_data
@@ -47,7 +48,7 @@ def lines_of(cfg) -> list[str]:
     return list(create_distiller(cfg.DISTILLER.TYPE, *networks, cfg, data=info).vanishing(cfg.SOLVER.BATCH_SIZE))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", each_method(METHODS))
 @pytest.mark.parametrize(("classes", "batch"), [(2, 4), (3, 4), (5, 1), (2, 1)])
 def test_a_run_is_finite_or_refused_before_its_folder_exists(tmp_path, method, classes, batch):
     extra = {"LDRLD.K": 2} if method == "LDRLD" else {}

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from each_method import each_method
 from interrupted_runs import STEPS, assert_same, configure, run_killed
 from tiny_run import overrides, settings
 
 import kdbench
-from kdbench import list_distillers, stopping
+from kdbench import stopping
 from kdbench.engine.training.saving.checkpoint import load_checkpoint
 from kdbench.errors import ConfigError, IncompatibleError, RunStoppedError
 
@@ -53,7 +54,7 @@ def check(tmp_path: Path, method: str, **extra) -> None:
     assert_same(Path(whole.folder), Path(again.folder))
 
 
-@pytest.mark.parametrize("method", list_distillers())
+@pytest.mark.parametrize("method", each_method())
 def test_a_run_that_is_stopped_within_epochs_equals_an_undisturbed_one(tmp_path, method):
     try:
         check(tmp_path, method)

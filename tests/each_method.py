@@ -1,0 +1,27 @@
+"""Tests of every method: of each kind of state and need one in the usual suite, the others among the slow ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from kdbench import list_distillers
+
+#: the student alone; logits; a memory bank; draws of two kinds; a schedule; features, relations, stages; a network that is run in
+#: parts; a method's own modules, variances and branches; a second head; a changed student; attention over the batch
+KINDS = {
+    *("VANILLA", "KD", "CRD", "TEKAP_F", "MGD", "CTKD", "CC", "AT", "REVIEWKD", "OFD", "FCFD", "PAT", "HCD"),
+    *("VID", "OFA", "UHKD", "DEIT", "SIMKD", "SEMCKD", "USKD", "LDRLD"),
+}
+
+
+def each_method(names: Iterable[str] = ()) -> list[Any]:
+    """Parameters of a test of every method that takes a second or more for each.
+
+    Args:
+        names: of methods; all by default.
+    """
+    chosen = list(names) or list_distillers()
+    return [name if name.upper() in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in chosen]
