@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
-import tarfile
 from pathlib import Path
 
 import torch
 from torchvision.datasets import FGVCAircraft
-from torchvision.datasets.utils import download_and_extract_archive
 
 from kdbench.data.sets.files import FileSplit, check_count, file_source, read_lines, require_folder
+from kdbench.data.sets.formats.fetched_folder import fetch_folder
 from kdbench.data.source import DataSource, register_dataset
 from kdbench.errors import DataError, did_you_mean
 
-log = logging.getLogger(__name__)
 FOLDER, CLASSES, TRAIN, TEST = "fgvc-aircraft-2013b", 100, 6_667, 3_333
 _REMEDY = (
     "download fgvc-aircraft-2013b.tar.gz (https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/) and extract it under "
@@ -44,7 +39,7 @@ def aircraft(
         DataError: a file is missing, a line cannot be read, numbers are wrong, or too many images are broken.
     """
     if download and not (Path(root) / FOLDER).exists():
-        _download(Path(root))
+        fetch_folder(FGVCAircraft._URL, Path(root) / FOLDER, "2.7 GB", _REMEDY)
     top = require_folder(Path(root) / FOLDER / "data", _REMEDY)
     classes = [line[0] for line in read_lines(top / "variants.txt", 1, _REMEDY)]
     train = _split(top, "trainval", classes)
@@ -54,23 +49,6 @@ def aircraft(
         check_count("training images", top, len(train), TRAIN, _REMEDY)
         check_count("test images", top, len(test), TEST, _REMEDY)
     return file_source("aircraft", train, test, classes, verify=verify, max_broken=max_broken)
-
-
-def _download(root: Path) -> None:
-    """Download and extract beside the final place, then rename: a folder of that name is always whole."""
-    log.info("downloading %s (2.7 GB)", FGVCAircraft._URL)
-    part = root / f".{FOLDER}.{os.getpid()}"
-    try:
-        part.mkdir(parents=True)
-        download_and_extract_archive(FGVCAircraft._URL, str(part))
-        (part / FOLDER).rename(root / FOLDER)
-    except (OSError, RuntimeError, tarfile.TarError, EOFError) as error:
-        if (root / FOLDER).exists():  # another process was quicker
-            return
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{root / FOLDER}: not there, and cannot be downloaded ({reason}); {_REMEDY}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _split(top: Path, part: str, classes: list[str]) -> FileSplit:

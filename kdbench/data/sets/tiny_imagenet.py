@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
-import zipfile
 from pathlib import Path
 
 import torch
-from torchvision.datasets.utils import download_and_extract_archive
 
 from kdbench.data.sets.files import FileSplit, check_count, class_folders, file_source, read_lines, require_folder
+from kdbench.data.sets.formats.fetched_folder import fetch_folder
 from kdbench.data.source import DataSource, register_dataset
 from kdbench.errors import DataError, did_you_mean
 
-log = logging.getLogger(__name__)
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 FOLDER, CLASSES, TRAIN, VAL, SIDE = "tiny-imagenet-200", 200, 100_000, 10_000, 64
@@ -42,7 +37,7 @@ def tiny_imagenet(
         DataError: a file is missing, an annotation cannot be read, numbers are wrong, or too many images are broken.
     """
     if download and not (Path(root) / FOLDER).exists():
-        _download(Path(root))
+        fetch_folder(URL, Path(root) / FOLDER, "237 MB", _REMEDY, MD5)
     top = require_folder(Path(root) / FOLDER, _REMEDY)
     names = [line[0] for line in read_lines(top / "wnids.txt", 1, _REMEDY)]
     order = sorted(names)
@@ -80,20 +75,3 @@ def _val(top: Path, order: list[str]) -> FileSplit:
         labels.append(numbers[name])
     ranked = sorted(range(len(files)), key=files.__getitem__)
     return FileSplit(top / "val", [files[n] for n in ranked], torch.tensor([labels[n] for n in ranked]), SIDE)
-
-
-def _download(root: Path) -> None:
-    """Download and extract beside the final place, then rename: a folder of that name is always whole."""
-    log.info("downloading %s (237 MB)", URL)
-    part = root / f".{FOLDER}.{os.getpid()}"
-    try:
-        part.mkdir(parents=True)
-        download_and_extract_archive(URL, str(part), md5=MD5)
-        (part / FOLDER).rename(root / FOLDER)
-    except (OSError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
-        if (root / FOLDER).exists():  # another process was quicker
-            return
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{root / FOLDER}: not there, and cannot be downloaded ({reason}); {_REMEDY}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

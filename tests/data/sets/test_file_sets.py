@@ -15,6 +15,7 @@ from replicas import class_tree, cub, write_jpeg
 from kdbench.config.load import load_config
 from kdbench.data.build import build_data
 from kdbench.data.sets import aircraft, cub200, folder, imagenet, tiny_imagenet
+from kdbench.data.sets.formats import fetched_folder
 from kdbench.errors import DataError, UnknownNameError
 
 WNIDS = ["n01440764", "n01443537", "n02102040", "n02979186"]
@@ -320,7 +321,7 @@ def test_tiny_imagenets_mistakes_are_one_line(tiny, tmp_path, monkeypatch):
     def refused(*words, **options):
         raise OSError("no network")
 
-    monkeypatch.setattr(tiny_imagenet, "download_and_extract_archive", refused)
+    monkeypatch.setattr(fetched_folder, "download_and_extract_archive", refused)
     with pytest.raises(DataError, match=r"cannot be downloaded \(no network\)"):
         tiny_imagenet.tiny_imagenet(str(tmp_path / "new"))
     assert list((tmp_path / "new").iterdir()) == []
