@@ -54,6 +54,8 @@ class Distiller(nn.Module):
         min_batch: smallest batch for which the loss is defined.
         min_classes: smallest number of classes for which it is.
         kind: of what is compared: ``logits``, ``features`` or ``relations`` (between samples); empty: as its needs say.
+        task_terms: names of the loss terms that are the task's, as a student without a teacher has them; the others distil.
+            ``SOLVER.TRAINER: dot`` keeps their gradients apart.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
         unused_parameters: in some steps a trained parameter of the student or of the method gets no gradient (a branch that is
             drawn, a term that begins later, a module that a configuration leaves out). Several processes then look for such
@@ -81,6 +83,7 @@ class Distiller(nn.Module):
     grad_teacher: bool = False
     min_batch: int = 1
     min_classes: int = 2
+    task_terms: tuple[str, ...] = ("ce",)
     batch_coupled: bool = False
     unused_parameters: bool = False
     capturable: bool = True

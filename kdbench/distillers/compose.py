@@ -62,6 +62,7 @@ class Composed(Distiller):
         self.needs_networks = bool(inside)
         self.needs_labels = any(part.needs_labels for part in every)
         self.grad_teacher = any(part.grad_teacher for part in every)
+        self.task_terms = tuple(f"{name.lower()}/{term}" for name, part in parts.items() for term in part.task_terms)
         self.batch_coupled = any(part.batch_coupled for part in every)
         self.unused_parameters = any(part.unused_parameters for part in every)
         self.capturable = all(part.capturable for part in every)

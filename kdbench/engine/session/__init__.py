@@ -7,6 +7,7 @@ Rooms:
 - announce: What a run is about to do, in one paragraph, before its first step.
 - parts: ``SOLVER.ACCUMULATE``: whether a run can be trained on parts of its batches.
 - single: Batches of one sample: whether student and method can train on them is found out before a folder exists.
+- terms: ``SOLVER.TRAINER: dot``: whether a method's loss has a part of the task and one that distils.
 - locate: A run's folder and identity, and whether the run is done.
 - holding: One process at a run: a lock on its folder, and what killed processes left there.
 - prepare: From a configuration to what is trained; whatever is wrong is found here, before a folder exists.

@@ -24,6 +24,7 @@ from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
 from kdbench.engine.session.parts import check_parts
 from kdbench.engine.session.single import check_single
+from kdbench.engine.session.terms import check_terms_of_both
 from kdbench.engine.teacher.gate import check_gate
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.saving.selection import check_selection
@@ -151,6 +152,7 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     smallest = check_parts(cfg, student, distiller, loader, runtime.world)
     distiller.check_batch(smallest)
     check_single(student, distiller, teacher, loader, smallest)
+    check_terms_of_both(cfg, student, distiller, teacher, loader)
     if teacher is not None:
         teacher.check_method(distiller)
     teacher_top1 = None if teacher is None else common.judged(cfg)

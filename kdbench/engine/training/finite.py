@@ -17,7 +17,7 @@ from kdbench.engine.evaluation import Score
 from kdbench.engine.precision import precision
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.ledger import Ledger
-from kdbench.engine.training.optim import can_be_captured
+from kdbench.engine.training.optimiser.optim import can_be_captured
 from kdbench.errors import NonFiniteLossError
 from kdbench.models.spec import ModelOutput
 
