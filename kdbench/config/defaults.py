@@ -84,7 +84,7 @@ def defaults() -> Tree:
         },
         "STUDENT": _network(),
         "SOLVER": {
-            "TRAINER": "base",  # base | dot (a momentum for the task's gradient, another for the distillation's); crd: as base
+            "TRAINER": "base",  # base | dot (a momentum for the task's gradient, one for the distillation's); crd, ours: as base
             "TYPE": "SGD",
             "BATCH_SIZE": 64,  # over all processes
             "ACCUMULATE": 1,  # parts of a batch, computed one after the other for one step
@@ -186,7 +186,7 @@ DOMAINS: dict[str, Domain] = {
     "STUDENT.INPUT_SIZE": "[0, 4096]",
     "STUDENT.HEAD": ("strict", "reset"),
     "STUDENT.FREEZE": ("", "backbone"),
-    "SOLVER.TRAINER": ("base", "crd", *DOT_TRAINERS),
+    "SOLVER.TRAINER": ("base", "crd", "ours", *DOT_TRAINERS),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.BATCH_SIZE": "[1, 1000000]",
     "SOLVER.ACCUMULATE": "[1, 1000000]",
@@ -227,7 +227,7 @@ IGNORED = {
 }
 
 #: Methods of mdistiller that are not part of this project: their nodes are accepted, their names are no typo.
-FOREIGN_METHODS = ("AB", "FT", "FSP", "MLKD")
+FOREIGN_METHODS = ("AB", "FT", "FSP")
 
 #: Keys that do not change what is computed; they are left out of a run's identity.
 NOT_IDENTITY = (

@@ -11,6 +11,7 @@ Rooms:
 - sets: Data sets, a file each, and what those made of image files share.
 - teacher_cache: A teacher's outputs on disk.
 - resident: A data set in memory that lives on a GPU: copied there once, for all who load from it.
+- looks: Further looks at a training image, beside the one that every method sees.
 - loader: The order of samples, and batches of augmented images.
 
 Each may import those above it. Nothing here knows networks or distillation.

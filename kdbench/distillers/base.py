@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench import registry
-from kdbench.distillers.batch import Batch, DataInfo
+from kdbench.distillers.batch import Batch, DataInfo, run
 from kdbench.distillers.declaration import check_declaration
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
@@ -38,6 +38,8 @@ class Distiller(nn.Module):
     Class attributes:
         teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. Where these or the flags below depend
             on the configuration, an instance replaces them; the engine therefore reads them from the instance.
+        looks: further looks at each image that the method sees, names in :data:`kdbench.data.looks.LOOKS`; what it is given of
+            student and teacher holds their outputs in ``looks``.
         defaults: hyperparameters; they become the configuration node of the method's name.
         domains: what a hyperparameter may be, by its dotted key: an interval or words, see :mod:`kdbench.domains`.
         effective: hyperparameters that act only where others are in a domain (``{"K": {"MODE": ("top",)}}``), or never (a text
@@ -69,6 +71,7 @@ class Distiller(nn.Module):
 
     teacher_needs: AbstractSet[str] = frozenset({"logits"})
     student_needs: AbstractSet[str] = frozenset({"logits"})
+    looks: tuple[str, ...] = ()
     defaults: ClassVar[dict[str, Any]] = {}
     domains: ClassVar[dict[str, Domain]] = {}
     effective: ClassVar[dict[str, dict[str, Any] | str]] = {}
@@ -172,7 +175,20 @@ class Distiller(nn.Module):
             teacher: the teacher's ModelOutput; its FeatureModel where ``needs_networks``; None without a teacher.
             batch: the batch.
         """
-        return self.losses(student(batch.images, need=self.student_needs), teacher, batch)
+        return self.losses(run(student, batch, self.student_needs, self.looks), teacher, batch)
+
+    def taught(self, teacher: Any, batch: Batch) -> Any:
+        """What :meth:`forward` is given of a teacher for a batch, without gradient: its outputs, or the network itself where
+        ``needs_networks``; None without one. For loops of one's own.
+
+        Args:
+            teacher: a FeatureModel, or None.
+            batch: the batch.
+        """
+        if teacher is None or not self.uses_teacher or self.needs_networks:
+            return teacher if self.uses_teacher else None
+        with torch.no_grad():
+            return run(teacher, batch, self.teacher_needs, self.looks)
 
     def vanishing(self, batch: int) -> Iterator[str]:
         """Terms of the loss that are constant with this configuration, number of classes and smallest batch, and why: a line

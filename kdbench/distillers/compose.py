@@ -31,7 +31,7 @@ class Composed(Distiller):
 
     Raises:
         ConfigError: fewer than two parts, or a weight for a part that does not exist.
-        IncompatibleError: two parts run inside the networks.
+        IncompatibleError: two parts run inside the networks, or one beside a part that sees each image more than once.
     """
 
     def __init__(
@@ -58,6 +58,11 @@ class Composed(Distiller):
         self._teacher_spec = next((part._teacher_spec for part in every if part._teacher_spec is not None), None)
         self.student_needs = set().union(*(part.student_needs for part in every))
         self.teacher_needs = set().union(*(part.teacher_needs for part in every if part.uses_teacher))
+        self.looks = tuple(dict.fromkeys(look for part in every for look in part.looks))
+        if self.looks and inside:
+            raise IncompatibleError(
+                f"{inside[0]} runs inside the networks and cannot be composed with a method that sees each image more than once"
+            )
         self.uses_teacher = any(part.uses_teacher for part in every)
         self.needs_networks = bool(inside)
         self.needs_labels = any(part.needs_labels for part in every)

@@ -107,6 +107,7 @@ class ModelOutput:
         bn_affine: one (2, C) tensor a stage of ``pre_activation``: weight and bias of the batch normalisation in front
             of that activation. Constant: no batch dimension.
         head_logits: (B, K) of the class token's head and (B, K) of the distillation token's, whose mean ``logits`` is.
+        looks: the outputs for further looks at the same images, by name.
     """
 
     logits: Tensor
@@ -119,14 +120,17 @@ class ModelOutput:
     pre_activation: tuple[Tensor, ...] | None = None
     bn_affine: tuple[Tensor, ...] | None = None
     head_logits: tuple[Tensor, ...] | None = None
+    looks: dict[str, ModelOutput] | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ModelOutput:
         """A copy with ``fn`` applied to every tensor."""
-        changed: dict[str, Tensor | tuple[Tensor, ...]] = {}
+        changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 changed[field.name] = fn(value)
+            elif isinstance(value, dict):
+                changed[field.name] = {name: output.map(fn) for name, output in value.items()}
             elif value is not None:
                 changed[field.name] = tuple(fn(v) for v in value)
         return replace(self, **changed)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from kdbench.distillers.base import Distiller, distillers, register_distiller
 
 MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="utf-8"))
 #: methods that refuse parts on every pair, on some, and on none
-COUPLED = {"CC", "CRD", "DIST", "PKT", "RKD", "RSD", "SP", "SRD", "TEKAP_F", "USKD"}
+COUPLED = {"CC", "CRD", "DIST", "MLKD", "PKT", "RKD", "RSD", "SP", "SRD", "TEKAP_F", "USKD"}
 NORMALISING = {"FCFD", "HCD", "OFD", "PAT", "REVIEWKD", "UHKD"}
 ON_SOME_PAIRS = {"FITNET", "OFA"}
 

@@ -220,7 +220,7 @@ def test_a_word_has_one_meaning():
 
 
 def test_a_trainer_that_nobody_has_is_refused(caplog):
-    with pytest.raises(ConfigError, match=r"SOLVER\.TRAINER: 'nonsense' is none of base, crd, dot, crd_dot"):
+    with pytest.raises(ConfigError, match=r"SOLVER\.TRAINER: 'nonsense' is none of base, crd, ours, dot, crd_dot"):
         kdbench.load_config(overrides={"SOLVER.TRAINER": "nonsense"})
     assert "ignored" not in caplog.text
     assert kdbench.load_config(overrides={"SOLVER.TRAINER": "crd"}).SOLVER.TRAINER == "crd"

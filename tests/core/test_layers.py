@@ -45,6 +45,7 @@ FLOORS: dict[str, list[str]] = {
     "data": [
         "source, prefetch, malloc, shares",
         "augmentation, build, resident",
+        "looks",
         "sets",
         "teacher_cache",
         "loader",
@@ -72,7 +73,7 @@ FLOORS: dict[str, list[str]] = {
     ],
 }
 #: arrows between the rooms of a floor
-MOST_ARROWS = {"bench": 12, "models": 25, "data": 12}
+MOST_ARROWS = {"bench": 12, "models": 25, "data": 14}
 #: rooms of one folder; the folder of methods holds a file a method, that of the command one a verb
 MOST_ROOMS, CROWDED = 12, {"", "distillers", "cli"}
 #: the package's front door, and what collects the methods' losses, look up names at run time

@@ -27,6 +27,7 @@ LOSSES = {
     "kdsvd_loss": ("KDSVD", {}),
     "ldrld_loss": ("LDRLD", {}),
     "lskd_loss": ("LSKD", {}),
+    "mlkd_loss": ("MLKD", {}),
     "nkd_loss": ("NKD", {}),
     "ofa_loss": ("OFA", {}),
     "orthogonality_loss": ("HCD", {}),

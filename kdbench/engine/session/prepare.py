@@ -149,6 +149,7 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     loader = common.loader(cfg)
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data)
+    loader.show(distiller.looks)
     smallest = check_parts(cfg, student, distiller, loader, runtime.world)
     distiller.check_batch(smallest)
     check_single(student, distiller, teacher, loader, smallest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def check_single(
     device = loader.device
     with torch.random.fork_rng(), torch.no_grad():
         own, method = (copy.deepcopy(module).to(device).train() for module in (student, distiller))
-        batch = black_batch(loader, 1)
+        batch = black_batch(loader, 1, distiller)
         for name, network in ((f"student {student.spec.name}", None), (distiller.name, method)):
             try:
                 if network is None:
@@ -54,24 +55,26 @@ def check_single(
                 ) from None
 
 
-def black_batch(loader: TrainLoader, size: int) -> Batch:
+def black_batch(loader: TrainLoader, size: int, distiller: Distiller) -> Batch:
     """The first images of the training set, all black.
 
     Args:
         loader: of the run's batches.
         size: of the batch; no more than there are images.
+        distiller: whose looks it holds, too.
     """
     device, side = loader.device, loader.augment.size or loader.split.image_size
     index = torch.arange(size, device=device)
-    return Batch(torch.zeros(size, 3, side, side, device=device), loader.split.labels[:size].to(device), index, index)
+    images = torch.zeros(size, 3, side, side, device=device)
+    looks = dict.fromkeys(distiller.looks, images)
+    return Batch(images, loader.split.labels[:size].to(device), index, index, looks=looks)
 
 
 def outputs_for(teacher: TeacherSource | None, distiller: Distiller, batch: Batch) -> Any:
     """What a method is given of its teacher for a batch that is no part of the training; zeros for one that need not be built,
     since its outputs are stored."""
-    if teacher is None or distiller.needs_networks:
-        return None if teacher is None else teacher.network
-    if distiller.teacher_needs <= STORED:
+    if teacher is not None and distiller.teacher_needs <= STORED and not distiller.needs_networks:
         spec, zeros = teacher.spec, batch.images.new_zeros
-        return ModelOutput(zeros(len(batch.images), spec.num_classes), zeros(len(batch.images), spec.penultimate))
-    return teacher.network(batch.images, need=distiller.teacher_needs)
+        made = ModelOutput(zeros(len(batch.images), spec.num_classes), zeros(len(batch.images), spec.penultimate))
+        return replace(made, looks=dict.fromkeys(distiller.looks, made))
+    return distiller.taught(None if teacher is None else teacher.network, batch)

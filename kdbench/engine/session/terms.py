@@ -36,7 +36,7 @@ def check_terms_of_both(
     names: dict[str, bool] = {}  # whether it is the task's
     with torch.random.fork_rng(), torch.no_grad():
         own, method = (copy.deepcopy(module).to(loader.device).train() for module in (student, distiller))
-        batch = black_batch(loader, min(loader.smallest, max(2, distiller.min_batch)))
+        batch = black_batch(loader, min(loader.smallest, max(2, distiller.min_batch)), distiller)
         given = outputs_for(teacher, distiller, batch)
         for epoch, progress in ((1, 0.0), (cfg.SOLVER.EPOCHS, 1.0)):
             terms = method(own, given, replace(batch, epoch=epoch, progress=progress))

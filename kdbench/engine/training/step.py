@@ -142,7 +142,9 @@ class Step:
         if self.apart:
             # within a captured step, too: it copies what then lies at the addresses of its inputs
             batch = replace(
-                batch, **{name: getattr(batch, name).clone() for name in ("images", "target", "index", "draw")}
+                batch,
+                **{name: getattr(batch, name).clone() for name in ("images", "target", "index", "draw")},
+                looks={name: images.clone() for name, images in batch.looks.items()},
             )
             teacher = teacher.map(torch.clone) if isinstance(teacher, ModelOutput) else teacher
         if self.dot is not None and self.world > 1:
