@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked_ranks import forked
 from interrupted_runs import assert_same, configure, run_killed
 from tiny_run import content, settings
 
@@ -159,6 +160,23 @@ def test_members_of_a_cohort_share_what_is_equal(tmp_path, cached):
     together = kdbench.train_cohort(cfgs(tmp_path / "together"))
     alone = [kdbench.train(cfg) for cfg in cfgs(tmp_path / "alone")]
     assert [content(one.folder) for one in together] == [content(one.folder) for one in alone]
+
+
+@pytest.mark.parametrize("trainer", ["base", "dot"])
+def test_several_processes_train_one_student_that_sees_both_looks(tmp_path, trainer):
+    """With batch normalisation, which two passes of one step write to; the cache is filled by both processes."""
+    extra = {"CACHE.ENABLED": True, "CACHE.DIR": str(tmp_path / "cache"), "SOLVER.TRAINER": trainer}
+
+    def work(rank: int) -> int:
+        kdbench.train(settings(tmp_path / "one", 2, **TAUGHT, **extra))
+        kdbench.train(settings(tmp_path / "two", 2, **TAUGHT, **extra))
+        return 0
+
+    ended = forked(tmp_path, work)
+    assert ended.codes == [0, 0], ended.texts
+    folders = [file.parent for name in ("one", "two") for file in (tmp_path / name).rglob("result.json")]
+    assert content(folders[0]) == content(folders[1])
+    assert len(list((tmp_path / "cache").rglob("view*.bin"))) == 4
 
 
 def test_mixed_images_are_refused_before_a_folder_exists(tmp_path):
