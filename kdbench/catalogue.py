@@ -54,6 +54,7 @@ class Method:
     uses_teacher: bool
     teacher_needs: frozenset[str]
     student_needs: frozenset[str]
+    looks: tuple[str, ...]
     min_batch: int
     min_classes: int
     defaults: dict[str, Any]

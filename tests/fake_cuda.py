@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from kdbench.data.augmentation import erase, forms, policy
+from kdbench.data.augmentation import erase, forms
+from kdbench.data.augmentation.policies import policy
 
 CUDA = torch.device("cuda", 0)
 
@@ -29,11 +30,11 @@ def supported() -> bool:
 @contextmanager
 def fake_cuda() -> Iterator[None]:
     """Within it, tensors that are made on :data:`CUDA` hold nothing; what is kept for a device is forgotten before and after."""
-    if not supported():
-        pytest.skip("this PyTorch makes no tensors of a GPU without a driver")
     # PyTorch counts devices at a process's first backward pass. Had it one that is not there, it would start a thread for it, and
     # from then on refuse the backward pass of processes that other tests fork.
     torch.zeros(1, requires_grad=True).sum().backward()
+    if not supported():
+        pytest.skip("this PyTorch makes no tensors of a GPU without a driver")
     kept = (forms.constant, erase._noise, policy.make_policy)
     with pytest.MonkeyPatch.context() as patch:
         # Pinned memory takes a driver; a copy from it and from other memory differ in time alone.

@@ -60,6 +60,7 @@ def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
             row["verified"] = method.verified
             row["teacher gives"] = ", ".join(sorted(method.teacher_needs)) or "-"
             row["student gives"] = ", ".join(sorted(method.student_needs))
+            row["images"] = ", ".join(("1", *method.looks))
             row["reference"] = method.reference
             row["presets"] = ", ".join(method.presets)
             row["batch from"], row["classes from"] = method.min_batch, method.min_classes

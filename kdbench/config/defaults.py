@@ -12,6 +12,10 @@ from kdbench.domains import Domain
 Tree = dict[str, Any]
 
 
+#: names of the trainer that keeps the gradients of task and distillation apart; mdistiller has one of its own for CRD
+DOT_TRAINERS = ("dot", "crd_dot")
+
+
 def _network() -> Tree:
     return {
         "WEIGHTS": "",  # "" = fresh, "pretrained" = the name's published weights, else a file
@@ -80,7 +84,7 @@ def defaults() -> Tree:
         },
         "STUDENT": _network(),
         "SOLVER": {
-            "TRAINER": "base",
+            "TRAINER": "base",  # base | dot (a momentum for the task's gradient, one for the distillation's); crd, ours: as base
             "TYPE": "SGD",
             "BATCH_SIZE": 64,  # over all processes
             "ACCUMULATE": 1,  # parts of a batch, computed one after the other for one step
@@ -110,7 +114,9 @@ def defaults() -> Tree:
             "CHANNELS_LAST": False,
             "COMPILE": False,
             "GRAPH": "auto",  # auto (steps on a GPU are replayed from a CUDA graph where they can be) | off
-            "DOT": {"DELTA": 0.075},
+            "DOT": {
+                "DELTA": 0.075,  # the distillation's momentum is MOMENTUM + DELTA, the task's MOMENTUM - DELTA
+            },
         },
         "CACHE": {  # of the teacher's outputs
             "ENABLED": False,
@@ -180,7 +186,7 @@ DOMAINS: dict[str, Domain] = {
     "STUDENT.INPUT_SIZE": "[0, 4096]",
     "STUDENT.HEAD": ("strict", "reset"),
     "STUDENT.FREEZE": ("", "backbone"),
-    "SOLVER.TRAINER": ("base", "crd"),
+    "SOLVER.TRAINER": ("base", "crd", "ours", *DOT_TRAINERS),
     "SOLVER.TYPE": ("SGD", "ADAMW", "ADAM", "LAMB"),
     "SOLVER.BATCH_SIZE": "[1, 1000000]",
     "SOLVER.ACCUMULATE": "[1, 1000000]",
@@ -218,12 +224,10 @@ DOMAINS: dict[str, Domain] = {
 IGNORED = {
     "LOG.WANDB": "LOG.TRACKERS=[wandb] tracks a run there",
     "LOG.SAVE_CHECKPOINT_FREQ": "a checkpoint is written at every epoch; SOLVER.CHECKPOINT_EVERY writes more",
-    "SOLVER.TRAINER": "there is one trainer",
-    "SOLVER.DOT.DELTA": "there is one trainer",
 }
 
 #: Methods of mdistiller that are not part of this project: their nodes are accepted, their names are no typo.
-FOREIGN_METHODS = ("DOT", "AB", "FT", "FSP", "MLKD")
+FOREIGN_METHODS = ("AB", "FT", "FSP")
 
 #: Keys that do not change what is computed; they are left out of a run's identity.
 NOT_IDENTITY = (
@@ -239,8 +243,6 @@ NOT_IDENTITY = (
     "CACHE.MAX_GB",
     "TEACHER.WEIGHTS",
     "STUDENT.WEIGHTS",
-    "SOLVER.TRAINER",
-    "SOLVER.DOT",
     "SOLVER.COMPILE",
     "SOLVER.GRAPH",
     "SOLVER.CHECKPOINT_EVERY",

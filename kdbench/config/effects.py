@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdbench.catalogue import Method
-from kdbench.config.defaults import PLACED
+from kdbench.config.defaults import DOT_TRAINERS, PLACED
 from kdbench.config.names import called_otherwise
 from kdbench.domains import Domain, show, violation
 
@@ -41,6 +41,7 @@ EFFECTIVE: dict[str, tuple[Mapping[str, Any], ...]] = {
     "SOLVER.MIN_LR": ({"SOLVER.SCHEDULE": ("cosine",)},),
     "SOLVER.WARMUP_LR": ({"SOLVER.WARMUP_EPOCHS": "(0, inf)"},),
     "SOLVER.SCHEDULE_PER": ({"SOLVER.SCHEDULE": ("step", "cosine")}, {"SOLVER.WARMUP_EPOCHS": "(0, inf)"}),
+    "SOLVER.DOT.DELTA": ({"SOLVER.TRAINER": DOT_TRAINERS},),
     "SOLVER.MAX_SKIPPED": ({"SOLVER.NON_FINITE": ("skip",)},),
     "CACHE.DTYPE": (_STORED,),
     "CACHE.MAX_GB": (_STORED,),

@@ -8,7 +8,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.catalogue import methods
-from kdbench.config.defaults import NOT_IDENTITY
+from kdbench.config.defaults import DOT_TRAINERS, NOT_IDENTITY
 from kdbench.config.load import to_dict
 
 #: keys of SOLVER that came later, with what stands for the way that it was before
@@ -26,6 +26,7 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
             node = node.get(part, {})
         node.pop(last, None)
     _spell_precision(tree)
+    _spell_trainer(tree["SOLVER"])
     for key, value in _AS_EVER.items():
         if tree["SOLVER"][key] == value:
             del tree["SOLVER"][key]
@@ -36,6 +37,14 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
             if node.get(key) == to_dict(method.defaults[key]):
                 node.pop(key)
     return tree
+
+
+def _spell_trainer(solver: dict[str, Any]) -> None:
+    """Drop the trainer of a SOLVER node and its key where they say nothing; both names of DOT are one."""
+    if solver["TRAINER"] in DOT_TRAINERS:
+        solver["TRAINER"] = "dot"
+    else:
+        del solver["TRAINER"], solver["DOT"]
 
 
 def _spell_precision(tree: dict[str, Any]) -> None:

@@ -7,13 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdbench.config.defaults import PLACED
+from kdbench.config.defaults import DOT_TRAINERS, PLACED
 from kdbench.config.values import checkpoint_every
 from kdbench.errors import shown
 from kdbench.paths import leads_out
 
-#: trainers of mdistiller that change what is computed; ``base`` and ``crd`` are what happens here anyway
-FOREIGN_TRAINERS = ("dot", "crd_dot")
 _LARGEST_OPTION = 1_000_000
 _MAGNITUDE = 10.0  # the strongest level of timm's RandAugment, where the string does not say another
 
@@ -29,8 +27,8 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not (_numbers(value, 2) and 0 < value[0] <= value[1] <= top):
             yield key, f"expects [low, high], {what}, got {_show(value)}"
     yield from _auto(augment["AUTO"])
-    if str(solver["TRAINER"]) in FOREIGN_TRAINERS:
-        yield "SOLVER.TRAINER", f"{solver['TRAINER']!r} is a trainer of mdistiller that kdbench does not have"
+    if solver["TRAINER"] in DOT_TRAINERS:
+        yield from _dot(solver)
     if solver["ACCUMULATE"] > solver["BATCH_SIZE"]:
         yield (
             "SOLVER.ACCUMULATE",
@@ -66,6 +64,20 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             isinstance(norm, str) or (len(norm) == 2 and all(_numbers(part, 3) for part in norm) and min(norm[1]) > 0)
         ):
             yield f"{role}.NORM", f"expects a word or [[mean x 3], [std x 3]] with positive std, got {_show(norm)}"
+
+
+def _dot(solver: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the distillation-oriented trainer goes with."""
+    trainer = solver["TRAINER"]
+    for key, value in (("TYPE", "SGD"), ("NESTEROV", False), ("COMPILE", False)):
+        if solver[key] != value:
+            yield f"SOLVER.{key}", f"SOLVER.TRAINER: {trainer} takes {value}, got {solver[key]}"
+    delta, momentum = solver["DOT"]["DELTA"], solver["MOMENTUM"]
+    if not (_numbers([delta, momentum]) and momentum - delta >= 0 and momentum + delta < 1):
+        yield (
+            "SOLVER.DOT.DELTA",
+            f"SOLVER.MOMENTUM={_show(momentum)} less and more {_show(delta)} are two momenta, which lie in [0, 1)",
+        )
 
 
 def _options(section: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,12 +13,13 @@ from torch import Tensor
 from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.augment import Augment, HostDraws, evaluation_images
 from kdbench.data.augmentation.decode import CentreCut
+from kdbench.data.augmentation.looks import LOOKS, Look
 from kdbench.data.prefetch import ahead
 from kdbench.data.resident import resident
 from kdbench.data.sets.files import CutSplit
 from kdbench.data.shares import Shares
 from kdbench.data.source import Split
-from kdbench.errors import ConfigError
+from kdbench.errors import ConfigError, IncompatibleError
 from kdbench.random import permutation
 from kdbench.transfer import beside, in_advance, pinned, send
 
@@ -40,6 +41,7 @@ class LoadedBatch:
         draw: (B,) int64 position in the epoch's virtual set, ``repeat * N + index``.
         host_draw: ``draw`` in the host's memory, which no device is read for.
         smoothing_included: labels are soft and smoothed already.
+        looks: (B, 3, H, W) further looks at the same images, by name.
     """
 
     images: Tensor
@@ -48,10 +50,11 @@ class LoadedBatch:
     draw: Tensor
     host_draw: Tensor
     smoothing_included: bool = False
+    looks: dict[str, Tensor] = field(default_factory=dict)
 
     def on_device(self) -> tuple[Tensor, ...]:
         """The tensors that lie on the device."""
-        return self.images, self.target, self.index, self.draw
+        return self.images, self.target, self.index, self.draw, *self.looks.values()
 
 
 class TrainLoader:
@@ -93,6 +96,8 @@ class TrainLoader:
         views: int = 0,
     ) -> None:
         self.views = views
+        #: further looks at each image that someone asked for, by name
+        self.looks: dict[str, Look] = {}
         self.split, self.batch_size, self.seed, self.aug_seed = split, batch_size, seed, aug_seed
         self.augment, self.repeat, self.device = augment, repeat, torch.device(device)
         self.rank, self.world, self.workers = rank, world, workers
@@ -128,6 +133,19 @@ class TrainLoader:
         the mean number of samples of a process."""
         return self.shares.weight(step)
 
+    def show(self, looks: Iterable[str]) -> None:
+        """Give further looks at each image from now on, by their names in :data:`kdbench.data.augmentation.looks.LOOKS`.
+
+        Raises:
+            IncompatibleError: images are mixed, and a look knows nothing of pairs.
+        """
+        for name in looks:
+            if self.augment.mixes:
+                raise IncompatibleError(
+                    f"AUGMENT.MIXUP and AUGMENT.CUTMIX mix one look at an image, and the method sees {name!r}, too; set both to 0"
+                )
+            self.looks.setdefault(name, LOOKS[name](self.augment))
+
     def order(self, epoch: int) -> Tensor:
         """(total,) int64 draws of an epoch, in order; on the GPU where the loader works on one."""
         where = self.device if self.device.type == "cuda" else "cpu"
@@ -160,7 +178,7 @@ class TrainLoader:
             return self._finish(chunk, torch.cat([order[first:last] for first, last in chunk.rows]), view)
 
         # Threads read and draw; where images live on the device and it draws all, there is nothing left to do for them.
-        idle = resident(self.split, self.device) is not None and not self.augment.drawn_by_host
+        idle = resident(self.split, self.device) is not None and not self._drawn_by_host
         workers = 0 if idle else self.workers
         # as in a whole epoch: what is computed together, and in which shape, may decide over last bits
         chunks = [chunk for chunk in self._chunks() if chunk[-1] >= start]
@@ -172,6 +190,10 @@ class TrainLoader:
         asks)."""
         chunk = self._prepare(draw, [(start, start + len(draw))], epoch)
         return self._finish(chunk, send(draw, self.device), epoch)[0]
+
+    @property
+    def _drawn_by_host(self) -> bool:
+        return any(augment.drawn_by_host for augment in (self.augment, *self.looks.values()))
 
     def _chunks(self) -> list[list[int]]:
         """Steps that are prepared together: several where batches are so small that calls cost more than pixels."""
@@ -187,16 +209,21 @@ class TrainLoader:
         side = self.augment.size or self.split.image_size
         drawn = self.augment.draw_on_host(self.aug_seed, epoch, draw, side, pairs)
         chunk = _Chunk(draw, rows, drawn)
+        chunk.looks = {name: look.draw_on_host(self.aug_seed, epoch, draw, side) for name, look in self.looks.items()}
         if resident(self.split, self.device) is None:
             index = draw % len(self.split)
-            chunk.images = pinned(self._read(index, draw, epoch), self.device)
+            chunk.images = pinned(self._read(self.augment, index, draw, epoch), self.device)
+            if isinstance(self.split, CutSplit):  # each look is cut as its file is decoded
+                chunk.cut = {
+                    name: pinned(self._read(look, index, draw, epoch), self.device) for name, look in self.looks.items()
+                }
             chunk.labels = pinned(self.split.labels[index], self.device)
         return chunk
 
-    def _read(self, index: Tensor, draw: Tensor, epoch: int) -> Tensor:
+    def _read(self, augment: Augment, index: Tensor, draw: Tensor, epoch: int) -> Tensor:
         if isinstance(self.split, CutSplit):
-            size = self.augment.size or self.split.image_size
-            cut = self.augment.random_cut(self.aug_seed, epoch, draw, size) or CentreCut(size)
+            size = augment.size or self.split.image_size
+            cut = augment.random_cut(self.aug_seed, epoch, draw, size) or CentreCut(size)
             return self.split.fetch_cut(index, cut)
         return self.split.fetch(index)
 
@@ -208,6 +235,16 @@ class TrainLoader:
         else:
             images, labels = (part.to(self.device, non_blocking=True) for part in (chunk.images, chunk.labels))
         drawn, cut = chunk.drawn.to(self.device), not isinstance(self.split, CutSplit)
+        # before the images themselves, which may be written to
+        looks = {
+            name: look(
+                chunk.cut[name].to(self.device, non_blocking=True) if name in chunk.cut else images,
+                *(self.aug_seed, epoch, draw),
+                cut=cut,
+                plan=chunk.looks[name].to(self.device).plan,
+            )
+            for name, look in self.looks.items()
+        }
         images = self.augment(images, self.aug_seed, epoch, draw, cut=cut, plan=drawn.plan)
         if drawn.mixing is not None:
             images, labels = self.augment.mix(images, labels, drawn.mixing)
@@ -217,7 +254,8 @@ class TrainLoader:
             done = part.stop
             result.append(
                 LoadedBatch(
-                    images[part], labels[part], index[part], draw[part], chunk.draw[part], drawn.mixing is not None
+                    *(images[part], labels[part], index[part], draw[part], chunk.draw[part], drawn.mixing is not None),
+                    looks={name: look[part] for name, look in looks.items()},
                 )
             )
         return result
@@ -226,7 +264,7 @@ class TrainLoader:
 @dataclass
 class _Chunk:
     """A few batches on their way: draws and (first, last) position of each, what the host drew, and, where they do not live on the
-    device, images and labels."""
+    device, images and labels; of further looks the same, with images of their own where those are cut from files."""
 
     draw: Tensor
     rows: list[tuple[int, int]]
@@ -234,6 +272,8 @@ class _Chunk:
     images: Tensor | None = None
     labels: Tensor | None = None
     batches: list[LoadedBatch] = field(default_factory=list)
+    looks: dict[str, HostDraws] = field(default_factory=dict)
+    cut: dict[str, Tensor] = field(default_factory=dict)
 
 
 def standard_crop_pct(split: Split) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench import registry
-from kdbench.distillers.batch import Batch, DataInfo
+from kdbench.distillers.batch import Batch, DataInfo, run
 from kdbench.distillers.declaration import check_declaration
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
@@ -48,6 +48,8 @@ class Distiller(nn.Module):
     Class attributes:
         teacher_needs / student_needs: output kinds, a subset of ``OUTPUT_KINDS``. Where these or the flags below depend
             on the configuration, an instance replaces them; the engine therefore reads them from the instance.
+        looks: further looks at each image that the method sees, names in :data:`kdbench.data.augmentation.looks.LOOKS`; what it is
+            given of student and teacher holds their outputs in ``looks``.
         defaults: hyperparameters; they become the configuration node of the method's name.
         domains: what a hyperparameter may be, by its dotted key: an interval or words, see :mod:`kdbench.domains`.
         effective: hyperparameters that act only where others are in a domain (``{"K": {"MODE": ("top",)}}``), or never (a text
@@ -64,6 +66,8 @@ class Distiller(nn.Module):
         min_batch: smallest batch for which the loss is defined.
         min_classes: smallest number of classes for which it is.
         kind: of what is compared: ``logits``, ``features`` or ``relations`` (between samples); empty: as its needs say.
+        task_terms: names of the loss terms that are the task's, as a student without a teacher has them; the others distil.
+            ``SOLVER.TRAINER: dot`` keeps their gradients apart.
         batch_coupled: the loss couples the samples of a batch, so that its value depends on how a batch is cut.
         adapts_student: :meth:`adapt` changes the network that is trained and deployed.
         unused_parameters: in some steps a trained parameter of the student or of the method gets no gradient (a branch that is
@@ -78,6 +82,7 @@ class Distiller(nn.Module):
 
     teacher_needs: AbstractSet[str] = frozenset({"logits"})
     student_needs: AbstractSet[str] = frozenset({"logits"})
+    looks: tuple[str, ...] = ()
     defaults: ClassVar[dict[str, Any]] = {}
     domains: ClassVar[dict[str, Domain]] = {}
     effective: ClassVar[dict[str, dict[str, Any] | str]] = {}
@@ -92,6 +97,7 @@ class Distiller(nn.Module):
     grad_teacher: bool = False
     min_batch: int = 1
     min_classes: int = 2
+    task_terms: tuple[str, ...] = ("ce",)
     batch_coupled: bool = False
     adapts_student: bool = False
     unused_parameters: bool = False
@@ -191,7 +197,20 @@ class Distiller(nn.Module):
             teacher: the teacher's ModelOutput; its FeatureModel where ``needs_networks``; None without a teacher.
             batch: the batch.
         """
-        return self.losses(student(batch.images, need=self.student_needs), teacher, batch)
+        return self.losses(run(student, batch, self.student_needs, self.looks), teacher, batch)
+
+    def taught(self, teacher: Any, batch: Batch) -> Any:
+        """What :meth:`forward` is given of a teacher for a batch, without gradient: its outputs, or the network itself where
+        ``needs_networks``; None without one. For loops of one's own.
+
+        Args:
+            teacher: a FeatureModel, or None.
+            batch: the batch.
+        """
+        if teacher is None or not self.uses_teacher or self.needs_networks:
+            return teacher if self.uses_teacher else None
+        with torch.no_grad():
+            return run(teacher, batch, self.teacher_needs, self.looks)
 
     def vanishing(self, batch: int) -> Iterator[str]:
         """Terms of the loss that are constant with this configuration, number of classes and smallest batch, and why: a line

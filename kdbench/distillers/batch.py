@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ class Batch:
         seed: the run's seed.
         smoothing: label smoothing of the run's criterion; 0 where the soft labels hold it already.
         host_draw: ``draw`` in the host's memory, which is known before the step begins; None = ``draw`` lies there.
+        looks: (B, 3, H, W) further looks at the same images, by name (:data:`kdbench.data.augmentation.looks.LOOKS`).
         clock: 0-d int64, ``epoch`` on the device; None = none is kept there.
 
     A captured step is replayed with other tensors, not with other numbers of Python: one that reads ``epoch`` is captured anew in
@@ -76,6 +78,7 @@ class Batch:
     smoothing: float = 0.0
     host_draw: Tensor | None = None
     clock: Tensor | None = None
+    looks: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.draw is None and self.index is not None:
@@ -97,6 +100,18 @@ class Batch:
             )
         return self.index
 
+    def look(self, name: str) -> Tensor:
+        """A further look at the images.
+
+        Raises:
+            LossError: the batch has none of that name.
+        """
+        if name not in self.looks:
+            raise LossError(
+                f"the method sees each image more than once: give Batch(..., looks={{{name!r}: images}}), augmented for that look"
+            )
+        return self.looks[name]
+
     @property
     def labels(self) -> Tensor:
         """(B,) class index of each sample; the largest entry of a soft label."""
@@ -115,6 +130,24 @@ class Batch:
             return CounterRNG(self.seed, f"method/{name}", self.epoch, self.host_draw)
         epoch = self.epoch if self.clock is None else self.clock
         return CounterRNG(self.seed, f"method/{name}", epoch, self.draw)
+
+
+def run(network: Any, batch: Batch, need: AbstractSet[str], looks: Sequence[str] = ()) -> Any:
+    """The outputs of a network for a batch's images and, in passes of their own, for further looks at them.
+
+    Args:
+        network: a FeatureModel.
+        batch: the batch.
+        need: kinds of outputs.
+        looks: names of the looks.
+
+    Returns:
+        a ModelOutput.
+    """
+    output = network(batch.images, need=need)
+    if not looks:
+        return output
+    return replace(output, looks={name: network(batch.look(name), need=need) for name in looks})
 
 
 def check_terms(method: str, terms: Any) -> None:

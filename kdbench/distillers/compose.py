@@ -31,7 +31,8 @@ class Composed(Distiller):
 
     Raises:
         ConfigError: fewer than two parts, or a weight for a part that does not exist.
-        IncompatibleError: two parts run inside the networks, or one changes the student.
+        IncompatibleError: two parts run inside the networks, or one beside a part that sees each image more than once; or one
+            changes the student.
     """
 
     def __init__(
@@ -61,10 +62,16 @@ class Composed(Distiller):
         self._teacher_spec = next((part._teacher_spec for part in every if part._teacher_spec is not None), None)
         self.student_needs = set().union(*(part.student_needs for part in every))
         self.teacher_needs = set().union(*(part.teacher_needs for part in every if part.uses_teacher))
+        self.looks = tuple(dict.fromkeys(look for part in every for look in part.looks))
+        if self.looks and inside:
+            raise IncompatibleError(
+                f"{inside[0]} runs inside the networks and cannot be composed with a method that sees each image more than once"
+            )
         self.uses_teacher = any(part.uses_teacher for part in every)
         self.needs_networks = bool(inside)
         self.needs_labels = any(part.needs_labels for part in every)
         self.grad_teacher = any(part.grad_teacher for part in every)
+        self.task_terms = tuple(f"{name.lower()}/{term}" for name, part in parts.items() for term in part.task_terms)
         self.batch_coupled = any(part.batch_coupled for part in every)
         self.unused_parameters = any(part.unused_parameters for part in every)
         self.capturable = all(part.capturable for part in every)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -45,8 +45,17 @@ def cut(batch: Batch, teacher: Any, parts: int) -> Iterator[tuple[Batch, Any, fl
             return None if values is None else values[rows]
 
         names = ("images", "target", "index", "draw", "host_draw")
-        piece = replace(batch, **{name: part(getattr(batch, name)) for name in names})
-        given = teacher
-        if isinstance(teacher, ModelOutput):  # weights of a network have no row a sample
-            given = replace(teacher.map(part), bn_affine=teacher.bn_affine, classifier=teacher.classifier)
+        piece = replace(
+            batch,
+            **{name: part(getattr(batch, name)) for name in names},
+            looks={name: part(images) for name, images in batch.looks.items()},
+        )
+        given = _rows(teacher, part) if isinstance(teacher, ModelOutput) else teacher
         yield piece, given, (last - first) / size
+
+
+def _rows(output: ModelOutput, part: Callable[[Tensor], Tensor]) -> ModelOutput:
+    """Rows of outputs; weights of a network have no row a sample."""
+    looks = None if output.looks is None else {name: _rows(look, part) for name, look in output.looks.items()}
+    made = replace(output, looks=None).map(part)
+    return replace(made, bn_affine=output.bn_affine, classifier=output.classifier, looks=looks)

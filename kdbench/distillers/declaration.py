@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from kdbench.config.defaults import defaults
+from kdbench.data.augmentation.looks import LOOKS
 from kdbench.domains import violations
 from kdbench.models.spec import OUTPUT_KINDS
 
@@ -49,6 +50,10 @@ def check_declaration(name: str, cls: Any) -> None:
         unknown = set(needs) - set(OUTPUT_KINDS)
         if unknown:
             raise TypeError(f"{name}: no output kind is called {sorted(unknown)}; there are {OUTPUT_KINDS}")
+    if not isinstance(cls.looks, tuple) or not set(cls.looks) <= set(LOOKS):
+        raise TypeError(f"{name}: looks is {cls.looks!r}; expects a tuple of names among {tuple(LOOKS)}")
+    if not isinstance(cls.task_terms, tuple) or not all(isinstance(term, str) for term in cls.task_terms):
+        raise TypeError(f"{name}: task_terms is {cls.task_terms!r}; expects a tuple of names of loss terms")
     try:
         broken = dict(violations(cls.defaults, cls.domains))
     except ValueError as error:

@@ -77,11 +77,7 @@ class Runtime:
     def share_buffers(self, module: nn.Module) -> None:
         """Give the buffers of ``module`` (running statistics) in all processes the values of the main one."""
         if self.world > 1:
-            for buffer in module.buffers():
-                value = buffer.contiguous()  # another layout may differ between processes
-                dist.broadcast(value, src=0)
-                if value is not buffer:
-                    buffer.copy_(value)
+            share_buffers(module)
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -125,6 +121,15 @@ def start_runtime(cfg: CfgNode) -> Runtime:
             timeout=PATIENCE,
         )
     return Runtime(device, rank, world)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """In each of several processes: give the buffers of ``module`` the values of the main one."""
+    for buffer in module.buffers():
+        value = buffer.contiguous()  # another layout may differ between processes
+        dist.broadcast(value, src=0)
+        if value is not buffer:
+            buffer.copy_(value)
 
 
 def _repeat_to_the_bit(on: bool) -> None:

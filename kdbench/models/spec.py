@@ -109,6 +109,7 @@ class ModelOutput:
             of that activation. Constant: no batch dimension.
         head_logits: (B, K) of the class token's head and (B, K) of the distillation token's, whose mean ``logits`` is.
         classifier: (K, D) weight and (K,) bias of the linear layer from ``penultimate`` to ``logits``. Constant as well.
+        looks: the outputs for further looks at the same images, by name.
     """
 
     logits: Tensor
@@ -122,14 +123,17 @@ class ModelOutput:
     bn_affine: tuple[Tensor, ...] | None = None
     head_logits: tuple[Tensor, ...] | None = None
     classifier: tuple[Tensor, ...] | None = None
+    looks: dict[str, ModelOutput] | None = None
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ModelOutput:
         """A copy with ``fn`` applied to every tensor."""
-        changed: dict[str, Tensor | tuple[Tensor, ...]] = {}
+        changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 changed[field.name] = fn(value)
+            elif isinstance(value, dict):
+                changed[field.name] = {name: output.map(fn) for name, output in value.items()}
             elif value is not None:
                 changed[field.name] = tuple(fn(v) for v in value)
         return replace(self, **changed)  # type: ignore[arg-type]

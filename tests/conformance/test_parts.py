@@ -14,7 +14,22 @@ from kdbench.distillers.base import Distiller, distillers, register_distiller
 
 MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="utf-8"))
 #: methods that refuse parts on every pair, on some, and on none
-COUPLED = {"CC", "CHSIM", "CRD", "DIST", "MLDR_KD", "PKT", "RKD", "RSD", "SEMCKD", "SP", "SRD", "TEKAP_F", "USKD"}
+COUPLED = {
+    "CC",
+    "CHSIM",
+    "CRD",
+    "DIST",
+    "MLDR_KD",
+    "MLKD",
+    "PKT",
+    "RKD",
+    "RSD",
+    "SEMCKD",
+    "SP",
+    "SRD",
+    "TEKAP_F",
+    "USKD",
+}
 NORMALISING = {"AFD", "FCFD", "HCD", "ICKD", "OFD", "PAT", "REVIEWKD", "SRRL", "UHKD"}
 ON_SOME_PAIRS = {"FITNET", "OFA"}
 

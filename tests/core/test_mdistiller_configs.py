@@ -1,5 +1,5 @@
 """mdistiller's 42 configuration files (27 for CIFAR-100, 13 for ImageNet, 2 for Tiny ImageNet; mdistiller@a08d46f), written out
-from a table: each resolves key by key, or is refused with what is missing."""
+from a table: each resolves key by key."""
 
 from __future__ import annotations
 
@@ -206,13 +206,6 @@ FILES = {
     for kind, table in (("cifar100", CIFAR), ("imagenet", IMAGENET), ("tiny_imagenet", TINY))
     for file, row in table.items()
 }
-#: file -> what its refusal says
-REFUSED = {
-    name: "SOLVER.TRAINER: 'dot' is a trainer of mdistiller that kdbench does not have"
-    for name in FILES
-    if "dot" in name
-}
-RESOLVED = [name for name in FILES if name not in REFUSED]
 
 
 def write(folder: Path, tree: dict[str, Any]) -> Path:
@@ -237,11 +230,9 @@ def spec(name: str, classes: int, side: int) -> Any:
 def test_there_are_42() -> None:
     counts = [sum(name.startswith(f"{kind}/") for name in FILES) for kind in ("cifar100", "imagenet", "tiny_imagenet")]
     assert counts == [27, 13, 2]
-    assert len(RESOLVED) + len(REFUSED) == 42
-    assert len(RESOLVED) == 35
 
 
-@pytest.mark.parametrize("name", RESOLVED)
+@pytest.mark.parametrize("name", FILES)
 def test_it_resolves_key_by_key(name: str, tmp_path: Path) -> None:
     tree = FILES[name]
     method = tree["DISTILLER"]["TYPE"]
@@ -255,14 +246,7 @@ def test_it_resolves_key_by_key(name: str, tmp_path: Path) -> None:
     assert {key: cfg[key] for key in {**open_keys, **expected}} == {**open_keys, **expected}
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_missing_is_named(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_config(write(tmp_path, FILES[name]))
-    assert REFUSED[name] in str(caught.value)
-
-
-@pytest.mark.parametrize("name", [name for name in RESOLVED if name.startswith(("cifar100/", "imagenet/r34_r18/"))])
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("cifar100/", "imagenet/r34_r18/"))])
 def test_its_method_is_built_for_its_pair(name: str, tmp_path: Path) -> None:
     tree = FILES[name]
     cfg = load_config(write(tmp_path, tree))
@@ -285,7 +269,7 @@ def test_its_networks_have_names_here(name: str) -> None:
 def test_all_of_its_keys_are_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its whole tree of defaults, with every method's node, loads; what means nothing here is said to be ignored."""
     tree = {**DEFAULTS, "EXPERIMENT": {**DEFAULTS["EXPERIMENT"], "PROJECT": "mine"}}
-    tree["SOLVER"] = {**DEFAULTS["SOLVER"], "TRAINER": "crd", "DOT": {"DELTA": 0.05}}
+    tree["SOLVER"] = {**DEFAULTS["SOLVER"], "TRAINER": "crd"}
     tree["LOG"] = {**DEFAULTS["LOG"], "SAVE_CHECKPOINT_FREQ": 20}
     with caplog.at_level(logging.INFO, logger="kdbench"):
         cfg = load_config(write(tmp_path, tree))

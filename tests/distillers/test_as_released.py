@@ -16,7 +16,7 @@ from kdbench.distillers.base import Batch, DataInfo
 from kdbench.distillers.create import create_distiller
 from kdbench.distillers.ofd import ofd_loss, ofd_margin
 from kdbench.engine.session.locate import locate
-from kdbench.engine.training.optim import Schedule
+from kdbench.engine.training.optimiser.optim import Schedule
 from kdbench.errors import ConfigError
 from kdbench.models.feature_model.stage_choice import choose_stages
 from kdbench.models.names import find_entry

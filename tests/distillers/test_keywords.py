@@ -28,6 +28,7 @@ LOSSES = {
     "kdsvd_loss": ("KDSVD", {}),
     "ldrld_loss": ("LDRLD", {}),
     "lskd_loss": ("LSKD", {}),
+    "mlkd_loss": ("MLKD", {}),
     "nkd_loss": ("NKD", {}),
     "norm_loss": ("NORM", {}),
     "ofa_loss": ("OFA", {}),

@@ -8,6 +8,7 @@ from torch import Tensor
 from wrapped_networks import CLASSES, network
 from yacs.config import CfgNode
 
+from kdbench.data.augmentation.looks import LOOKS
 from kdbench.distillers.base import Batch, DataInfo, distillers
 from kdbench.errors import IncompatibleError
 
@@ -51,7 +52,8 @@ def build(method: str, student: object, teacher: object):
 def batch(size: int = 4) -> Batch:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(size, 3, 32, 32, generator=generator)
-    return Batch(images, torch.arange(size) % CLASSES, torch.arange(size), torch.arange(size), epoch=2)
+    looks = {name: images.roll(1, 3) for name in LOOKS}
+    return Batch(images, torch.arange(size) % CLASSES, torch.arange(size), torch.arange(size), epoch=2, looks=looks)
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -64,12 +66,7 @@ def test_one_step(method: str, pair: tuple[str, str]) -> None:
     distiller = build(method, student, teacher).train()
     before = snapshot(teacher)
     for _ in range(2):  # the second step of PAT has feedback
-        if distiller.needs_networks:
-            given = teacher
-        else:
-            with torch.no_grad():
-                given = teacher(batch().images, need=distiller.teacher_needs)
-        terms = distiller(student, given, batch())
+        terms = distiller(student, distiller.taught(teacher, batch()), batch())
         assert all(term.isfinite() for term in terms.values()), terms
         torch.stack(tuple(terms.values())).sum().backward()
     touched = [p for p in student.backbone.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
@@ -93,7 +90,7 @@ def test_every_term_but_the_teachers_reaches_the_student() -> None:
         if method == "FCFD":
             continue
         distiller = build(method, student, teacher)
-        given = teacher if distiller.needs_networks else teacher(batch().images, need=distiller.teacher_needs)
+        given = distiller.taught(teacher, batch())
         for name, term in distiller(student, given, batch()).items():
             if name == "reg":  # PAT's prompts against the plain teacher
                 continue

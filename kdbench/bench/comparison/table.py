@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from kdbench.bench.results.environments import environment_of, mixed_environment
 from kdbench.bench.results.frames import left_out
 from kdbench.bench.results.labels import load_blocks, load_grid_results
 from kdbench.bench.results.select import SELECT, check_select, rule_text, selection_remarks
+from kdbench.catalogue import methods
 from kdbench.errors import KdbenchError, did_you_mean
 from kdbench.escape import csv, markdown
 
@@ -180,7 +181,7 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
     rows = found.drop_duplicates(["pair", "label", "run_id"]).itertuples(index=False)
     shown = found.drop_duplicates("run_id")
     environments = mixed_environments((f"{row.pair} / {row.label}", environment_of(row)) for row in rows)
-    remarks = selection_remarks(shown, select) + environments
+    remarks = selection_remarks(shown, select) + environments + several_looks(zip(found.label, found.method))
     return Table(
         pairs=record["pairs"],
         methods=record["methods"],
@@ -195,6 +196,25 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
         remarks=(*record.get("notes", ()), *remarks),
         tuned=record.get("tuned", {}),
     )
+
+
+def several_looks(runs: Iterable[tuple[str, str]]) -> list[str]:
+    """A remark on methods whose students see more than one image of a sample in each step; nothing where there is none.
+
+    Args:
+        runs: (label, ``DISTILLER.TYPE``) of each run.
+    """
+    known = methods()
+    images: dict[str, int] = {}
+    for label, kind in runs:
+        parts = [known.get(part) for part in str(kind).split("+") if part in known]
+        images[label] = max(images.get(label, 1), 1 + len({look for part in parts for look in part.looks}))
+    told = [f"{label} {count}" for label, count in images.items() if count > 1]
+    if not told:
+        return []
+    return [
+        f"Students see more than one image of a sample in each step, and cost as much more: {', '.join(told)}; all others 1."
+    ]
 
 
 def _emphasise(text: str, rank: int) -> str:

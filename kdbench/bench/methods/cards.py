@@ -77,6 +77,11 @@ def _card(cls: type[Distiller], extra: list[str], costs: list[dict[str, Any]], m
         *((("changes the student that is deployed", "yes"),) if cls.adapts_student else ()),
         ("couples the samples of a batch", "yes" if cls.batch_coupled else "no"),
         ("smallest batch, fewest classes", f"{cls.min_batch}, {cls.min_classes}"),
+        *(
+            [("images of a sample in a step", f"{1 + len(cls.looks)} ({', '.join(('the usual one', *cls.looks))})")]
+            if cls.looks
+            else []
+        ),
         *((f"extra parameters, {_short(t)} -> {_short(s)}, 100 classes", n) for (t, s), n in zip(PAIRS, extra)),
     ]
     facts += [

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdbench.config.load import load_config
+from kdbench.data.augmentation.looks import LOOKS
 from kdbench.distillers.base import Batch, DataInfo, Distiller, distillers
 from kdbench.distillers.create import create_distiller, uses_teacher
 from kdbench.distillers.unused import left_out, without_gradient
@@ -122,17 +123,14 @@ def make_batch(student: FeatureModel, size: int, first: int = 0, classes: int = 
     generator = torch.Generator().manual_seed(3 + first)
     index = torch.arange(first, first + size)
     images = torch.rand(size, 3, *student.input_size, generator=generator)
-    return Batch(images, _labels(classes)[index], index, index, epoch=1, progress=0.5, seed=1)
+    looks = {name: images.roll(1 + place, 3) for place, name in enumerate(LOOKS)}  # no two the same
+    return Batch(images, _labels(classes)[index], index, index, epoch=1, progress=0.5, seed=1, looks=looks)
 
 
 def step(distiller: Distiller, student: FeatureModel, teacher: FeatureModel | None, batch: Batch) -> dict[str, Tensor]:
     """The method's terms for a batch, student and teacher run."""
     torch.manual_seed(4)
-    if teacher is None or distiller.needs_networks:
-        return distiller(student, teacher, batch)
-    with torch.no_grad():
-        outputs = teacher(batch.images, need=distiller.teacher_needs)
-    return distiller(student, outputs, batch)
+    return distiller(student, distiller.taught(teacher, batch), batch)
 
 
 def unused_parameters(distiller: Distiller, student: FeatureModel) -> set[str]:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kdbench.bench.methods.conformance import BATCH, CLASSES, NETWORKS, create_pair, step
+from kdbench.data.augmentation.looks import LOOKS
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
@@ -175,7 +176,9 @@ def _batch(student: FeatureModel, size: int, epoch: int, soft: bool, read: set[s
     clock = torch.ones((), dtype=torch.int64, device=_DEVICE)
     batch = _NotedBatch.__new__(_NotedBatch)
     batch.read = read
-    batch.__init__(images, target, index, index, epoch=epoch, progress=0.5, seed=1, host_draw=host_draw, clock=clock)  # type: ignore[misc]
+    looks = {name: torch.rand_like(images) for name in LOOKS}
+    known = {"host_draw": host_draw, "clock": clock, "looks": looks}
+    batch.__init__(images, target, index, index, epoch=epoch, progress=0.5, seed=1, **known)  # type: ignore[misc]
     return batch
 
 

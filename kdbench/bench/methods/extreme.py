@@ -46,12 +46,16 @@ class Extreme(NamedTuple):
 
 
 def _black(batch: Batch) -> Batch:
-    return replace(batch, images=torch.zeros_like(batch.images))
+    black = torch.zeros_like(batch.images)
+    return replace(batch, images=black, looks=dict.fromkeys(batch.looks, black))
 
 
 def _identical(batch: Batch) -> Batch:
-    first = {name: getattr(batch, name)[:1] for name in ("images", "target")}
-    return replace(batch, **{name: value.expand_as(getattr(batch, name)).clone() for name, value in first.items()})
+    def same(rows: Tensor) -> Tensor:
+        return rows[:1].expand_as(rows).clone()
+
+    looks = {name: same(images) for name, images in batch.looks.items()}
+    return replace(batch, images=same(batch.images), target=same(batch.target), looks=looks)
 
 
 def _soft(classes: int) -> Callable[[Batch], Batch]:

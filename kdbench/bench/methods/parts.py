@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdbench.bench.methods.conformance import BATCH, NETWORKS, create_pair, make_batch
-from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.base import Distiller
 from kdbench.distillers.cut import cut, why_whole
 from kdbench.models.feature_model.model import FeatureModel
 
@@ -54,11 +54,9 @@ def _gradients(
     """Gradients of the last step, and what the method keeps."""
     for number in range(_STEPS):
         whole = make_batch(student, BATCH, first=BATCH * number)
-        batch = Batch(whole.images.double(), whole.target, whole.index, whole.draw, epoch=1, progress=0.5, seed=1)
-        given: Any = teacher
-        if teacher is not None and not distiller.needs_networks:
-            with torch.no_grad():
-                given = teacher(batch.images, need=distiller.teacher_needs)
+        looks = {name: images.double() for name, images in whole.looks.items()}
+        batch = replace(whole, images=whole.images.double(), looks=looks)
+        given = distiller.taught(teacher, batch)
         for module in (student, distiller):
             module.zero_grad(set_to_none=True)
         torch.manual_seed(4)

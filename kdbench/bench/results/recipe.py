@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from kdbench.catalogue import image_side, known_model, methods
-from kdbench.config.defaults import NOT_IDENTITY, defaults
+from kdbench.config.defaults import DOT_TRAINERS, NOT_IDENTITY, defaults
 from kdbench.config.load import merge_trees, to_dict
 from kdbench.config.yaml_text import LARGEST_FILE, check_size
 from kdbench.errors import KdbenchError
@@ -50,6 +50,10 @@ def recipe(tree: Mapping[str, Any]) -> Recipe:
     flat: dict[str, Any] = {}
     _flatten(full, "", flat)
     kept = {k: v for k, v in flat.items() if not any(k == a or k.startswith(f"{a}.") for a in _APART)}
+    apart = full["SOLVER"]["TRAINER"] in DOT_TRAINERS
+    kept["SOLVER.TRAINER"] = "dot" if apart else "base"
+    if not apart:
+        del kept["SOLVER.DOT.DELTA"]
     student, side = full["STUDENT"], image_side(full["DATASET"])
     weights = str(student["WEIGHTS"])
     kept["STUDENT.WEIGHTS"] = weights if weights in ("", "pretrained") else "a file"

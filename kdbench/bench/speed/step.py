@@ -9,6 +9,7 @@ import torch
 
 from kdbench.bench.speed.timing import interleave, milliseconds, ratio
 from kdbench.config.load import load_config
+from kdbench.data.augmentation.looks import LOOKS
 from kdbench.distillers.base import Batch, DataInfo, distillers
 from kdbench.distillers.create import create_distiller
 from kdbench.errors import IncompatibleError
@@ -78,7 +79,8 @@ class _Pair:
         self.student, self.size = student, size
         self.teacher = create_model(teacher, num_classes=100, input_size=size, seed=0).eval().requires_grad_(False)
         index = torch.arange(batch)
-        self.data = Batch(torch.rand(batch, 3, size, size), torch.randint(0, 100, (batch,)), index, index)
+        images = torch.rand(batch, 3, size, size)
+        self.data = Batch(images, torch.randint(0, 100, (batch,)), index, index, looks=dict.fromkeys(LOOKS, images))
         self.info = DataInfo(100, 50_000, torch.arange(50_000) % 100)
 
     def step(self, name: str) -> Callable[[], None]:
@@ -90,10 +92,7 @@ class _Pair:
         optimizer = torch.optim.SGD([*model.parameters(), *method.parameters()], lr=1e-4, momentum=0.9)
 
         def step() -> None:
-            outputs: Any = self.teacher if method.needs_networks else None
-            if method.uses_teacher and not method.needs_networks:
-                with torch.no_grad():
-                    outputs = self.teacher(self.data.images, need=method.teacher_needs)
+            outputs = method.taught(self.teacher, self.data)
             loss = torch.stack(list(method(model, outputs, self.data).values())).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

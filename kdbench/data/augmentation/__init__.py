@@ -9,12 +9,10 @@ Rooms:
 - erase: Random erasing (Zhong et al., AAAI 2020) as in timm: a rectangle of normal noise a sample, after everything else.
 - forms: Two forms of an operation: that of a CPU, which looks at what was drawn, and that of a device, which is never
   read.
+- looks: Further looks at a training image, beside the one that every method sees.
 - mixing: Mixup and cutmix of pairs: positions 2j and 2j + 1 of an epoch's order, with parameters drawn from (seed, epoch,
   j).
-- ops: RandAugment's and AutoAugment's image operations on a group of images, each image with its own argument.
-- policy: RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): what each sample drew.
-- policy_plan: What a policy does with one batch: planned by the host, then done for groups of samples that drew the same
-  operation.
+- policies: RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy).
 - resample: Crop and resize every sample of a batch by its own box, as two batched matrix products.
 - rows: Some rows of a batch, and pixels as bytes, in the forms that run at the speed of memory.
 

@@ -21,8 +21,8 @@ from kdbench.data.augmentation.crops import box_draws, enlarge, flip_some, pad_c
 from kdbench.data.augmentation.decode import CentreCut, RandomCut
 from kdbench.data.augmentation.erase import erase, erase_boxes
 from kdbench.data.augmentation.mixing import mix_pairs, mixing_draws, soft_labels
-from kdbench.data.augmentation.policy import make_policy
-from kdbench.data.augmentation.policy_plan import PolicyPlan, plan_policy
+from kdbench.data.augmentation.policies.policy import make_policy
+from kdbench.data.augmentation.policies.policy_plan import PolicyPlan, plan_policy
 from kdbench.data.augmentation.resample import crop_resize
 from kdbench.data.augmentation.rows import to_bytes
 from kdbench.data.source import IMAGENET_STATISTICS, Standard, Statistics
@@ -147,7 +147,7 @@ class Augment:
         policy, plan, mixing = make_policy(self.auto, self.interpolation), None, None
         if policy:
             fill = tuple(float(min(255, round(255 * mean))) for mean in self.statistics[0])
-            plan = plan_policy(policy, _streams(seed, epoch, draw), side, fill)  # type: ignore[arg-type]
+            plan = plan_policy(policy, self.streams(seed, epoch, draw), side, fill)  # type: ignore[arg-type]
         if self.mixes and pairs is not None:
             rng = CounterRNG(seed, "augment/mix", epoch, pairs)
             mixing = mixing_draws(rng, self.mixup, self.cutmix, self.mixup_switch, side, side)
@@ -173,7 +173,7 @@ class Augment:
             cut: False says that RandomResizedCrop was done already, by :meth:`random_cut`. Mixing is :meth:`mix`.
             plan: of the policy, from :meth:`draw_on_host`, on the device; without it, a policy has the device read for ``draw``.
         """
-        streams = _streams(seed, epoch, draw)
+        streams = self.streams(seed, epoch, draw)
         flipped = streams("flip").uniform(1)[:, 0] < self.flip if self.flip > 0 else None
         policy = bool(self.auto)
         # Policies work on uint8; without one, the division by 255 is done while the images are still small.
@@ -210,7 +210,7 @@ class Augment:
         """What cuts each image while it is decoded; None for ``pad`` and ``none``, which need images of one size."""
         if self.crop != "rrc":
             return None
-        streams = _streams(seed, epoch, draw)
+        streams = self.streams(seed, epoch, draw)
         return RandomCut(box_draws(streams("rrc")), self._cubic(streams("interpolation")), size, self.scale, self.ratio)
 
     def mix(self, images: Tensor, labels: Tensor, mixing: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -226,14 +226,14 @@ class Augment:
         """
         return mix_pairs(images, soft_labels(labels, self.num_classes, self.smoothing), *mixing)
 
+    def streams(self, seed: int, epoch: int, draw: Tensor) -> Callable[[str], CounterRNG]:
+        """The random streams of an epoch's draws, by name."""
+        return lambda stream: CounterRNG(seed, f"augment/{stream}", epoch, draw)
+
     def _cubic(self, rng: CounterRNG) -> Tensor:
         if self.interpolation == "random":
             return rng.uniform(1)[:, 0] < 0.5
         return torch.full_like(rng.index, self.interpolation == "bicubic", dtype=torch.bool)
-
-
-def _streams(seed: int, epoch: int, draw: Tensor) -> Callable[[str], CounterRNG]:
-    return lambda stream: CounterRNG(seed, f"augment/{stream}", epoch, draw)
 
 
 def evaluation_images(images: Tensor, cut: CentreCut) -> Tensor:

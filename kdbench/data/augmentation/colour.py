@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdbench.data.augmentation import forms
-from kdbench.data.augmentation.ops import blend, grey
+from kdbench.data.augmentation.policies.ops import blend, grey
 from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.random import CounterRNG
 

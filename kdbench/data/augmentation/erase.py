@@ -93,3 +93,21 @@ def _masked(images: Tensor, boxes: Tensor, starts: Tensor, table: Tensor, mean: 
     place = channel * (height * width)[:, None] + (y * width + x + starts[:, :, None].int())[:, None]
     values = table.index_select(0, place.remainder_(_TABLE).flatten()).view(images.shape)
     return images.copy_(torch.where(inside[:, None], torch.addcmul(mean, values, std), images))
+
+
+def cutout(images: Tensor, rng: CounterRNG, most: float, statistics: Statistics) -> Tensor:
+    """A square of each image filled with the data's mean colour.
+
+    Args:
+        images: (B, 3, S, S) float in [0, 1].
+        rng: draws three numbers a sample: the square's side, uniform up to ``most`` of the image's, and its centre, which may lie
+            anywhere in the image.
+        most: in (0, 1].
+        statistics: of the data.
+    """
+    side = images.shape[-1]
+    u = rng.uniform(3).to(images.device)
+    half, place = 0.5 * most * side * u[:, 0], torch.arange(side, device=images.device) + 0.5
+    down, right = (((place - side * u[:, axis, None]).abs() < half[:, None]) for axis in (1, 2))
+    colour = forms.constant(tuple(map(float, statistics[0])), images.device)[:, None, None]
+    return torch.where((down[:, :, None] & right[:, None, :])[:, None], colour, images)

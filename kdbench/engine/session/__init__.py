@@ -6,8 +6,7 @@ Rooms:
 - agreement: Several processes of one run: whether all were given the same work, before they begin it.
 - announce: What a run is about to do, in one paragraph, before its first step.
 - adapted: The student as its method deploys it.
-- parts: ``SOLVER.ACCUMULATE``: whether a run can be trained on parts of its batches.
-- single: Batches of one sample: whether student and method can train on them is found out before a folder exists.
+- checked: What a run cannot do is found out before a folder exists.
 - locate: A run's folder and identity, and whether the run is done.
 - holding: One process at a run: a lock on its folder, and what killed processes left there.
 - prepare: From a configuration to what is trained; whatever is wrong is found here, before a folder exists.

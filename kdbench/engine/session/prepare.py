@@ -21,10 +21,11 @@ from kdbench.engine.runtime import Runtime
 from kdbench.engine.session.adapted import adapted
 from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.announce import opening
+from kdbench.engine.session.checked.parts import check_parts
+from kdbench.engine.session.checked.single import check_single
+from kdbench.engine.session.checked.terms import check_terms_of_both
 from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
-from kdbench.engine.session.parts import check_parts
-from kdbench.engine.session.single import check_single
 from kdbench.engine.teacher.gate import check_gate
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.saving.selection import check_selection
@@ -150,9 +151,11 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data, runtime.world)
     student = adapted(cfg, student, distiller, teacher)
+    loader.show(distiller.looks)
     smallest = check_parts(cfg, student, distiller, loader, runtime.world)
     distiller.check_batch(smallest)
     check_single(student, distiller, teacher, loader, smallest)
+    check_terms_of_both(cfg, student, distiller, teacher, loader)
     if teacher is not None:
         teacher.check_method(distiller)
     teacher_top1 = None if teacher is None else common.judged(cfg)

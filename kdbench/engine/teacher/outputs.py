@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Protocol
@@ -198,6 +198,47 @@ class StoredOutputs:
             f"teacher {self.teacher!r} gives NaN or infinite outputs on training images: are its weights damaged, or its "
             "TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
         )
+
+
+class OutputsOfLooks:
+    """Outputs for the images and for further looks at them, each computed or stored by itself.
+
+    Args:
+        images: gives those for the images.
+        looks: by name, those for a look, which they are shown as a batch's images.
+    """
+
+    def __init__(self, images: TeacherOutputs, looks: Mapping[str, TeacherOutputs]) -> None:
+        self.images, self.looks = images, looks
+
+    @property
+    def cache_use(self) -> str:
+        """What the epoch does with the cache; where some of it is filled, it fills."""
+        uses = {outputs.cache_use for outputs in self._every()}
+        return "fills" if "fills" in uses else "reads" if uses == {"reads"} else ""
+
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """The outputs, those for the looks in ``looks``."""
+        looks = {name: outputs(replace(batch, images=batch.look(name))) for name, outputs in self.looks.items()}
+        return replace(self.images(batch), looks=looks)
+
+    def start(self, epoch: int, *, whole: bool = True) -> None:
+        """An epoch begins."""
+        for outputs in self._every():
+            outputs.start(epoch, whole=whole)
+
+    def end(self) -> None:
+        """It has ended."""
+        for outputs in self._every():
+            outputs.end()
+
+    def leave(self) -> None:
+        """It is given up before its end."""
+        for outputs in self._every():
+            outputs.leave()
+
+    def _every(self) -> list[TeacherOutputs]:
+        return [self.images, *self.looks.values()]
 
 
 def _all_finite(output: ModelOutput) -> Tensor:

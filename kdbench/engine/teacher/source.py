@@ -24,7 +24,14 @@ from kdbench.engine.runtime import Runtime
 from kdbench.engine.teacher.classifier import NAME, Classifier, read_classifier, write_classifier
 from kdbench.engine.teacher.gate import Judgement, judge
 from kdbench.engine.teacher.gate_trials import try_settings
-from kdbench.engine.teacher.outputs import STORED, LiveOutputs, StoredOutputs, TeacherOutputs, WholeNetwork
+from kdbench.engine.teacher.outputs import (
+    STORED,
+    LiveOutputs,
+    OutputsOfLooks,
+    StoredOutputs,
+    TeacherOutputs,
+    WholeNetwork,
+)
 from kdbench.engine.teacher.views import EpochViews
 from kdbench.errors import IncompatibleError, ModelError
 from kdbench.models.feature_model.head import HeadKind
@@ -216,19 +223,24 @@ class TeacherSource:
             lambda: precision(self.precision, self.runtime.device),
             whole=self.precision != self.cfg.SOLVER.PRECISION,
         )
-        made: dict[str, TeacherOutputs] = {"network": WholeNetwork(lambda: self.network), "live": live}
-        if "stored" in kinds:
-            views = self._views(owner)
-            asked = any("classifier" in method.teacher_needs for method in kinds["stored"])
-            made["stored"] = StoredOutputs(
-                live,
-                views,
-                self.loader.view,
-                self.runtime.device,
-                self.cfg.DISTILLER.TEACHER,
-                self._kept_classifier() if asked else None,
-            )
-        return {kind: Channel(made[kind], group) for kind, group in kinds.items()}
+
+        def outputs(kind: str, look: str = "") -> TeacherOutputs:
+            if kind == "network":
+                return WholeNetwork(lambda: self.network)
+            if kind == "live":
+                return live
+            device, name = self.runtime.device, self.cfg.DISTILLER.TEACHER
+            asked = not look and any("classifier" in method.teacher_needs for method in kinds["stored"])
+            kept = self._kept_classifier() if asked else None
+            return StoredOutputs(live, self._views(owner, look), self.loader.view, device, name, kept)
+
+        made = {}
+        for kind, group in kinds.items():
+            looks = () if kind == "network" else dict.fromkeys(look for one in group for look in one.looks)
+            of_images = outputs(kind)
+            of_looks = {look: outputs(kind, look) for look in looks}
+            made[kind] = Channel(OutputsOfLooks(of_images, of_looks) if of_looks else of_images, group)
+        return made
 
     def _kind(self, method: Distiller) -> str:
         if method.needs_networks:
@@ -247,18 +259,20 @@ class TeacherSource:
             write_classifier(self.cache.folder, found)
         return found
 
-    def _views(self, owner: str) -> EpochViews:
-        """The views of this teacher's cache, prepared."""
-        spec = self.spec
+    def _views(self, owner: str, look: str = "") -> EpochViews:
+        """The views of this teacher's cache, prepared; those for a further look at the images are a cache of their own."""
+        spec, cache, meta, key = self.spec, self.cache, self.meta, self.key_parts
+        if look:
+            key = {**key, "augment": asdict(self.loader.looks[look]), "look": look}
+            cache = TeacherCache(self.root, cache_key(key), cache.max_bytes)
+            meta = self.runtime.from_main(cache.read_meta() if self.runtime.is_main else None)
         rows = len(self.loader.split) * self.loader.repeat
         layout = ViewShape(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
-        made = EpochViews(self.cache, layout, owner, self.runtime)
-        if self.meta is None:
+        made = EpochViews(cache, layout, owner, self.runtime)
+        if meta is None:
             about = {"spec": spec.to_dict(), "stages": to_dict(self.cfg.TEACHER.STAGES)}
-            made.prepare({**about, "layout": asdict(layout), "key": self.key_parts})
+            made.prepare({**about, "layout": asdict(layout), "key": key})
             views = self.cfg.CACHE.VIEWS or self.cfg.SOLVER.EPOCHS
             size, budget = views * layout.view_bytes / 1e6, self.cfg.CACHE.MAX_GB
-            log.info(
-                "teacher cache %s: up to %.1f MB for %d views (budget %g GB)", self.cache.folder, size, views, budget
-            )
+            log.info("teacher cache %s: up to %.1f MB for %d views (budget %g GB)", cache.folder, size, views, budget)
         return made

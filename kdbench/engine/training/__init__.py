@@ -8,7 +8,7 @@ Rooms:
 - graphs: Work that is recorded once and replayed: CUDA graphs over inputs at fixed addresses.
 - ledger: The sums of an epoch's loss terms, and its first step with a term that is not finite; both are kept on the device.
 - loop: The one training loop: batches and the teacher's outputs, made once for all students that learn from them.
-- optim: Optimiser and learning-rate schedule, both timm's.
+- optimiser: How parameters are updated, and at which rate.
 - saving: What is kept of a student in training, and when.
 - step: One step of one student: forward, backward, update. Nothing of it is read by the host but on a CPU.
 - together: What students that are trained together share besides their batches: memory and time.

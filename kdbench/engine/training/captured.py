@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from kdbench.distillers.base import Batch
 from kdbench.engine.runtime import Runtime
 from kdbench.engine.training.graphs import WARM_UP, CudaGraph, Fixed, Graph
-from kdbench.engine.training.optim import can_be_captured
+from kdbench.engine.training.optimiser.optim import can_be_captured
 from kdbench.engine.training.step import Step
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class StepRunner:
     def __init__(self, step: Step, make: MakeGraph | None) -> None:
         self.step = step
         self.name = step.module.distiller.name
-        self.make = make if step.module.distiller.capturable and step.parts == 1 else None
+        self.make = make if step.module.distiller.capturable and step.capturable else None
         self._graph: Graph | None = None
         self._batch: NotedBatch | None = None
         self._epoch = self._warm = 0

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kdbench.data.loader import TrainLoader
-from kdbench.distillers.base import Distiller
+from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.batch import run
 from kdbench.engine.evaluation import Score
 from kdbench.engine.precision import precision
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.ledger import Ledger
-from kdbench.engine.training.optim import can_be_captured
+from kdbench.engine.training.optimiser.optim import can_be_captured
 from kdbench.errors import NonFiniteLossError
 from kdbench.models.spec import ModelOutput
 
@@ -62,7 +63,8 @@ def explainer(
         output = None
         if teacher is not None:
             with torch.no_grad(), precision(teacher.precision, loader.device):
-                output = teacher.network(loaded.images, need=method.teacher_needs)
+                batch = Batch(loaded.images, loaded.target, loaded.index, loaded.draw, looks=loaded.looks)
+                output = run(teacher.network, batch, method.teacher_needs, method.looks)
         where = f"loss term {', '.join(terms)} of {method.name} is not finite in epoch {epoch}, step {step + 1}"
         return loss_error(where, loaded.images, output, name)
 
@@ -74,6 +76,9 @@ def not_finite(output: ModelOutput) -> list[str]:
     found = []
     for part in fields(output):
         value = getattr(output, part.name)
+        if isinstance(value, dict):
+            found += [f"{bad} of {name!r} images" for name, look in value.items() for bad in not_finite(look)]
+            continue
         tensors = () if value is None else (value,) if isinstance(value, Tensor) else value
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
             found.append(part.name)

@@ -74,11 +74,13 @@ class Rerun:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """The tensors in a tensor, sequence or dataclass, in order."""
+    """The tensors in a tensor, sequence, dictionary or dataclass, in order."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, (tuple, list)):
         return [tensor for item in value for tensor in tensors_of(item)]
+    if isinstance(value, dict):
+        return tensors_of(list(value.values()))
     if is_dataclass(value) and not isinstance(value, type):
         return [tensor for part in fields(value) for tensor in tensors_of(getattr(value, part.name))]
     return []
@@ -128,6 +130,8 @@ def _cloned(value: Any) -> Any:
         return value.clone(memory_format=torch.preserve_format)
     if isinstance(value, (tuple, list)):
         return type(value)(_cloned(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _cloned(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{part.name: _cloned(getattr(value, part.name)) for part in fields(value) if part.init})
     return value

@@ -191,12 +191,16 @@ class Loop:
     def _batch(self, loaded: LoadedBatch, epoch: int, step: int) -> tuple[Batch, bool]:
         """A step's batch, and whether it lies where it has always lain. Its smoothing is 1 where each member's own holds."""
         if self.cfg.SOLVER.CHANNELS_LAST:
-            loaded.images = loaded.images.contiguous(memory_format=torch.channels_last)
+            loaded.images, *looks = (
+                images.contiguous(memory_format=torch.channels_last)
+                for images in (loaded.images, *loaded.looks.values())
+            )
+            loaded.looks = dict(zip(loaded.looks, looks))
         tensors = loaded.on_device()
         if self.make_graph is not None:
             # not the host's draws: what is stored some steps later is looked up by them
             tensors = self._inputs.put(tensors)
-        images, target, index, draw = tensors
+        images, target, index, draw, *further = tensors
         batch = Batch(
             images,
             target,
@@ -207,6 +211,7 @@ class Loop:
             seed=self.cfg.EXPERIMENT.SEED,
             smoothing=0.0 if loaded.smoothing_included else 1.0,
             host_draw=loaded.host_draw,
+            looks=dict(zip(loaded.looks, further)),
         )
         return batch, self._inputs.holds(tensors)
 

@@ -18,8 +18,10 @@ from kdbench.distillers.batch import check_terms
 from kdbench.distillers.cut import cut
 from kdbench.distillers.unused import check_used, left_out
 from kdbench.engine.precision import autocast
+from kdbench.engine.runtime import share_buffers
 from kdbench.engine.training.finite import Skip
 from kdbench.engine.training.ledger import Ledger
+from kdbench.engine.training.optimiser.dot import DOT
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelOutput
 
@@ -75,10 +77,13 @@ class Step:
         scaled = cfg.SOLVER.PRECISION == "fp16" and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=scaled)
         self.trained = [p for p in module.parameters() if p.requires_grad]
+        #: where the task's gradient and the distillation's are kept apart: what does so
+        self.dot = optimizer if isinstance(optimizer, DOT) else None
+        self.world = world
         self.skip = Skip(module, optimizer, ledger, world) if cfg.SOLVER.NON_FINITE == "skip" else None
         self._forward: nn.Module = module
         self._all_used = False  # each parameter gets a gradient in every step, and several processes count on it
-        if world > 1:
+        if world > 1 and self.dot is None:  # DDP adds up one gradient of a parameter
             student, distiller = module.student, module.distiller
             unused = distiller.unused_parameters or getattr(student.backbone, "unused_parameters", False)
             self._all_used = not (unused or left_out(student, distiller.student_needs))
@@ -87,6 +92,11 @@ class Step:
             self._forward = DistributedDataParallel(module, find_unused_parameters=not self._all_used or world > 2)
         if cfg.SOLVER.COMPILE:
             self._forward.compile()
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a CUDA graph can hold it: one forward and one backward pass."""
+        return self.parts == 1 and self.dot is None
 
     def gradients(
         self, teacher: Any, batch: Batch, step: int, weight: float, look: Callable[[], None] | None = None
@@ -105,10 +115,15 @@ class Step:
             if look is not None:
                 look()
             return
-        loss, _ = self.forward(teacher, batch, step)
+        loss, terms = self.forward(teacher, batch, step)
         if look is not None:
             look()
-        self.backward(loss, weight)
+        if self.dot is None:
+            self.backward(loss, weight)
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        self._add_gradients(terms, weight)
+        self._finish_gradients()
 
     def forward(self, teacher: Any, batch: Batch, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, 0-d, and its terms, which are entered in the ledger.
@@ -127,9 +142,13 @@ class Step:
         if self.apart:
             # within a captured step, too: it copies what then lies at the addresses of its inputs
             batch = replace(
-                batch, **{name: getattr(batch, name).clone() for name in ("images", "target", "index", "draw")}
+                batch,
+                **{name: getattr(batch, name).clone() for name in ("images", "target", "index", "draw")},
+                looks={name: images.clone() for name, images in batch.looks.items()},
             )
             teacher = teacher.map(torch.clone) if isinstance(teacher, ModelOutput) else teacher
+        if self.dot is not None and self.world > 1:
+            share_buffers(self.module.distiller)  # as DDP does; the student's own decide over nothing in training
         with autocast(self.cfg.SOLVER.PRECISION, self.device):
             terms = self._forward(teacher, batch)
         check_terms(self.module.distiller.name, terms)
@@ -147,12 +166,34 @@ class Step:
             # several processes add up their gradients once, in the last part's backward pass
             with contextlib.nullcontext() if number == len(parts) else self._alone():
                 terms = self._terms(given, part)
-                self.scaler.scale(_total(terms) * (weight * share)).backward()
+                self._add_gradients(terms, weight * share)
             for name, term in terms.items():
                 value = term.detach().double() * share
                 sums[name] = sums[name] + value if name in sums else value
         self.ledger.enter(step, sums, torch.stack(list(sums.values())).sum(), len(batch.draw))
         self._finish_gradients()
+
+    def _add_gradients(self, terms: dict[str, Tensor], weight: float) -> None:
+        """Add the gradients of loss terms to those that are there; the distillation's apart, where they are kept apart."""
+        if self.dot is None:
+            self.scaler.scale(_total(terms) * weight).backward()
+            return
+        distilled, task = (
+            {name: t for name, t in terms.items() if self._of_task(name) is kind} for kind in (False, True)
+        )
+        self.dot.exchange()
+        self._pass(distilled, weight, keep=True)
+        self.dot.exchange()
+        self._pass(task, weight, keep=False)
+
+    def _of_task(self, name: str) -> bool:
+        return name in self.module.distiller.task_terms
+
+    def _pass(self, terms: dict[str, Tensor], weight: float, *, keep: bool) -> None:
+        """A backward pass through some of a step's terms, none where none of them depends on a parameter."""
+        total = _total(terms) if terms else None
+        if total is not None and total.requires_grad:
+            self.scaler.scale(total * weight).backward(retain_graph=keep)
 
     def _alone(self) -> contextlib.AbstractContextManager[Any]:
         """Inside, gradients of several processes stay apart."""
@@ -179,19 +220,28 @@ class Step:
     def _finish_gradients(self) -> None:
         if self._all_used:
             check_used(self.module.student, self.module.distiller)
+        if self.dot is not None and self.world > 1:
+            self.dot.average(self.world)
         if self.cfg.SOLVER.CLIP_GRAD > 0:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.trained, self.cfg.SOLVER.CLIP_GRAD)
+            for holders in self._holders():
+                torch.nn.utils.clip_grad_norm_(holders, self.cfg.SOLVER.CLIP_GRAD)
 
     def update(self) -> None:
         """The optimiser's step, or none where the step is skipped."""
         if self.skip is not None:
-            self.skip.judge(self.trained, scaled=self.scaler.is_enabled())
+            self.skip.judge(
+                [holder for holders in self._holders() for holder in holders], scaled=self.scaler.is_enabled()
+            )
         if self.skip is None or self.skip.may_update():
             self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.skip is not None:
             self.skip.put_back()
+
+    def _holders(self) -> list[list[Tensor]]:
+        """What holds a gradient: the trained parameters, and where two are kept apart their twins."""
+        return [list(self.trained)] if self.dot is None else [list(holders) for holders in zip(*self.dot.pairs)]
 
 
 def _total(terms: dict[str, Tensor]) -> Tensor:

@@ -22,7 +22,7 @@ from kdbench.engine.training.average import WeightAverage
 from kdbench.engine.training.captured import MakeGraph, StepRunner
 from kdbench.engine.training.finite import check_state
 from kdbench.engine.training.ledger import Ledger
-from kdbench.engine.training.optim import Schedule, build_optimizer
+from kdbench.engine.training.optimiser.optim import Schedule, build_optimizer
 from kdbench.engine.training.saving.lines import evaluated, record
 from kdbench.engine.training.saving.selection import BestWeights, reason_to_stop
 from kdbench.engine.training.saving.state import resume, save

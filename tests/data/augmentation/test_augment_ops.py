@@ -16,9 +16,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy, _apply_op
 
 from kdbench.data.augmentation.colour import jitter
-from kdbench.data.augmentation.ops import COLOUR, GEOMETRIC, apply_op
-from kdbench.data.augmentation.policy import CifarPolicy, Layer, RandAugment, make_policy
-from kdbench.data.augmentation.policy_plan import plan_policy
+from kdbench.data.augmentation.policies.ops import COLOUR, GEOMETRIC, apply_op
+from kdbench.data.augmentation.policies.policy import CifarPolicy, Layer, RandAugment, make_policy
+from kdbench.data.augmentation.policies.policy_plan import plan_policy
 from kdbench.errors import ConfigError
 from kdbench.random import CounterRNG
 

@@ -18,7 +18,7 @@ from kdbench.data.augmentation.colour import jitter_draws
 from kdbench.data.augmentation.crops import random_boxes
 from kdbench.data.augmentation.erase import erase, erase_boxes
 from kdbench.data.augmentation.mixing import mix_pairs, mixing_draws, soft_labels
-from kdbench.data.augmentation.policy import CifarPolicy, make_policy
+from kdbench.data.augmentation.policies.policy import CifarPolicy, make_policy
 from kdbench.random import CounterRNG
 
 N = 6000

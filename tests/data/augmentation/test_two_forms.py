@@ -13,7 +13,7 @@ from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.augment import Augment, evaluation_images
 from kdbench.data.augmentation.crops import flip_some, pad_crop
 from kdbench.data.augmentation.decode import CentreCut
-from kdbench.data.augmentation.ops import COLOUR, apply_op
+from kdbench.data.augmentation.policies.ops import COLOUR, apply_op
 
 B = 33
 CROPS = [("pad", 0), ("none", 0), ("rrc", 0), ("rrc", 24), ("pad", 24), ("pad", 48)]

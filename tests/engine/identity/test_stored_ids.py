@@ -56,6 +56,7 @@ def _configurations() -> dict[str, tuple[str | None, dict[str, Any]]]:
     for name, preset in presets.items():
         found[f"preset {name} {preset}"] = (DIGITS, {"DISTILLER.TYPE": name, "DISTILLER.PRESET": preset, **TAUGHT})
     options = {
+        "two gradients": {"DISTILLER.TYPE": "KD", "SOLVER.TYPE": "SGD", "SOLVER.TRAINER": "dot", "SOLVER.DOT.DELTA": 0.05},
         "composition": {"DISTILLER.TYPE": "CRD+KD", "DISTILLER.PART_WEIGHTS": [1, 0.5], "DISTILLER.PART_CE_WEIGHTS": [1, 0]},
         "hyperparameters": {"DISTILLER.TYPE": "DKD", "DKD.BETA": 2, "DKD.T": 1.5, "DKD.WARMUP": 3},
         "nested hyperparameters": {"DISTILLER.TYPE": "KD", "KD.LOSS.CE_WEIGHT": 1, "KD.LOSS.KD_WEIGHT": 0},

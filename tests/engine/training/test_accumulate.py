@@ -25,7 +25,7 @@ from kdbench.distillers.cut import cut
 from kdbench.engine.session.locate import locate
 from kdbench.engine.training.finite import Skip
 from kdbench.engine.training.ledger import Ledger
-from kdbench.engine.training.optim import build_optimizer
+from kdbench.engine.training.optimiser.optim import build_optimizer
 from kdbench.engine.training.step import Step, TrainStep
 from kdbench.errors import ConfigError, IncompatibleError, NonFiniteLossError, RunStoppedError
 from kdbench.models.spec import ModelOutput

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import kdbench
-from kdbench.engine.training.optim import Schedule, build_optimizer, load_optimizer_state, optimizer_state
+from kdbench.engine.training.optimiser.optim import Schedule, build_optimizer, load_optimizer_state, optimizer_state
 
 CPU = torch.device("cpu")
 

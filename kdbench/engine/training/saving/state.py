@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kdbench.engine.training.optim import load_optimizer_state, optimizer_state
+from kdbench.engine.training.optimiser.optim import load_optimizer_state, optimizer_state
 from kdbench.engine.training.saving.checkpoint import load_checkpoint, save_checkpoint
 from kdbench.errors import KdbenchError
 from kdbench.files import file_size

@@ -15,7 +15,7 @@ from kdbench.distillers.base import Batch
 from kdbench.engine.runtime import start_runtime
 from kdbench.engine.session.prepare import Common, Prepared, prepare
 from kdbench.engine.training.ledger import Ledger
-from kdbench.engine.training.optim import Schedule, build_optimizer
+from kdbench.engine.training.optimiser.optim import Schedule, build_optimizer
 from kdbench.engine.training.step import Step, TrainStep
 
 #: one that compares outputs, one with modules and memory of its own

@@ -1,15 +1,18 @@
-"""Optimiser and learning-rate schedule, both timm's."""
+"""Optimiser and learning-rate schedule, timm's but for DOT."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from yacs.config import CfgNode
+
+from kdbench.config.defaults import DOT_TRAINERS
+from kdbench.engine.training.optimiser.dot import DOT
 
 _SCHEDULES = {"step": "multistep", "cosine": "cosine"}
 
@@ -28,6 +31,8 @@ def build_optimizer(cfg: CfgNode, modules: nn.Module, device: torch.device) -> O
     timm's form, which OFA-KD uses.
     """
     node = cfg.SOLVER
+    if node.TRAINER in DOT_TRAINERS:
+        return _dot(node, modules)
     name = {"SGD": "sgd" if node.NESTEROV else "momentum"}.get(node.TYPE, node.TYPE.lower())
     extra: dict[str, Any] = {"momentum": node.MOMENTUM} if node.TYPE == "SGD" else {}
     if device.type in ("cuda", "cpu") and node.TYPE in _FUSED:
@@ -37,6 +42,13 @@ def build_optimizer(cfg: CfgNode, modules: nn.Module, device: torch.device) -> O
     )
     _begin_momentum(optimizer)
     return optimizer
+
+
+def _dot(node: CfgNode, modules: nn.Module) -> DOT:
+    """The distillation-oriented trainer; its values are those of SGD, and DELTA."""
+    trained = [parameter for parameter in modules.parameters() if parameter.requires_grad]
+    parameters: list[Any] = trained if node.DECAY_ALL else param_groups_weight_decay(modules, node.WEIGHT_DECAY)
+    return DOT(parameters, lr=node.LR, momentum=node.MOMENTUM, delta=node.DOT.DELTA, weight_decay=node.WEIGHT_DECAY)
 
 
 def _begin_momentum(optimizer: Optimizer) -> None:

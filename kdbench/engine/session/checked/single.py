@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,16 +38,13 @@ def check_single(
     device = loader.device
     with torch.random.fork_rng(), torch.no_grad():
         own, method = (copy.deepcopy(module).to(device).train() for module in (student, distiller))
-        side = loader.augment.size or loader.split.image_size
-        first = torch.zeros(1, dtype=torch.int64, device=device)
-        target = loader.split.labels[:1].to(device)
-        batch = Batch(torch.zeros(1, 3, side, side, device=device), target, first, first)
+        batch = black_batch(loader, 1, distiller)
         for name, network in ((f"student {student.spec.name}", None), (distiller.name, method)):
             try:
                 if network is None:
                     own(batch.images, need=distiller.student_needs)
                 else:
-                    network(own, _outputs(teacher, distiller, batch), batch)
+                    network(own, outputs_for(teacher, distiller, batch), batch)
             except ValueError as error:
                 if _NO_SPREAD not in str(error):
                     raise
@@ -57,13 +55,28 @@ def check_single(
                 ) from None
 
 
-def _outputs(teacher: TeacherSource | None, distiller: Distiller, batch: Batch) -> Any:
-    if teacher is None or distiller.needs_networks:
-        return None if teacher is None else teacher.network
-    if distiller.teacher_needs <= STORED:  # a teacher whose outputs are stored need not be built
-        spec = teacher.spec
-        given = ModelOutput(batch.images.new_zeros(1, spec.num_classes), batch.images.new_zeros(1, spec.penultimate))
+def black_batch(loader: TrainLoader, size: int, distiller: Distiller) -> Batch:
+    """The first images of the training set, all black.
+
+    Args:
+        loader: of the run's batches.
+        size: of the batch; no more than there are images.
+        distiller: whose looks it holds, too.
+    """
+    device, side = loader.device, loader.augment.size or loader.split.image_size
+    index = torch.arange(size, device=device)
+    images = torch.zeros(size, 3, side, side, device=device)
+    looks = dict.fromkeys(distiller.looks, images)
+    return Batch(images, loader.split.labels[:size].to(device), index, index, looks=looks)
+
+
+def outputs_for(teacher: TeacherSource | None, distiller: Distiller, batch: Batch) -> Any:
+    """What a method is given of its teacher for a batch that is no part of the training; zeros for one that need not be built,
+    since its outputs are stored."""
+    if teacher is not None and distiller.teacher_needs <= STORED and not distiller.needs_networks:
+        spec, zeros = teacher.spec, batch.images.new_zeros
+        made = ModelOutput(zeros(len(batch.images), spec.num_classes), zeros(len(batch.images), spec.penultimate))
         if "classifier" in distiller.teacher_needs:
-            given.classifier = teacher.classifier()
-        return given
-    return teacher.network(batch.images, need=distiller.teacher_needs)
+            made.classifier = teacher.classifier()
+        return replace(made, looks=dict.fromkeys(distiller.looks, made))
+    return distiller.taught(None if teacher is None else teacher.network, batch)

@@ -1,6 +1,6 @@
 """RandAugment (timm's strings) and AutoAugment (torchvision's CIFAR-10 policy): what each sample drew.
 
-A policy says for each of its layers what every sample does; :mod:`kdbench.data.augmentation.policy_plan` does it.
+A policy says for each of its layers what every sample does; :mod:`kdbench.data.augmentation.policies.policy_plan` does it.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kdbench.data.augmentation import forms
-from kdbench.data.augmentation.ops import GEOMETRIC, apply_op
-from kdbench.data.augmentation.policy import Layer, Policy, Streams
+from kdbench.data.augmentation.policies.ops import GEOMETRIC, apply_op
+from kdbench.data.augmentation.policies.policy import Layer, Policy, Streams
 from kdbench.data.augmentation.rows import put_rows, take_rows
 from kdbench.transfer import send_all
 

@@ -1,0 +1,10 @@
+"""What a run cannot do is found out before a folder exists.
+
+Rooms:
+
+- parts: ``SOLVER.ACCUMULATE``: whether a run can be trained on parts of its batches.
+- single: Batches of one sample: whether student and method can train on them is found out before a folder exists.
+- terms: ``SOLVER.TRAINER: dot``: whether a method's loss has a part of the task and one that distils.
+
+Each may import those above it.
+"""

@@ -1,0 +1,9 @@
+"""How parameters are updated, and at which rate.
+
+Rooms:
+
+- dot: The distillation-oriented trainer: SGD with a momentum for the task's gradient and one for the distillation's.
+- optim: Optimiser and learning-rate schedule, timm's but for DOT.
+
+Each may import those above it.
+"""
