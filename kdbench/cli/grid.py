@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -194,9 +195,10 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(status.as_dict(), indent=1))
         return 0
     if args.watch and sys.stdout.isatty():
-        with live_board(folder):
-            while True:
-                time.sleep(1)
+        with contextlib.suppress(KeyboardInterrupt), live_board(folder):
+            while status.total["waiting"] + status.total["running"]:
+                time.sleep(2)
+                status = grid_status(folder)
     Console().print(status_table(status))
     return 0
 

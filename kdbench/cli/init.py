@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from kdbench.errors import ConfigError
 from kdbench.escape import visible
 from kdbench.paths import expanded
 
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the files, and say what to do with them."""
     from kdbench.scaffold.project import new_project
 
+    if not args.folder.strip():
+        raise ConfigError("DIR expects the name of a folder, got an empty one")
     for file in new_project(
         args.folder, data=args.data, teacher=args.teacher, student=args.student, imports=args.imports
     ):

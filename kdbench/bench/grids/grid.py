@@ -106,9 +106,17 @@ class Sweep:
     resolve: Callable[[str, str, int, Mapping[str, Any]], Cell]
 
 
+_TUNED = " (tuned)"
+
+
 def tuned_label(label: str) -> str:
     """Of a method with the values that its trials chose."""
-    return f"{label} (tuned)"
+    return f"{label}{_TUNED}"
+
+
+def is_tuned_label(label: str) -> bool:
+    """Whether :func:`tuned_label` made it."""
+    return label.endswith(_TUNED)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kdbench.bench.grids.asked import FACTS
+from kdbench.bench.grids.grid import is_tuned_label, tuned_label
 from kdbench.bench.grids.grid_record import GRID_FILE, Results, read_grid_record
 from kdbench.bench.results.display_names import known_network, paper_dataset, paper_method
 from kdbench.bench.results.frames import run_frame
@@ -16,6 +18,7 @@ from kdbench.bench.results.recipe import Recipe, disagreement, recipe_of_run
 from kdbench.bench.results.tuning import tuned_values, tuning_notes
 from kdbench.errors import KdbenchError
 
+log = logging.getLogger(__name__)
 #: sections of a configuration that are the method's or the run's own; the others two methods of a pair share
 _OWN = ("DISTILLER", "TEACHER")
 
@@ -35,7 +38,7 @@ def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]
         merged = _cells(record).merge(_named(frame), on="run_id", how="left")
         merged.attrs |= frame.attrs
         return merged, {**record, "notes": tuning_notes(record), "tuned": tuned_values(record)}
-    labelled, record = _derive_labels(frame)
+    labelled, record = _derive_labels(_tuned_apart(frame))
     _check_recipes(labelled, folder)
     return labelled, record
 
@@ -92,7 +95,44 @@ def results_of(frame: pd.DataFrame) -> Results:
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     """Without results that were copied into the folder of another run."""
-    return frame[[Path(place).name == run for place, run in zip(frame.folder, frame.run_id)]]
+    own = [Path(place).name == run for place, run in zip(frame.folder, frame.run_id)]
+    return frame[pd.Series(own, index=frame.index, dtype=bool)]
+
+
+def labels_of_runs(frame: pd.DataFrame) -> dict[str, tuple[str, list[str]]]:
+    """Grid and labels by a run's folder, of those that lie in the folder of a grid. A run that stands for two settings (tuning
+    chose the published values) has both labels; that of a teacher, which stands in no cell, has an empty one."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for parent in dict.fromkeys(Path(place).parent for place in frame.folder):
+        if not (parent / GRID_FILE).is_file():
+            continue
+        own = frame[[Path(place).parent == parent for place in frame.folder]]
+        try:
+            record: dict[str, Any] | None = read_grid_record(parent, results_of(own))
+        except ValueError as error:
+            log.warning("%s is damaged (%s): its runs have no labels", parent / GRID_FILE, error)
+            continue
+        assert record is not None  # the file is there
+        labels: dict[str, dict[str, None]] = {}
+        for cell in record["cells"]:
+            if cell["run"]:
+                labels.setdefault(str(cell["run"]), {})[str(cell["method"])] = None
+        found |= {str(p): (str(record["name"]), list(labels.get(Path(p).name, {"": None}))) for p in own.folder}
+    return found
+
+
+def _tuned_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Runs of several grids by their methods, those with tuned values as a method of their own."""
+    told, rows, methods = labels_of_runs(frame), [], []
+    for number, (place, method) in enumerate(zip(frame.folder, frame.method)):
+        for name in dict.fromkeys(
+            tuned_label(method) if is_tuned_label(label) else method for label in told.get(place, ("", [""]))[1]
+        ):
+            rows.append(number)
+            methods.append(name)
+    apart = frame.iloc[rows].reset_index(drop=True).assign(method=methods)
+    apart.attrs |= frame.attrs
+    return apart
 
 
 def _record(folder: Path, frame: pd.DataFrame) -> dict[str, Any] | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.grids.grid_record import GRID_FILE, read_grid_record
 from kdbench.bench.results.frames import run_frame
-from kdbench.bench.results.labels import results_of
+from kdbench.bench.results.labels import labels_of_runs
 from kdbench.bench.results.recipe import recipe_of_run
 from kdbench.bench.results.tuning import trial_runs
 from kdbench.config.defaults import defaults
@@ -27,7 +26,8 @@ def load_results(
     trials: bool = False,
 ) -> pd.DataFrame:
     """One row per finished run below ``folder``; unreadable files are skipped by name, in a warning. Trials of a grid that tunes
-    its methods are left out, since no mean over a method's seeds may hold one.
+    its methods are left out, since no mean over a method's seeds may hold one. A run that its grid calls by two labels, since
+    tuning chose the published values, has a row for each.
 
     Columns: those of :func:`kdbench.bench.results.frames.run_frame`, and
 
@@ -50,13 +50,11 @@ def load_results(
     """
     frame = run_frame(folder, detail=detail, environment=environment, trials=trials)
     attrs = dict(frame.attrs)
-    names = _labels(frame)
-    missing = (None, None)
-    frame.insert(
-        1, "grid", ["" if (found := names.get(place, missing))[0] is None else found[0] for place in frame.folder]
-    )
-    labels = [method if place not in names else names[place][1] for place, method in zip(frame.folder, frame.method)]
-    frame.insert(2, "label", labels)
+    told = labels_of_runs(frame)
+    rows = [(n, label) for n, place in enumerate(frame.folder) for label in _of(told, place, frame.method.iloc[n])]
+    frame = frame.iloc[[n for n, _ in rows]].reset_index(drop=True)
+    frame.insert(1, "grid", [told[place][0] if place in told else "" for place in frame.folder])
+    frame.insert(2, "label", [label for _, label in rows])
     if trials:
         _name_trials(frame)
     if hyperparameters:
@@ -65,23 +63,9 @@ def load_results(
     return frame
 
 
-def _labels(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Grid and label by a run's folder, of those that lie in the folder of a grid."""
-    found: dict[str, tuple[str, str]] = {}
-    for parent in dict.fromkeys(Path(place).parent for place in frame.folder):
-        if not (parent / GRID_FILE).is_file():
-            continue
-        own = frame[[Path(place).parent == parent for place in frame.folder]]
-        try:
-            record: dict[str, Any] | None = read_grid_record(parent, results_of(own))
-        except ValueError as error:
-            log.warning("%s is damaged (%s): its runs have no labels", parent / GRID_FILE, error)
-            continue
-        assert record is not None  # the file is there
-        labels = {str(cell["run"]): str(cell["method"]) for cell in record["cells"] if cell["run"]}
-        name = str(record["name"])
-        found |= {str(place): (name, labels.get(Path(place).name, "")) for place in own.folder}
-    return found
+def _of(told: Mapping[str, tuple[str, list[str]]], place: str, method: str) -> list[str]:
+    """Labels of a run: those of its grid, else its method."""
+    return told[place][1] if place in told else [method]
 
 
 def _name_trials(frame: pd.DataFrame) -> None:

@@ -216,8 +216,8 @@ class Trainer:
 
     def _judge(self) -> None:
         """Whether it stops here; all processes alike."""
-        patience = self.cfg.SOLVER.PATIENCE
-        if patience:
+        patience, last = self.cfg.SOLVER.PATIENCE, self.cfg.SOLVER.EPOCHS
+        if patience and self.history and self.history[-1]["epoch"] < last:  # at its last epoch it ends as all do
             self.stopped = self.runtime.from_main(reason_to_stop(self.history, patience))
 
     def resume(self) -> None:

@@ -88,6 +88,19 @@ def test_with_patience_for_all_epochs_nothing_changes(tmp_path):
     assert content(plain.folder) == content(patient.folder)
 
 
+def test_a_run_whose_patience_ends_with_its_last_epoch_was_not_stopped(tmp_path):
+    plain = lines(kdbench.train(settings(tmp_path / "a", 6, **NOISY)).folder)
+    scores = [line["val_top1"] for line in plain]
+    for last in range(2, 7):  # of these epochs, the best lies before the last
+        best = scores[:last].index(max(scores[:last])) + 1
+        if best < last:
+            break
+    patience = {"SOLVER.PATIENCE": last - best}
+    result = kdbench.train(settings(tmp_path / "b", last, **NOISY, **patience))
+    assert result.epochs == last
+    assert result.stopped is None
+
+
 @pytest.mark.parametrize("extra", [STOPS, KEEPS, {**KEEPS, "SOLVER.EMA": 0.5}, {**KEEPS, "SOLVER.PATIENCE": 3}])
 def test_a_run_that_goes_on_ends_as_one_that_was_not_stopped(tmp_path, extra):
     whole = kdbench.train(settings(tmp_path / "whole", 8, **extra))

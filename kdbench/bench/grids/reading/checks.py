@@ -35,15 +35,15 @@ def check_keys(path: Path, where: str, node: Any, known: Collection[str], requir
             raise ConfigError(f"{path}: {where}{key} is missing")
 
 
-def as_list(path: Path, tree: Mapping[str, Any], key: str) -> list[Any]:
-    """The value of ``key``, which must be there.
+def as_list(path: Path, tree: Mapping[str, Any], key: str, where: str = "") -> list[Any]:
+    """The value of ``key``, which must be there; ``where``: see :func:`check_keys`.
 
     Raises:
         ConfigError: it is not a list, or an empty one.
     """
     value = tree[key]
     if not isinstance(value, list) or not value:
-        raise ConfigError(f"{path}: {key} expects a list that is not empty, got {value!r}")
+        raise ConfigError(f"{path}: {where}{key} expects a list that is not empty, got {value!r}")
     return value
 
 
@@ -80,7 +80,7 @@ def check_name(path: Path, name: str) -> None:
         raise ConfigError(f"{path}: NAME expects a folder's name (letters, digits, . _ + -), got {name!r}")
 
 
-def check_seeds(path: Path, seeds: list[Any]) -> None:
+def check_seeds(path: Path, seeds: list[Any], where: str = "") -> None:
     """Refuse seeds that are not whole numbers from 0.
 
     Raises:
@@ -88,7 +88,7 @@ def check_seeds(path: Path, seeds: list[Any]) -> None:
     """
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ConfigError(f"{path}: SEEDS expects whole numbers from 0, got {seed!r}")
+            raise ConfigError(f"{path}: {where}SEEDS expects whole numbers from 0, got {seed!r}")
 
 
 def check_network(path: Path, where: str, name: str) -> None:

@@ -18,6 +18,7 @@ _RANGE = {"LOW", "HIGH", "LOG", "STEP"}
 #: what all methods of a pair share, or what a trial cannot change: a trial of it would be another comparison
 _SHARED = (
     "DATASET",
+    "AUGMENT",
     "EXPERIMENT",
     "LOG",
     "RUNTIME",

@@ -50,8 +50,8 @@ def read_sweep(
     """
     check_keys(path, "SWEEP.", node, keys.SWEEP, required=("TRIALS", "SEEDS", "SPACE"))
     trials, rounds = (_count(path, f"SWEEP.{key}", node.get(key, 1)) for key in ("TRIALS", "ROUNDS"))
-    seeds = as_list(path, node, "SEEDS")
-    check_seeds(path, seeds)
+    seeds = as_list(path, node, "SEEDS", "SWEEP.")
+    check_seeds(path, seeds, "SWEEP.")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"{path}: SWEEP.SEEDS has a seed twice: {seeds}")
     sampler = node.get("SAMPLER", "random")
@@ -112,9 +112,15 @@ def _spaces(path: Path, node: Mapping[str, Any], places: Mapping[tuple[str, str]
             near = did_you_mean(str(label), labels)
             raise ConfigError(f"{path}: SWEEP.SPACE.{label} is none of the methods{near}: {', '.join(labels)}")
     shared = read_space(path, f"SWEEP.SPACE.{_ALL}", given[_ALL], "") if _ALL in given else {}
-    chosen = as_list(path, node, "METHODS") if "METHODS" in node else [one for one in labels if shared or one in given]
+    chosen = (
+        as_list(path, node, "METHODS", "SWEEP.")
+        if "METHODS" in node
+        else [one for one in labels if shared or one in given]
+    )
     spaces: dict[str, Mapping[str, tuple[Any, ...] | Range]] = {}
     for label in chosen:
+        if chosen.count(label) > 1:
+            raise ConfigError(f"{path}: SWEEP.METHODS names {shown(label)} twice")
         if label not in labels:
             near = did_you_mean(str(label), labels)
             raise ConfigError(f"{path}: SWEEP.METHODS {shown(label)} is none of the methods{near}: {', '.join(labels)}")

@@ -270,6 +270,35 @@ def test_more_trials_begin_with_those_that_there_were(tmp_path):
     assert (after[:3], len(after)) == (before, 5)
 
 
+def test_a_run_of_two_labels_has_a_row_for_each(tmp_path):
+    run(
+        tuned_grid(tmp_path, {"TRIALS": 1, "SPACE": {"KD": {"TEMPERATURE": [2, 4]}}}, SEEDS=[1, 2])
+    )  # the published values
+    runs = kdbench.load_results(tmp_path / "runs")
+    assert sorted(runs[runs.label == "KD"].run_id) == sorted(runs[runs.label == "KD (tuned)"].run_id)
+    assert runs.groupby("label").seed.nunique().to_dict() == {"": 1, "KD": 2, "KD (tuned)": 2, "Vanilla": 2}
+
+
+def test_a_table_over_folders_keeps_tuned_methods_apart(tuned, tmp_path):
+    folder, _, _ = tuned
+    shutil.copytree(folder / "runs", tmp_path / "above")
+    table, own = build_table(tmp_path / "above"), build_table(folder / "runs" / "g")
+    [pair] = table.pairs
+    assert set(table.methods) == set(own.methods)
+    for method in table.methods:
+        assert table.cells[pair, method].values == own.cells[own.pairs[0], method].values
+
+
+def test_a_grid_without_runs_is_one_line(tuned, tmp_path, capsys):
+    folder, _, _ = tuned
+    (tmp_path / "g").mkdir()
+    shutil.copy(folder / "runs" / "g" / "grid.json", tmp_path / "g")
+    for words in (["table"], ["table", "--stats"], ["report"]):
+        assert main([words[0], str(tmp_path / "g"), *words[1:]]) == 2
+        assert "no finished runs below" in capsys.readouterr().err
+    assert kdbench.load_results(tmp_path / "g").empty
+
+
 def test_equal_values_are_one_run_and_still_two_trials(tmp_path):
     run(tuned_grid(tmp_path, {"TRIALS": 6, "SPACE": {"KD": {"TEMPERATURE": [2, 4]}}}))
     trials = sweep_of(tmp_path)["studies"][0]["trials"]
