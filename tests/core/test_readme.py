@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from child_python import run_python
 
+from kdbench.catalogue import methods
+
 README = Path("README.md").read_text(encoding="utf-8")
 CHECK = """
 import sys
@@ -101,3 +103,11 @@ def test_every_command_of_use_it_works(tmp_path, digits_teacher):
     assert len(told) >= 12
     code = f"import torch\nimages = torch.rand(2, 3, 224, 224)\n{code}"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_it_counts_the_methods():
+    known = [methods().get(name) for name in methods().names()]
+    compared = [method.name for method in known if "@" in method.verified]
+    assert f"each of the {len(known)} methods" in README
+    assert f"That holds for {len(compared)} of the {len(known)} methods." in README
+    assert {method.name for method in known} - set(compared) == {"Vanilla", "HCD", "UHKD", "IPWD"}
