@@ -110,7 +110,7 @@ def test_weak_teacher_is_refused_and_nothing_is_written(tmp_path):
             IncompatibleError,
             "needs at least 2; SOLVER.BATCH_SIZE gives 1",
         ),
-        ({"DISTILLER.TYPE": "OFD"}, IncompatibleError, "methods that work for it: AT, "),
+        ({"DISTILLER.TYPE": "OFD"}, IncompatibleError, "methods that work for it: AFD, AT, "),
         ({"DISTILLER.TYPE": "LDRLD", "LDRLD.K": 10}, ConfigError, "expects 2 to 9"),
         ({"DISTILLER.TYPE": "HCD", "HCD.N": 0}, ConfigError, "HCD.N: 0 lies outside [1, inf)"),
         ({"DISTILLER.TYPE": "HCD", "HCD.MASK_INDEX": "tagret"}, ConfigError, "none of target, argmax, both"),

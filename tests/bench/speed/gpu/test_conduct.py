@@ -78,6 +78,7 @@ def test_a_crash_costs_its_part(tmp_path, monkeypatch):
         assert "no_such_module" in results["parts"][name]["error"]
 
 
+@pytest.mark.slow
 def test_processes_beside_each_other(tmp_path, monkeypatch):
     """As on a GPU; the children compute on the CPU."""
     monkeypatch.setattr(Settings, "is_gpu", property(lambda settings: True))
