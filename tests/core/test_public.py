@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from synthetic_runs import write_run
 
 import kdbench
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
+from kdbench.errors import KdbenchError
 
 
 @pytest.mark.parametrize("name", kdbench.__all__)
@@ -37,6 +39,31 @@ def test_tables_statistics_and_plots_without_the_command(tmp_path):
         plot(table, tmp_path / "a.svg")
     kdbench.plot_ranks(kdbench.ranks(table), tmp_path / "ranks.png")
     assert kdbench.build_report(tmp_path).lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: kdbench.render_table("runs/g"),
+        lambda: kdbench.scores("runs/g"),
+        lambda: kdbench.ranks(None),
+        lambda: kdbench.differences("runs/g"),
+        lambda: kdbench.plot_table("runs/g", "p.png"),
+        lambda: kdbench.plot_cost("runs/g", "runs/g", "p.png"),
+        lambda: kdbench.plot_curves("runs/g", "runs/g", "p.png"),
+        lambda: kdbench.plot_differences("runs/g", "p.png"),
+    ],
+)
+def test_what_is_no_table_is_one_line(call):
+    with pytest.raises(KdbenchError, match=r"expects a table, kdbench.build_table\(folder\), got"):
+        call()
+
+
+@pytest.mark.parametrize("scores", ["runs/g", None, pd.DataFrame({"KD": ["a", "b"]})])
+def test_what_are_no_scores_is_one_line(scores):
+    for call in (kdbench.friedman, kdbench.pair_tests):
+        with pytest.raises(KdbenchError, match=r"expects a frame of scores, kdbench.scores\(table\), got"):
+            call(scores)
 
 
 def test_a_configuration_in_a_notebook():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from kdbench.bench.comparison.table import Table
+from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.results.frames import left_out
 from kdbench.errors import KdbenchError, did_you_mean
 from kdbench.escape import latex, visible
@@ -31,6 +31,7 @@ def render_table(table: Table, form: str = "md", *, width: int = 80) -> str:
     Raises:
         KdbenchError: there is no such format.
     """
+    check_table(table)
     check_format(form)
     if form == "csv":
         return table.to_csv()

@@ -15,13 +15,14 @@ from kdbench.bench.comparison.statistics import (
     smallest_p,
     summarise,
 )
-from kdbench.bench.comparison.table import Table
+from kdbench.bench.comparison.table import Table, check_table
 from kdbench.errors import KdbenchError
 from kdbench.escape import markdown
 
 
 def scores(table: Table) -> pd.DataFrame:
     """A row a pair, a column a method: means over the seeds of each cell, in percent; NaN where a cell is missing."""
+    check_table(table)
     rows = {p: {m: _mean(table, p, m) for m in table.methods} for p in table.pairs}
     return pd.DataFrame.from_dict(rows, orient="index", columns=table.methods)
 
@@ -32,6 +33,7 @@ def ranks(table: Table) -> Friedman:
     Raises:
         KdbenchError: fewer than three methods have results, or fewer than two pairs have all of these.
     """
+    check_table(table)
     frame = scores(table)
     return friedman(frame[[m for m in frame if frame[m].notna().any()]])
 

@@ -103,6 +103,14 @@ def summarise(values: Sequence[float], *, level: float = 0.95) -> Summary:
     return Summary(mean, n, sd, mean - half, mean + half)
 
 
+def _check_frame(scores: object) -> None:
+    if not isinstance(scores, pd.DataFrame) or not all(map(pd.api.types.is_numeric_dtype, scores.dtypes)):
+        what = (
+            "one with other columns" if isinstance(scores, pd.DataFrame) else f"{type(scores).__name__} {scores!r:.40}"
+        )
+        raise KdbenchError(f"expects a frame of scores, kdbench.scores(table), got {what}")
+
+
 def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
     """Average ranks and Friedman's test over the blocks in which every method has a score.
 
@@ -111,10 +119,11 @@ def friedman(scores: pd.DataFrame, *, alpha: float = 0.05) -> Friedman:
         alpha: level of the critical difference.
 
     Raises:
-        KdbenchError: fewer than three methods or two complete blocks.
+        KdbenchError: fewer than three methods or two complete blocks, or these are no scores.
     """
     from scipy import stats
 
+    _check_frame(scores)
     complete = scores.dropna()
     blocks, methods = complete.shape
     if methods < 3 or blocks < 2:
@@ -154,10 +163,11 @@ def pair_tests(scores: pd.DataFrame, *, baseline: str = "", decimals: int = 2) -
         decimals: differences that vanish at so many decimals are ties.
 
     Raises:
-        KdbenchError: the baseline is none of the methods.
+        KdbenchError: the baseline is none of the methods, or these are no scores.
     """
     from scipy import stats
 
+    _check_frame(scores)
     methods = [str(m) for m in scores.columns]
     if baseline and baseline not in methods:
         raise KdbenchError(f"baseline {baseline!r} is none of {', '.join(methods)}")

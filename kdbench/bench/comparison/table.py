@@ -126,6 +126,16 @@ class Table:
         return {method: order.index(value) for method, value in means.items()}
 
 
+def check_table(table: object) -> None:
+    """Refuse what is no table, a results folder, say.
+
+    Raises:
+        KdbenchError: it is none.
+    """
+    if not isinstance(table, Table):
+        raise KdbenchError(f"expects a table, kdbench.build_table(folder), got {type(table).__name__} {table!r:.60}")
+
+
 def build_table(folder: str | Path, *, select: str = "last", baseline: str = "", blocks: bool = False) -> Table:
     """The table of a results folder.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdbench.bench.comparison.statistics import summarise
-from kdbench.bench.comparison.table import Table
+from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.pictures.canvas import panels, save
 from kdbench.escape import picture
 
@@ -13,6 +13,7 @@ from kdbench.escape import picture
 def plot_table(table: Table, path: str | Path) -> None:
     """A panel a pair: each method's seeds as small circles, its mean as a dot with the 95% t interval of the report on statistics
     (none for a single seed); a dashed line marks the baseline's mean."""
+    check_table(table)
     height = 0.9 + 0.3 * len(table.methods)
     figure, axes = panels(len(table.pairs), width=4.0, height=height, sharey=True)
     for axis, pair in zip(axes, table.pairs):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from kdbench.bench.comparison.table import Table
+from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
 from kdbench.bench.results.labels import load_grid_results
 from kdbench.bench.results.run_files import is_cost_mixed, timing_of
@@ -52,6 +52,7 @@ def frontier(points: dict[str, tuple[float, float]]) -> list[str]:
 def plot_cost(folder: str | Path, table: Table, path: str | Path) -> None:
     """A panel a pair: seconds per epoch against top-1, a marker a method, and the line of those that no other one beats in
     both."""
+    check_table(table)
     seconds = {(str(r.pair), str(r.label)): float(r.seconds) for r in _rows(costs(folder))}
     marks = {method: MARKS[i % len(MARKS)] for i, method in enumerate(table.methods)}
     figure, axes = panels(len(table.pairs), width=4.2, height=3.4)

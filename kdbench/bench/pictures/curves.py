@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kdbench.bench.comparison.table import Table
+from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.pictures.canvas import LINES, MARKS, legend_below, panels, save
 from kdbench.bench.results.frames import load_curves
 from kdbench.bench.results.labels import load_grid_results
@@ -42,6 +42,7 @@ def mean_curve(curves: list[Curve]) -> tuple[list[int], list[float]]:
 
 def plot_curves(folder: str | Path, table: Table, path: str | Path, quantity: str = "top1") -> None:
     """A panel a pair: one of :data:`QUANTITIES` by epoch, the mean over seeds, a line a method."""
+    check_table(table)
     from matplotlib.ticker import MaxNLocator
 
     frame, _ = load_grid_results(folder)

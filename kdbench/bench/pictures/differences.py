@@ -6,13 +6,14 @@ from pathlib import Path
 
 from kdbench.bench.comparison.cell import paired_seeds
 from kdbench.bench.comparison.statistics import Summary, summarise
-from kdbench.bench.comparison.table import Table
+from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.pictures.canvas import panels, save
 from kdbench.escape import picture
 
 
 def differences(table: Table) -> dict[tuple[str, str], Summary]:
     """Differences from the baseline, paired by seed, by (pair, method); only where there are any."""
+    check_table(table)
     found = {}
     for (pair, method), cell in table.cells.items():
         base = table.cells.get((pair, table.baseline))
