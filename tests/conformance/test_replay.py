@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from each_method import each_method
 from torch import Tensor
 
-from kdbench import list_distillers
 from kdbench.bench.methods.replay import check_replay
 from kdbench.distillers.base import Batch, Distiller, Losses, distillers, register_distiller
 from kdbench.models.spec import ModelOutput
@@ -19,7 +19,7 @@ MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="
 
 
 @pytest.mark.parametrize("pair", [("cnn", "cnn"), ("mlp", "cnn"), ("cnn", "mlp"), ("token", "vit")], ids="-".join)
-@pytest.mark.parametrize("method", list_distillers())
+@pytest.mark.parametrize("method", each_method())
 def test_state_stays_where_it_is(method: str, pair: tuple[str, str]) -> None:
     assert check_replay(method, *pair) == MATRIX[method][" -> ".join(pair)]
 

@@ -53,7 +53,8 @@ def run_page(page: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["own-model", pytest.param("own-data", marks=pytest.mark.slow), "own-loop", "trackers"]
+    "name",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("own-model", "own-data")), "own-loop", "trackers"],
 )
 def test_a_page_runs(tmp_path, name):
     page = ROOT / "docs" / f"{name}.md"
