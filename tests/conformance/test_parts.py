@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from each_method import each_method
 
-from kdbench import list_distillers
 from kdbench.bench.methods.parts import check_parts
 from kdbench.distillers.base import Distiller, distillers, register_distiller
 
@@ -40,7 +40,7 @@ def outcomes(method: str) -> set[str]:
     return {check_parts(method, *pair).partition(" ")[0] for pair in pairs if "token" not in pair}
 
 
-@pytest.mark.parametrize("method", list_distillers())
+@pytest.mark.parametrize("method", each_method())
 def test_parts_of_a_batch(method):
     expected = {"its"} if method in COUPLED | NORMALISING else {"same", "its"} if method in ON_SOME_PAIRS else {"same"}
     assert outcomes(method) == expected
