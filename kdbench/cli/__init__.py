@@ -13,6 +13,7 @@ Rooms:
 - latency: ``kdbench latency``: what networks of the zoo cost.
 - listing: ``kdbench list``.
 - report: ``kdbench report``.
+- reproduce: ``kdbench reproduce``: a grid's runs beside the figures that it cites.
 - show: ``kdbench show``: what a run's folder says of it.
 - live: A grid while it runs, on a terminal: how much is done, what runs, the means so far.
 - main: ``kdbench VERB ...``: parse, call, print. Nothing heavy is imported until a verb needs it.

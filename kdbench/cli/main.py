@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
     "report": ("kdbench.cli.report", "write a comparison as one page for a browser"),
+    "reproduce": ("kdbench.cli.reproduce", "run cells with published figures and judge whether these come out"),
     "show": ("kdbench.cli.show", "show what a run's folder says of it"),
     "export": ("kdbench.cli.export", "write a run's student as ONNX, torch.export or timm file, checked and measured"),
     "latency": ("kdbench.cli.latency", "measure how long networks take for a batch"),
@@ -38,7 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("kdbench.cli.listing", "list methods, models or data sets"),
 }
 #: verbs whose work goes on where it was interrupted
-_RESUMING = ("train", "teacher", "grid")
+_RESUMING = ("train", "teacher", "grid", "reproduce")
 #: verbs that a signal stops between two steps
 _STOPPING = ("train", "teacher")
 _TRACEBACK = "--traceback"

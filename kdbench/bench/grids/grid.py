@@ -106,6 +106,14 @@ class Sweep:
     resolve: Callable[[str, str, int, Mapping[str, Any]], Cell]
 
 
+@dataclass(frozen=True)
+class Published:
+    """A cell's figure as its authors print it: top-1 in percent, and where it stands."""
+
+    top1: float
+    source: str
+
+
 _TUNED = " (tuned)"
 
 
@@ -122,7 +130,8 @@ def is_tuned_label(label: str) -> bool:
 @dataclass(frozen=True)
 class Grid:
     """A resolved grid. ``open`` are cells whose values the trials have not chosen (yet), with the reason where that is an error:
-    they have their own label, and the published configuration. ``tuning`` is what ``grid.json`` says of the trials."""
+    they have their own label, and the published configuration. ``tuning`` is what ``grid.json`` says of the trials. ``published``:
+    known answers by pair and label."""
 
     name: str
     teachers: dict[str, Teacher]
@@ -135,3 +144,4 @@ class Grid:
     sweep: Sweep | None = None
     open: tuple[tuple[Cell, str], ...] = ()
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[tuple[str, str], Published] = field(default_factory=dict)

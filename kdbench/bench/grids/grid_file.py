@@ -25,7 +25,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid import Cell, Grid, Teacher, tuned_label
+from kdbench.bench.grids.grid import Cell, Grid, Published, Teacher, tuned_label
 from kdbench.bench.grids.reading import keys
 from kdbench.bench.grids.reading.checks import (
     as_list,
@@ -38,6 +38,7 @@ from kdbench.bench.grids.reading.checks import (
     check_texts,
 )
 from kdbench.bench.grids.reading.idle_keys import IdleKeys
+from kdbench.bench.grids.reading.published import read_published
 from kdbench.bench.grids.reading.sweep import read_sweep
 from kdbench.config.files import GIVEN, taken_imports
 from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
@@ -85,12 +86,13 @@ def load_grid(
             check_network(path, f"TEACHERS.{name}{'' if teacher.cfg is not None else '.MODEL'}", teacher.network)
     _check_chains(path, teachers)
     labels: list[str] = []
-    recipe = _read(config_path(tree["CFG"], path), imports) if "CFG" in tree else {}
+    recipes = {"": _read(config_path(tree["CFG"], path), imports) if "CFG" in tree else {}}
     cells: list[Cell] = []
+    published: dict[tuple[str, str], Published] = {}
     places: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for entry in as_list(path, tree, "PAIRS"):
         check_keys(path, "PAIRS.", entry, keys.PAIR, required=("TEACHER", "STUDENT"))
-        check_texts(path, "PAIRS.", entry, "TEACHER", "STUDENT", "LABEL")
+        check_texts(path, "PAIRS.", entry, "TEACHER", "STUDENT", "LABEL", "CFG")
         as_mapping(path, "PAIRS.", entry, "SET")
         if entry["TEACHER"] not in teachers:
             near = did_you_mean(str(entry["TEACHER"]), teachers)
@@ -101,14 +103,19 @@ def load_grid(
             raise ConfigError(f"{path}: METHODS is missing")
         methods = [_method(path, method) for method in as_list(path, entry if "METHODS" in entry else tree, "METHODS")]
         labels += [method["LABEL"] for method in methods]
+        if entry.get("CFG", "") not in recipes:
+            recipes[entry["CFG"]] = _read(config_path(entry["CFG"], path), imports)
+        recipe = recipes[entry.get("CFG", "")]
         for method in methods:
             for seed in as_list(path, tree, "SEEDS")[: seeds or None]:
                 cells.append(_cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle))
             places[cells[-1].pair, method["LABEL"]] = entry, method
+        published |= read_published(path, entry, cells[-1].pair, [method["LABEL"] for method in methods])
 
     def resolve(pair: str, label: str, seed: int, values: Mapping[str, Any], idle: IdleKeys) -> Cell:
         entry, method = places[pair, label]
         layer = (f"{path}: SWEEP.SPACE.{label}", values)
+        recipe = recipes[entry.get("CFG", "")]
         return _cell(path, tree, recipe, teachers[entry["TEACHER"]], entry, method, seed, last, idle, layer)
 
     labels, sweep = list(dict.fromkeys(labels)), None
@@ -131,7 +138,9 @@ def load_grid(
     pairs = list(dict.fromkeys(cell.pair for cell in cells))
     baseline = check_baseline(path, tree, labels)
     waiting = tuple((cell, "") for cell in tuned)
-    return Grid(tree["NAME"], teachers, cells, labels, pairs, baseline, tuple(imports), sweep, waiting)
+    return Grid(
+        tree["NAME"], teachers, cells, labels, pairs, baseline, tuple(imports), sweep, waiting, published=published
+    )
 
 
 def _read(path: Path | Mapping[str, Any], imports: list[str]) -> dict[str, Any]:
@@ -235,7 +244,7 @@ def _cell(
     settings = (
         {} if alone or teacher.cfg is not None else teacher.settings
     )  # TEACHER.NORM and the like of given weights
-    layers = [(str(tree.get("CFG", path)), recipe)]
+    layers = [(str(pair.get("CFG", tree.get("CFG", path))), recipe)]
     layers += [(str(path), layer) for layer in (tree.get("SET", {}), settings, pair.get("SET", {}), own, method["SET"])]
     cfg = _build([*layers, over], last, idle)
     return Cell(label, "" if alone else pair["TEACHER"], pair["STUDENT"], method["LABEL"], seed, cfg)

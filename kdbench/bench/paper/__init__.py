@@ -8,5 +8,6 @@
 ``cell.py``          one cell: published, own, and their difference
 ``table.py``         a table with all of these in it, its footnotes and remarks
 ``render.py``        a table as Markdown, CSV or LaTeX
+``known_answers.py`` figures that a grid file cites, beside its runs, with a verdict on each
 ===================  =================================================================================================
 """

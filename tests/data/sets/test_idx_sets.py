@@ -189,3 +189,11 @@ def test_networks_for_28_pixels_are_small(name):
     model = kdbench.create_model(name, num_classes=10)
     assert 10_000 <= sum(p.numel() for p in model.parameters()) <= 300_000
     assert model(torch.zeros(2, 3, 28, 28), need={"stages"}).logits.shape == (2, 10)
+
+
+def test_first_stride_halves_every_map():
+    whole, half = (kdbench.create_model("small_cnn28", num_classes=10, first_stride=stride) for stride in (1, 2))
+    assert [tuple(stage.grid) for stage in whole.spec.stages] == [(28, 28), (14, 14), (7, 7)]
+    assert [tuple(stage.grid) for stage in half.spec.stages] == [(14, 14), (7, 7), (4, 4)]
+    with pytest.raises(ValueError, match="first_stride expects 1 or 2, got 3"):
+        kdbench.create_model("small_cnn28", num_classes=10, first_stride=3)

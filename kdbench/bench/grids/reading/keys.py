@@ -37,8 +37,11 @@ PAIR: Keys = {
     "TEACHER": ("a name of TEACHERS", "required"),
     "STUDENT": ("a network", "required"),
     "LABEL": ("a text", "the row's name; default: teacher -> student"),
+    "CFG": ("a file", "the recipe of this pair's cells, instead of the grid's"),
     "SET": ("keys: values", "put over the cells of this pair"),
     "METHODS": ("a list", "instead of the grid's"),
+    "PUBLISHED": ("label: a number", "known answers: top-1 in percent, by a method's label; for `kdbench reproduce`"),
+    "SOURCE": ("a text", "where these stand; required with PUBLISHED"),
 }
 METHOD: Keys = {
     "TYPE": ("a method", "required; Vanilla is the student alone, `A+B` several at once"),
