@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from each_method import each_method
+from each_method import each_method, short
 
 import kdbench
 from kdbench.data.loader import LoadedBatch
@@ -44,7 +44,7 @@ BY_EPOCH = {"CTKD", "DKD", "FCFD", "RLD", "REVIEWKD", "SDD_DKD", "SDD_NKD"}
 def settings(folder, method: str, **extra):
     teacher = {} if method == "Vanilla" else TEACHER
     return kdbench.load_config(
-        overrides={**BASE, "DISTILLER.TYPE": method, "LOG.PREFIX": str(folder), **teacher, **extra}
+        overrides={**BASE, "DISTILLER.TYPE": method, "LOG.PREFIX": str(folder), **teacher, **short(method), **extra}
     )
 
 
