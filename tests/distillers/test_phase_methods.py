@@ -1,4 +1,4 @@
-"""AB, FT and FSP beyond their golden vectors."""
+"""AB, FT, FSP and SSKD beyond their golden vectors."""
 
 from __future__ import annotations
 
@@ -99,3 +99,38 @@ def test_after_its_first_phase_ab_asks_the_teacher_only_for_kds_term() -> None:
     assert isinstance(plain.connectors[0], torch.nn.Identity)
     other = build("AB", student={"widths": [8, 16, 16]})
     assert [len(list(connector)) for connector in list(other.connectors)[2:]] == [2]
+
+
+def views(seed: int = 0, size: int = 4) -> tuple[list[torch.Tensor], torch.Tensor]:
+    return maps((4 * size, 6), (4 * size, 5), (4 * size, 6), (4 * size, 7), seed=seed), torch.arange(size) % 3
+
+
+def test_sskd_asks_for_the_upright_view_by_angles_alone() -> None:
+    outputs, target = views()
+    loss, terms = f.sskd_loss(*outputs, target, return_terms=True)
+    own, feat, told, taught = outputs
+    _, scaled = f.sskd_loss(own, 7 * feat, told, 0.1 * taught, target, return_terms=True)
+    torch.testing.assert_close(scaled, terms)
+    _, same = f.sskd_loss(told, taught, told, taught, target, return_terms=True)
+    assert all(float(term) == pytest.approx(0.0, abs=1e-12) for term in same.values())
+    torch.testing.assert_close(loss, 0.9 * terms["kd"] + 2.7 * terms["tf"] + 10 * terms["ss"])
+
+
+def test_sskd_keeps_what_the_teacher_gets_right_and_of_the_rest_the_nearest() -> None:
+    (own, feat, told, taught), target = views()
+    right = target.repeat_interleave(4)
+    told = told.clone()
+    told[torch.arange(16), right] = 9.0  # right everywhere
+    wrong = torch.tensor([1, 6, 11])  # turned views of three images
+    told[wrong, right[wrong]] = torch.tensor([-9.0, 1.0, -9.0], dtype=torch.float64)
+    turned = torch.tensor([row for row in range(16) if row % 4])
+    rows = {row: _kl(own[row], told[row]) for row in turned.tolist()}
+    for ratio, left_out in ((1.0, []), (0.5, [1, 11]), (0.0, [1, 6, 11])):
+        _, terms = f.sskd_loss(own, feat, told, taught, target, tf_ratio=ratio, return_terms=True)
+        kept = [value for row, value in rows.items() if row not in left_out]
+        torch.testing.assert_close(terms["tf"], torch.stack(kept).mean())
+
+
+def _kl(own: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    wanted, got = (told / 4).softmax(0), (own / 4).softmax(0)
+    return 16 * (wanted * (wanted / got).log()).sum()
