@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 
 from kdbench import list_distillers
+from kdbench.distillers.create import method_classes
 
 #: the student alone; logits; a memory bank; draws of two kinds; a schedule; features, relations, stages; a network that is run in
-#: parts; a method's own modules, variances and branches; a second head; a changed student; attention over the batch
+#: parts; a method's own modules, variances and branches; a second head; a changed student; attention over the batch; a phase before
+#: the first epoch, on the teacher alone and on the student
 KINDS = {
     *("VANILLA", "KD", "CRD", "TEKAP_F", "MGD", "CTKD", "CC", "AT", "REVIEWKD", "OFD", "FCFD", "PAT", "HCD"),
-    *("VID", "OFA", "UHKD", "DEIT", "SIMKD", "SEMCKD", "USKD", "LDRLD"),
+    *("VID", "OFA", "UHKD", "DEIT", "SIMKD", "SEMCKD", "USKD", "LDRLD", "FT", "AB"),
 }
+
+
+def short(method: str) -> dict[str, int]:
+    """Settings with which the phases before a method's first epoch have one epoch."""
+    return {f"{cls.name.upper()}.INIT_EPOCHS": 1 for cls in method_classes(method) if "INIT_EPOCHS" in cls.defaults}
 
 
 def each_method(names: Iterable[str] = ()) -> list[Any]:

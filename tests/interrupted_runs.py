@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import torch
+from each_method import short
 
 import kdbench
 from kdbench.config.load import to_dict
@@ -31,7 +32,7 @@ STEPS = 18
 
 def configure(folder: Path, method: str, **extra):
     teacher = {} if method == "Vanilla" else {"DISTILLER.TEACHER": "small_cnn", "TEACHER.OPTIONS.widths": [12, 16, 24]}
-    settings = {**SETTINGS, "LOG.PREFIX": str(folder), "DISTILLER.TYPE": method, **teacher, **extra}
+    settings = {**SETTINGS, "LOG.PREFIX": str(folder), "DISTILLER.TYPE": method, **teacher, **short(method), **extra}
     cfg = kdbench.load_config(overrides=settings)
     assert to_dict(cfg.STUDENT.OPTIONS) == {"drop_rate": 0.3}
     assert "drop_rate" not in cfg.TEACHER.OPTIONS

@@ -23,7 +23,8 @@ def training_progress(epochs: int, *, enabled: bool = True) -> Iterator[Callable
         task = bar.add_task("train", total=None, epoch="")
 
         def advance(epoch: int, step: int, steps: int) -> None:
-            bar.update(task, total=epochs * steps, completed=(epoch - 1) * steps + step, epoch=f"{epoch}/{epochs}")
+            done = max(0, (epoch - 1) * steps + step)  # a method's first phase stands before epoch 1
+            bar.update(task, total=epochs * steps, completed=done, epoch=f"{epoch}/{epochs}")
 
         yield advance
 

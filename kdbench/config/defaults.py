@@ -226,8 +226,6 @@ IGNORED = {
     "LOG.SAVE_CHECKPOINT_FREQ": "a checkpoint is written at every epoch; SOLVER.CHECKPOINT_EVERY writes more",
 }
 
-#: Methods of mdistiller that are not part of this project: their nodes are accepted, their names are no typo.
-FOREIGN_METHODS = ("AB", "FT", "FSP")
 
 #: Keys that do not change what is computed; they are left out of a run's identity.
 NOT_IDENTITY = (

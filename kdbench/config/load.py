@@ -16,7 +16,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.catalogue import methods as known_methods
-from kdbench.config.defaults import DOMAINS, FOREIGN_METHODS, IGNORED, PATHS, PLACED, RENAMED, Tree, defaults
+from kdbench.config.defaults import DOMAINS, IGNORED, PATHS, PLACED, RENAMED, Tree, defaults
 from kdbench.config.effects import NO_TEACHER, idle_keys
 from kdbench.config.files import Setting, flatten, merge_trees, parse_overrides, read_settings, read_yaml
 from kdbench.config.names import suggestion
@@ -161,9 +161,6 @@ def _method_names(settings: Sequence[Setting]) -> list[str]:
     distillers = known_methods()
     kind = str(next((s.value for s in reversed(settings) if s.key == "DISTILLER.TYPE"), "NONE"))
     names = [part.strip() for part in kind.split("+")]
-    for name in names:
-        if name not in distillers and name.upper() in FOREIGN_METHODS:
-            raise ConfigError(f"DISTILLER.TYPE: {name} is a method of mdistiller that kdbench does not have")
     return [distillers.canonical(name) for name in names]
 
 
@@ -188,8 +185,6 @@ def _apply_preset(tree: Tree, methods: Sequence[str], settings: Sequence[Setting
 def _apply(tree: Tree, setting: Setting, problems: _Problems, known: Tree) -> None:
     """Put a setting into the tree; ``known`` is the part of it from which a key without a node may be meant to be."""
     parts = setting.key.split(".")
-    if parts[0] in FOREIGN_METHODS:
-        return
     node: Any = tree
     for depth, part in enumerate(parts):
         if not isinstance(node, dict) or (part not in node and "OPTIONS" not in parts[:depth]):

@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from kdbench import registry
 from kdbench.distillers.batch import Batch, DataInfo, run
 from kdbench.distillers.declaration import check_declaration
+from kdbench.distillers.phase import Phase
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
 from kdbench.models.spec import ModelOutput, ModelSpec
@@ -167,6 +168,11 @@ class Distiller(nn.Module):
             teacher: the teacher's :class:`kdbench.FeatureModel`, or whatever else has its ``classifier()``.
         """
         return student
+
+    def phases(self) -> Sequence[Phase]:
+        """What is trained before the first epoch, in this order: modules on the teacher alone, then the student with a loss of its
+        own (:class:`kdbench.distillers.phase.Phase`). The engine does so; the modules are frozen at all other times."""
+        return ()
 
     def check_choice(self, key: str, choices: Collection[str]) -> None:
         """Refuse a hyperparameter that is none of its choices; for :meth:`setup`.

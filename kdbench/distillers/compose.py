@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, distillers
+from kdbench.distillers.phase import Phase
 from kdbench.errors import ConfigError, IncompatibleError
 from kdbench.models.spec import ModelOutput, ModelSpec
 
@@ -31,8 +32,8 @@ class Composed(Distiller):
 
     Raises:
         ConfigError: fewer than two parts, or a weight for a part that does not exist.
-        IncompatibleError: two parts run inside the networks, or one beside a part that sees each image more than once; or one
-            changes the student.
+        IncompatibleError: two parts run inside the networks, or one beside a part that sees each image more than once; two begin
+            with a phase of their own; or one changes the student.
     """
 
     def __init__(
@@ -51,6 +52,11 @@ class Composed(Distiller):
         adapting = [name for name, part in parts.items() if part.adapts_student]
         if adapting:
             raise IncompatibleError(f"{adapting[0]} changes the student's network and cannot be composed")
+        first = [name for name, part in parts.items() if any(not phase.on_teacher for phase in part.phases())]
+        if len(first) > 1:
+            raise IncompatibleError(
+                f"{' and '.join(first)} both begin with a phase of their own and cannot be composed"
+            )
         self.weights = _by_part(parts, weights, "weight")
         self.ce_weights = _by_part(parts, ce_weights, "CE weight")
         every = list(parts.values())
@@ -83,6 +89,9 @@ class Composed(Distiller):
         for name, part in self._parts():
             if self.weights[name] > 0:
                 yield from (f"{name}: {line}" for line in part.vanishing(batch))
+
+    def phases(self) -> Sequence[Phase]:
+        return [phase for _, part in self._parts() for phase in part.phases()]
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         terms: Losses = {}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.conv_regressor import conv_regressor, leads
 from kdbench.distillers.parts.numerics import full_precision, with_terms
 from kdbench.distillers.parts.stage_pairs import asked, pair_stages
 from kdbench.models.spec import ModelOutput, ModelSpec, StageSpec
@@ -122,23 +123,15 @@ def _regressible(student: tuple[int, int], teacher: tuple[int, int], tokens: boo
     if tokens:
         a, b = (student, teacher) if larger else (teacher, student)
         return a[0] % b[0] == 0 and (a[0] // b[0]) * b[1] == a[1]
-    return kind == "conv" and (larger or (2 * student[0] == teacher[0] and 2 * student[1] == teacher[1]))
+    return kind == "conv" and leads(student, teacher)
 
 
 def _conv_regressor(student: StageSpec, teacher: StageSpec, kind: str) -> nn.Module:
-    s, t = student.channels, teacher.channels
-    (sh, sw), (th, tw) = student.grid, teacher.grid
     if kind == "linear":
-        linear = nn.Conv2d(s, t, 1, bias=False)
+        linear = nn.Conv2d(student.channels, teacher.channels, 1, bias=False)
         nn.init.kaiming_normal_(linear.weight, mode="fan_out", nonlinearity="relu")
         return linear
-    if (sh, sw) == (2 * th, 2 * tw):
-        conv: nn.Module = nn.Conv2d(s, t, 3, stride=2, padding=1)
-    elif (2 * sh, 2 * sw) == (th, tw):
-        conv = nn.ConvTranspose2d(s, t, 4, stride=2, padding=1)
-    else:
-        conv = nn.Conv2d(s, t, (1 + sh - th, 1 + sw - tw))
-    return nn.Sequential(conv, nn.BatchNorm2d(t), nn.ReLU())
+    return nn.Sequential(*conv_regressor(student, teacher), nn.ReLU())
 
 
 def _token_regressor(student: StageSpec, teacher: StageSpec, student_tokens: bool, teacher_tokens: bool) -> nn.Module:

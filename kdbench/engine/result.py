@@ -63,6 +63,9 @@ class RunResult:
     metrics_sha256: Text = field(default="", kw_only=True)
     #: steps that were not finite and changed nothing (``SOLVER.NON_FINITE: skip``); None where the run is older than this field
     skipped_steps: Count | None = field(default=None, kw_only=True)
+    #: of the run, those before the first epoch (:meth:`kdbench.Distiller.phases`); None where nothing was trained there, or the run
+    #: is older than this field
+    phase_seconds: Amount | None = field(default=None, kw_only=True)
     #: test accuracy of ``student.safetensors``, and the epoch of its weights; None where the run is older than these fields
     top1: Percent | None = field(default=None, kw_only=True)
     top5: Percent | None = field(default=None, kw_only=True)

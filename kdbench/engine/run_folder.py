@@ -66,6 +66,12 @@ class RunFolder:
         if not os.access(there, os.W_OK | os.X_OK):
             raise ConfigError(f"LOG.PREFIX: {there} cannot be written to; name another folder")
 
+    def forget_phases(self) -> None:
+        """Delete what was kept of phases before the first epoch, which a finished run does not need."""
+        for file in self.path.glob("phase-*"):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
     def set_aside(self) -> None:
         """Rename a result that cannot be read, so that the run counts as not done."""
         with contextlib.suppress(OSError):

@@ -27,10 +27,11 @@ COUPLED = {
     "SEMCKD",
     "SP",
     "SRD",
+    "SSKD",
     "TEKAP_F",
     "USKD",
 }
-NORMALISING = {"AFD", "FCFD", "HCD", "ICKD", "OFD", "PAT", "REVIEWKD", "SRRL", "UHKD"}
+NORMALISING = {"AFD", "FCFD", "FT", "HCD", "ICKD", "OFD", "PAT", "REVIEWKD", "SRRL", "UHKD"}
 ON_SOME_PAIRS = {"FITNET", "OFA"}
 
 

@@ -1,9 +1,10 @@
 """mdistiller's 42 configuration files (27 for CIFAR-100, 13 for ImageNet, 2 for Tiny ImageNet; mdistiller@a08d46f), written out
-from a table: each resolves key by key."""
+from a table: each resolves key by key, and trains two steps."""
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import kdbench
 from kdbench.config.defaults import IGNORED
 from kdbench.config.load import load_config
 from kdbench.distillers.base import DataInfo
@@ -303,3 +305,38 @@ def test_reviewkd_with_shapes_of_a_pair(pair: str, tmp_path: Path) -> None:
     teacher, student = (spec(name, 100, 32) for name in PAIRS[pair])
     method = create_distiller("REVIEWKD", student, teacher, cfg, data=DataInfo(100, 50, torch.arange(50)))
     assert REVIEW[pair][0] == method.cfg.REVIEWKD_WEIGHT
+
+
+#: the student alone, logits, features, a memory bank, maps of several stages, two gradients
+USUAL = {f"cifar100/{name}.yaml" for name in ("vanilla", "kd", "at", "crd", "reviewkd", "dot/res32x4_res8x4")}
+#: images of a data set: classes, pixels a side
+IMAGES = {"cifar100": (100, 32), "imagenet": (1000, 224), "tiny_imagenet": (200, 64)}
+BATCH = 4
+
+
+def small(folder: Path, name: str) -> Any:
+    """The file's configuration on random images; epochs and their milestones are not those of the file."""
+    classes, side = IMAGES[name.partition("/")[0]]
+    data = {"num_classes": classes, "size": side, "train": 2 * BATCH, "test": BATCH}
+    settings = {
+        "DATASET.TYPE": "fake",
+        "DATASET.OPTIONS": data,
+        "DATASET.NUM_WORKERS": 0,
+        "DATASET.TEST.BATCH_SIZE": BATCH,
+    }
+    settings |= {"SOLVER.BATCH_SIZE": BATCH, "SOLVER.EPOCHS": 1, "SOLVER.LR_DECAY_STAGES": [], "SOLVER.LR": 1e-4}
+    settings |= {"AUGMENT.CROP": "none", "LOG.PREFIX": str(folder / "runs"), "LOG.TRACKERS": []}
+    tree = {key: value for key, value in FILES[name].items() if key != "LOG"}
+    return kdbench.load_config(write(folder, tree), overrides=settings)
+
+
+@pytest.mark.parametrize("name", [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in FILES])
+def test_it_trains_two_steps(name: str, tmp_path: Path) -> None:
+    steps: list[tuple[int, int, int]] = []
+    cfg = small(tmp_path, name)
+    result = kdbench.train(cfg, progress=lambda *at: steps.append(at))
+    assert steps == [(1, 1, 2), (1, 2, 2)]
+    assert result.method == cfg.DISTILLER.TYPE
+    (line,) = [json.loads(text) for text in (Path(result.folder) / "metrics.jsonl").read_text().splitlines()]
+    assert len(line["train"]) > (FILES[name]["DISTILLER"]["TYPE"] != "NONE")
+    assert any(value > 0 for value in line["train"].values())

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from kdbench.config.load import load_config
 from kdbench.data.augmentation.looks import LOOKS
 from kdbench.distillers.base import Batch, DataInfo, Distiller, distillers
+from kdbench.distillers.batch import run
 from kdbench.distillers.create import create_distiller, uses_teacher
+from kdbench.distillers.phase import Phase
 from kdbench.distillers.unused import left_out, without_gradient
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
@@ -53,7 +55,8 @@ def check_pair(
     Checks: every term is finite; each term that is not constant gives the student, or a module of the method, a gradient
     of its own; a gradient reaches the student; none reaches the teacher, whose parameters and buffers stay byte-identical;
     the method's parameters are counted and are not part of the student that is exported; where a trained parameter gets no
-    gradient, the method declares ``unused_parameters``.
+    gradient, the method declares ``unused_parameters``. In each of its phases before the first epoch, the terms are finite and
+    reach all modules of the phase, and the student where it takes part.
 
     Args:
         method: registered name.
@@ -87,6 +90,7 @@ def check_pair(
         f"{method}: no gradient reaches {', '.join(unused[:3])}, for which several processes would wait: declare "
         "unused_parameters = True"
     )
+    _check_phases(method, distiller, s_model, t_model, make_batch(s_model, batch))
     if t_model is not None:
         assert all(p.grad is None for p in t_model.parameters()), f"{method}: a gradient reaches the teacher's weights"
         assert fingerprint(t_model) == before, f"{method}: the teacher was changed"
@@ -133,6 +137,14 @@ def step(distiller: Distiller, student: FeatureModel, teacher: FeatureModel | No
     return distiller(student, distiller.taught(teacher, batch), batch)
 
 
+def phase_step(phase: Phase, student: FeatureModel, teacher: FeatureModel | None, batch: Batch) -> dict[str, Tensor]:
+    """The terms of a method's phase for a batch, student and teacher run."""
+    torch.manual_seed(4)
+    with torch.no_grad():
+        given = run(teacher, batch, phase.teacher_needs, phase.looks)
+    return phase.terms(student, given, batch)
+
+
 def unused_parameters(distiller: Distiller, student: FeatureModel) -> set[str]:
     """After a backward pass: names of trained parameters without a gradient, but for those that the network leaves out."""
     apart = {f"student.{name}" for name in left_out(student, distiller.student_needs)}
@@ -159,6 +171,25 @@ def _network(entry: tuple[str, dict[str, Any]], seed: int, classes: int) -> Feat
 
 def _labels(classes: int) -> Tensor:
     return torch.arange(_SAMPLES) % classes
+
+
+def _check_phases(
+    method: str, distiller: Distiller, student: FeatureModel, teacher: FeatureModel | None, batch: Batch
+) -> None:
+    for phase in distiller.phases():
+        own = [p for module in phase.modules for p in module.parameters()]
+        assert not any(p.requires_grad for p in own), f"{method}: {phase.name} is trained outside its phase, too"
+        phase.train(True)
+        student.zero_grad(set_to_none=True)
+        terms = phase_step(phase, student, teacher, batch)
+        for name, value in terms.items():
+            assert value.dim() == 0, f"{method}: term {name} of {phase.name} has shape {tuple(value.shape)}"
+            assert torch.isfinite(value), f"{method}: term {name} of {phase.name} is {float(value)}"
+        torch.stack(list(terms.values())).sum().backward()
+        assert all(p.grad is not None for p in own), f"{method}: no gradient reaches all modules of {phase.name}"
+        reached = any(p.grad is not None and bool(p.grad.any()) for p in student.parameters())
+        assert reached != phase.on_teacher, f"{method}: {phase.name} and the student, on_teacher = {phase.on_teacher}"
+        phase.train(False)
 
 
 def _check_gradient(method: str, name: str, value: Tensor, student: nn.Module, distiller: nn.Module) -> None:

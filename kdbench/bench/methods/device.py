@@ -6,8 +6,9 @@ does not run on fake tensors: :func:`~kdbench.bench.methods.conformance.check_pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kdbench.bench.methods.conformance import BATCH, CLASSES, NETWORKS, create_pair, step
+from kdbench.bench.methods.conformance import BATCH, CLASSES, NETWORKS, create_pair, phase_step, step
 from kdbench.data.augmentation.looks import LOOKS
-from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.base import Batch
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.random import CounterRNG
@@ -91,7 +92,10 @@ def host_reads(
         for more, epoch, soft, half in _STEPS:
             data = _batch(s_model, batch + more, epoch, soft, read)
             with _autocast(half):
-                terms = _guarded(method, distiller, s_model, t_model, data)
+                terms = _guarded(method, partial(step, distiller, s_model, t_model, data))
+                for phase in distiller.phases():
+                    own = _guarded(method, partial(phase_step, phase, s_model, t_model, data))
+                    terms |= {f"{phase.name}/{name}": value for name, value in own.items()}
             for name, value in terms.items():
                 found = f"{method}: term {name} has shape {tuple(value.shape)} on {value.device}"
                 assert value.dim() == 0, found
@@ -196,12 +200,10 @@ def _autocast(enabled: bool) -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
-def _guarded(
-    method: str, distiller: Distiller, student: FeatureModel, teacher: FeatureModel | None, batch: Batch
-) -> dict[str, Tensor]:
+def _guarded(method: str, work: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     with _OneDevice():
         try:
-            return step(distiller, student, teacher, batch)
+            return work()
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             raise AssertionError(f"{method} on a GPU: {type(error).__name__}: {lines[0]}") from error

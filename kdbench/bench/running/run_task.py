@@ -158,7 +158,7 @@ def _after_step(lock: RunLock, cfg: CfgNode, epoch: int, step: int, steps: int) 
     """
     lock.check()
     whole = epoch > cfg.SOLVER.EVAL_EVERY  # an evaluation, which may take more than a step, lies behind
-    at = {"epoch": epoch, "epochs": cfg.SOLVER.EPOCHS, "step": step, "steps": steps}
+    at = {"epoch": max(epoch, 1), "epochs": cfg.SOLVER.EPOCHS, "step": step if epoch > 0 else 0, "steps": steps}
     lock.note(lambda: {**at, **(memory_report() if whole else {})})
 
 

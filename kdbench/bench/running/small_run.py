@@ -33,6 +33,8 @@ def small_config(cfg: CfgNode, *, batch: int, steps: int, epochs: int = 1) -> Cf
     for key in ("LR", "MIN_LR", "WARMUP_LR"):
         cfg.SOLVER[key] *= rate
     cfg.SOLVER.BATCH_SIZE, cfg.SOLVER.EPOCHS, cfg.SOLVER.EVAL_EVERY = batch, epochs, epochs
+    for node in (node for node in cfg.values() if isinstance(node, CfgNode) and node.get("INIT_EPOCHS")):
+        node.INIT_EPOCHS = 1
     cfg.SOLVER.PATIENCE, cfg.SOLVER.KEEP = 0, "last"  # there is no validation part
     cfg.TEACHER.WEIGHTS = cfg.STUDENT.WEIGHTS = ""
     cfg.EXPERIMENT.TAG, cfg.EXPERIMENT.NAME, cfg.CACHE.ENABLED = "smoke", "smoke", False

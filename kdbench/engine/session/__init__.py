@@ -9,6 +9,7 @@ Rooms:
 - checked: What a run cannot do is found out before a folder exists.
 - locate: A run's folder and identity, and whether the run is done.
 - holding: One process at a run: a lock on its folder, and what killed processes left there.
+- pretrain: What a method trains on its teacher alone, before the first step: found in the teacher cache's folder, or trained.
 - prepare: From a configuration to what is trained; whatever is wrong is found here, before a folder exists.
 - finish: The exported student and ``result.json``.
 - handed: Networks and data that are handed over as objects: a run has them by names that say what is in them.

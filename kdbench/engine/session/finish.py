@@ -64,12 +64,14 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
             seconds=round(seconds, 3),
             teacher_sha256=prepared.hashes["teacher_sha256"],
             data_fingerprint=data.fingerprint(),
+            phase_seconds=round(trainer.before_seconds, 3) if trainer.before else None,
             skipped_steps=int(trainer.ledger.skipped),
             environment=environments_of(folder, prepared.inputs.environment),
             classes=list(data.classes),
         )
         _export(folder, trainer.outcome, result)
         forget_previous(folder.checkpoint)
+        folder.forget_phases()
     common.runtime.barrier()
     return RunResult.read(folder)
 

@@ -22,10 +22,12 @@ from kdbench.engine.session.adapted import adapted
 from kdbench.engine.session.agreement import check_agreement
 from kdbench.engine.session.announce import opening
 from kdbench.engine.session.checked.parts import check_parts
+from kdbench.engine.session.checked.phases import check_phases
 from kdbench.engine.session.checked.single import check_single
 from kdbench.engine.session.checked.terms import check_terms_of_both
 from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
+from kdbench.engine.session.pretrain import pretrain
 from kdbench.engine.teacher.gate import check_gate
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.saving.selection import check_selection
@@ -152,6 +154,7 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data, runtime.world)
     student = adapted(cfg, student, distiller, teacher)
     loader.show(distiller.looks)
+    check_phases(distiller, runtime.world)
     smallest = check_parts(cfg, student, distiller, loader, runtime.world)
     distiller.check_batch(smallest)
     check_single(student, distiller, teacher, loader, smallest)
@@ -171,4 +174,9 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
         return found
     if runtime.is_main:
         log.info("%s", opening(cfg, data, student, teacher, folder, runtime))
+    try:
+        pretrain(run, teacher, runtime, code.brought)
+    except BaseException:
+        run.release()
+        raise
     return run

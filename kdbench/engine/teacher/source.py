@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -217,12 +218,7 @@ class TeacherSource:
         for method in methods:
             kinds.setdefault(self._kind(method), []).append(method)
         needs = [method.teacher_needs for kind, group in kinds.items() if kind != "network" for method in group]
-        live = LiveOutputs(
-            lambda: self.network,
-            frozenset().union(*needs),
-            lambda: precision(self.precision, self.runtime.device),
-            whole=self.precision != self.cfg.SOLVER.PRECISION,
-        )
+        live = self._live(needs)
 
         def outputs(kind: str, look: str = "") -> TeacherOutputs:
             if kind == "network":
@@ -241,6 +237,25 @@ class TeacherSource:
             of_looks = {look: outputs(kind, look) for look in looks}
             made[kind] = Channel(OutputsOfLooks(of_images, of_looks) if of_looks else of_images, group)
         return made
+
+    def live(self, needs: Iterable[AbstractSet[str]], looks: Iterable[Sequence[str]] = ()) -> TeacherOutputs:
+        """Outputs from the network alone, whatever the cache holds.
+
+        Args:
+            needs: kinds of outputs, of each that is to be served.
+            looks: further looks at the images, of each.
+        """
+        outputs = self._live(needs)
+        of_looks = {name: outputs for names in looks for name in names}
+        return OutputsOfLooks(outputs, of_looks) if of_looks else outputs
+
+    def _live(self, needs: Iterable[AbstractSet[str]]) -> LiveOutputs:
+        return LiveOutputs(
+            lambda: self.network,
+            frozenset().union(*needs),
+            lambda: precision(self.precision, self.runtime.device),
+            whole=self.precision != self.cfg.SOLVER.PRECISION,
+        )
 
     def _kind(self, method: Distiller) -> str:
         if method.needs_networks:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from kdbench.data.loader import TrainLoader
 from kdbench.distillers.base import Batch, Distiller
 from kdbench.distillers.batch import run
+from kdbench.distillers.phase import Phase
 from kdbench.engine.evaluation import Score
 from kdbench.engine.precision import precision
 from kdbench.engine.teacher.source import TeacherSource
@@ -46,16 +47,17 @@ def loss_error(where: str, images: Tensor, output: ModelOutput | None, teacher: 
 
 
 def explainer(
-    loader: TrainLoader, method: Distiller, teacher: TeacherSource | None, name: str, epoch: int
+    loader: TrainLoader, method: Distiller | Phase, teacher: TeacherSource | None, name: str, epoch: int, what: str
 ) -> Callable[[int, list[str]], NonFiniteLossError]:
-    """Makes the error of a step of ``epoch`` (from 1), of which the batch is then loaded again.
+    """Makes the error of a step, of which the batch is then loaded again.
 
     Args:
         loader: of the batches.
-        method: whose terms they are.
+        method: what asks for the teacher's outputs.
         teacher: from which it learns; None without one.
         name: of the teacher.
-        epoch: counted from 1.
+        epoch: whose batches they are.
+        what: is not finite, and in which epoch; for the message.
     """
 
     def explain(step: int, terms: list[str]) -> NonFiniteLossError:
@@ -65,7 +67,7 @@ def explainer(
             with torch.no_grad(), precision(teacher.precision, loader.device):
                 batch = Batch(loaded.images, loaded.target, loaded.index, loaded.draw, looks=loaded.looks)
                 output = run(teacher.network, batch, method.teacher_needs, method.looks)
-        where = f"loss term {', '.join(terms)} of {method.name} is not finite in epoch {epoch}, step {step + 1}"
+        where = f"loss term {', '.join(terms)} of {what}, step {step + 1}"
         return loss_error(where, loaded.images, output, name)
 
     return explain

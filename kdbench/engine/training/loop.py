@@ -21,6 +21,7 @@ from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.captured import MakeGraph, OutputsRunner
 from kdbench.engine.training.finite import explainer
 from kdbench.engine.training.graphs import Fixed
+from kdbench.engine.training.phases import drawn_as, in_words
 from kdbench.engine.training.saving.moments import Moments
 from kdbench.engine.training.together.clock import Clock
 from kdbench.engine.training.together.room import Room
@@ -28,6 +29,8 @@ from kdbench.engine.training.trainer import Explain, Trainer
 from kdbench.errors import RunStoppedError
 
 log = logging.getLogger(__name__)
+#: where outputs come from in a first phase
+_PHASE = "phase"
 
 
 class Loop:
@@ -76,6 +79,9 @@ class Loop:
             for m, kind in self.channel.items()
             if kind == "network" and m.step.apart and teacher is not None
         }
+        wanted = [m.phase for m in members if m.phase is not None]
+        #: the teacher's outputs in the epochs before the first
+        self.of_phase = teacher.live([p.teacher_needs for p in wanted], [p.looks for p in wanted]) if teacher else None
         on_streams = make_graph is not None and runtime.device.type == "cuda"
         self.streams = {m: torch.cuda.Stream(runtime.device) for m in members} if on_streams else {}
         self._inputs = Fixed()
@@ -103,21 +109,21 @@ class Loop:
         for member in there:
             member.begin(epoch)
         first = min(member.starts(epoch) for member in there)
-        for kind in {self.channel[m] for m in there if m in self.channel}:
+        for kind in {self.channel[m] for m in there if m in self.channel and epoch > 0}:
             self.sources[kind].start(epoch, whole=first == 0)
             used.add(kind)
         self.moments.begin()
         clock = Clock(there, alone=len(there) == 1 or self.runtime.device.type == "cuda")
         with products(self.cfg.SOLVER.PRECISION, self.runtime.device), self.runtime.steps() as steps:
-            for step, loaded in enumerate(self.loader.epoch(epoch, first), first):
+            for step, loaded in enumerate(self.loader.epoch(drawn_as(epoch), first), first):
                 steps.next()
                 clock.waited()
                 present = [m for m in there if m.starts(epoch) <= step]
                 newcomers = {m for m in present if m.first_epoch == epoch and m.first_step == step}
                 batch, fixed = self._batch(loaded, epoch, step)
-                given = self._given(batch, present, fixed)
+                given = self._given(batch, present, fixed, epoch)
                 clock.asked()
-                self._steps(present, batch, given, step, fixed, clock, newcomers, room)
+                self._steps(present, batch, given, epoch, step, fixed, clock, newcomers, room)
                 there = [m for m in there if m in self.members]
                 if not there:
                     return
@@ -132,10 +138,12 @@ class Loop:
             self.sources[used.pop()].end()
         for member in there:
             with self._attempt(member):
-                member.end(epoch, self._timing(member, clock), self._explain(member, epoch))
+                member.end(epoch, self._timing(member, clock, epoch), self._explain(member, epoch))
 
-    def _timing(self, member: Trainer, clock: Clock) -> dict[str, Any]:
+    def _timing(self, member: Trainer, clock: Clock, epoch: int) -> dict[str, Any]:
         """Of an epoch of a member; ``cache`` where its teacher's outputs were read from disk, or stored there."""
+        if epoch < 1:
+            return clock.timing(member, True)
         use = self.sources[self.channel[member]].cache_use if member in self.channel else ""
         return clock.timing(member, member in self.channel) | ({"cache": use} if use else {})
 
@@ -149,12 +157,12 @@ class Loop:
         for member in present:
             with self._attempt(member):
                 member.check(epoch, self._explain(member, epoch))
-                member.save(epoch, step + 1, self._timing(member, clock))
+                member.save(epoch, step + 1, self._timing(member, clock, epoch))
         if stop:
             self.moments.close()
-            stopping.check(f"after step {step + 1} of {len(self.loader)} in epoch {epoch}, which is saved")
+            stopping.check(f"after step {step + 1} of {len(self.loader)} in {in_words(epoch)}, which is saved")
             raise RunStoppedError(
-                f"another process was stopped in epoch {epoch}, after step {step + 1}; the same command goes on"
+                f"another process was stopped in {in_words(epoch)}, after step {step + 1}; the same command goes on"
             )
         clock.mark()
 
@@ -163,6 +171,7 @@ class Loop:
         there: list[Trainer],
         batch: Batch,
         given: dict[str, Any],
+        epoch: int,
         step: int,
         fixed: bool,
         clock: Clock,
@@ -175,14 +184,14 @@ class Loop:
                 self._put_off(member)
                 continue
             measured = room.measured() if room is not None and member in newcomers else contextlib.nullcontext()
-            kind = self.channel.get(member, "")
-            settled = fixed and (kind in ("", "network") or self.runners[kind].settled)
+            kind = self.channel.get(member, "") if epoch > 0 else _PHASE
+            settled = fixed and (kind in ("", "network", _PHASE) or self.runners[kind].settled)
             smoothing = batch.smoothing and member.cfg.SOLVER.LABEL_SMOOTHING
-            own = self.networks.get(member, given.get(kind))
+            own = self.networks.get(member, given.get(kind)) if epoch > 0 else given[_PHASE]
             first = bool(newcomers) and member is not there[0]
             with self._attempt(member, first=first), self._stream(member), measured:
-                explain = self._explain(member, batch.epoch)
-                member.take(replace(batch, smoothing=smoothing), own, step, explain, fixed=settled)
+                explain = self._explain(member, epoch)
+                member.take(replace(batch, smoothing=smoothing), own, step, explain, epoch=epoch, fixed=settled)
             clock.took(member)
         for member in there:
             if member in self.streams:
@@ -206,8 +215,8 @@ class Loop:
             target,
             index,
             draw,
-            epoch=epoch,
-            progress=(epoch - 1 + step / len(self.loader)) / self.cfg.SOLVER.EPOCHS,
+            epoch=drawn_as(epoch),
+            progress=max(0.0, (epoch - 1 + step / len(self.loader)) / self.cfg.SOLVER.EPOCHS),
             seed=self.cfg.EXPERIMENT.SEED,
             smoothing=0.0 if loaded.smoothing_included else 1.0,
             host_draw=loaded.host_draw,
@@ -215,7 +224,10 @@ class Loop:
         )
         return batch, self._inputs.holds(tensors)
 
-    def _given(self, batch: Batch, there: list[Trainer], fixed: bool) -> dict[str, Any]:
+    def _given(self, batch: Batch, there: list[Trainer], fixed: bool, epoch: int) -> dict[str, Any]:
+        if epoch < 1:
+            assert self.of_phase is not None
+            return {_PHASE: self.of_phase(batch)}
         return {kind: self.runners[kind](batch, fixed=fixed) for kind in {self.channel.get(m) for m in there} if kind}
 
     def _stream(self, member: Trainer) -> contextlib.AbstractContextManager[Any]:
@@ -252,5 +264,7 @@ class Loop:
 
     def _explain(self, member: Trainer, epoch: int) -> Explain:
         """Makes the error of a step that was not finite."""
-        teacher = self.teacher if member in self.channel else None
-        return explainer(self.loader, member.distiller, teacher, member.cfg.DISTILLER.TEACHER, epoch)
+        teacher = self.teacher if member in self.channel or epoch < 1 else None
+        asks = member.distiller if epoch > 0 or member.phase is None else member.phase
+        where = f"{member.distiller.name} is not finite in {in_words(epoch)}"
+        return explainer(self.loader, asks, teacher, member.cfg.DISTILLER.TEACHER, drawn_as(epoch), where)

@@ -6,7 +6,7 @@ import functools
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,17 @@ from yacs.config import CfgNode
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
 from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.phase import first_phase
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.training.average import WeightAverage
-from kdbench.engine.training.captured import MakeGraph, StepRunner
+from kdbench.engine.training.captured import MakeGraph
 from kdbench.engine.training.finite import check_state
-from kdbench.engine.training.ledger import Ledger
-from kdbench.engine.training.optimiser.optim import Schedule, build_optimizer
+from kdbench.engine.training.optimiser.average import WeightAverage
+from kdbench.engine.training.phases import Gear, PhaseStep, for_phase
 from kdbench.engine.training.saving.lines import evaluated, record
 from kdbench.engine.training.saving.selection import BestWeights, reason_to_stop
 from kdbench.engine.training.saving.state import resume, save
-from kdbench.engine.training.step import Step, TrainStep
+from kdbench.engine.training.step import TrainStep
 from kdbench.engine.training.tracking.several import Tracking
 from kdbench.errors import NonFiniteLossError, RunStoppedError
 from kdbench.models.feature_model.model import FeatureModel
@@ -49,6 +49,9 @@ class Parts:
     student: FeatureModel
     distiller: Distiller
     folder: RunFolder
+    #: lines of what was trained before, on the teacher alone, and the seconds that it took
+    before: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
+    before_seconds: float = field(default=0.0, kw_only=True)
 
 
 class Trainer:
@@ -84,30 +87,48 @@ class Trainer:
         if cfg.SOLVER.CHANNELS_LAST:
             self.student.to(memory_format=torch.channels_last)
         module = TrainStep(self.student, self.distiller)
-        self.optimizer = build_optimizer(cfg, module, device)
-        self.schedule = Schedule(cfg, self.optimizer, len(self.loader))
         #: moving average of the student's weights, which is evaluated and exported in its place
         self.average: WeightAverage | None = None
         if cfg.SOLVER.EMA > 0:
             self.average = WeightAverage(self.student, cfg.SOLVER.EMA, cfg.SOLVER.EPOCHS * len(self.loader))
-        self.ledger = Ledger(device, skipping=cfg.SOLVER.NON_FINITE == "skip")
         #: whether something of it comes from outside kdbench
         self.brought = module.brought
         apart = others and self.brought
-        self.step = Step(cfg, module, self.optimizer, self.ledger, device, runtime.world, apart=apart)
-        self.captured = StepRunner(self.step, make_graph)
+        steps, world = len(self.loader), runtime.world
+        #: epochs before epoch 1, with a loss of their own
+        self.phase = first_phase(self.distiller.phases())
+        self._first: Gear | None = None
+        if self.phase is not None:
+            self.phase.train(True)
+            own = for_phase(cfg, self.phase), PhaseStep(module, self.phase)
+            self._first = Gear.of(*own, steps, device, world, None, apart=apart)
+            self.phase.train(False)
+        self._main = Gear.of(cfg, module, steps, device, world, make_graph, apart=apart)
+        if self._first is not None:
+            self._first.ledger.skipped = self._main.ledger.skipped
+        #: where it goes on: an epoch from 1, or of the first phase, and the steps of it that were taken before
+        self.first_epoch, self.first_step = 1 - (self.phase.epochs if self.phase is not None else 0), 0
+        self.shift(self.first_epoch)
+        #: lines of what was trained before epoch 1, and the seconds that it took
+        self.before, self.before_seconds = list(parts.before), parts.before_seconds
         self.tracking = tracking or Tracking()
         self.history: list[dict[str, Any]] = []
         #: weights of the best epoch, where those are what the run leaves
         self.best = BestWeights() if cfg.SOLVER.KEEP == "best" else None
         #: why it takes no further epoch though some are left; empty while it does
         self.stopped = ""
-        #: where it goes on: an epoch from 1, and the steps of it that were taken before
-        self.first_epoch, self.first_step = 1, 0
         #: what had been added up in that epoch
         self.begun: dict[str, Any] = {}
         #: images of this epoch, in this process
         self.images = 0
+
+    def shift(self, epoch: int) -> None:
+        """Make ready for the steps of an epoch: those of the first phase are taken by another optimiser, and train more."""
+        gear = self._main if epoch > 0 or self._first is None else self._first
+        self.optimizer, self.schedule, self.ledger = gear.optimizer, gear.schedule, gear.ledger
+        self.step, self.captured = gear.step, gear.captured
+        if self.phase is not None:
+            self.phase.train(gear is self._first)
 
     @property
     def outcome(self) -> FeatureModel:
@@ -116,6 +137,7 @@ class Trainer:
 
     def begin(self, epoch: int) -> None:
         """An epoch begins."""
+        self.shift(epoch)
         self.step.module.train()
         self.ledger.start()
         self.images = 0
@@ -130,10 +152,11 @@ class Trainer:
         """Steps of an epoch that it has taken already."""
         return self.first_step if epoch == self.first_epoch else 0
 
-    def take(self, batch: Batch, given: Any, step: int, explain: Explain, *, fixed: bool = False) -> None:
+    def take(self, batch: Batch, given: Any, step: int, explain: Explain, *, epoch: int, fixed: bool = False) -> None:
         """One step.
 
         Args:
+            epoch: of the run; that of the batch is another one in a first phase.
             batch: the step's; no other student has this object, though others see its tensors.
             given: what the method asked of the teacher.
             step: its number in the epoch, from 0.
@@ -144,7 +167,7 @@ class Trainer:
             NonFiniteLossError: a term is NaN or infinite. On a CPU nothing was updated; on a GPU, which is not waited for at every
                 step, nothing that it updated is evaluated or saved.
         """
-        self.schedule.set(batch.epoch, step)
+        self.schedule.set(epoch, step)
         # A student's own dropout: a function of the step, not of what ran before it.
         seed = derive_seed("step", self.cfg.EXPERIMENT.SEED, batch.epoch, step, self.runtime.rank)
         torch.manual_seed(seed)
@@ -153,11 +176,11 @@ class Trainer:
             np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that such a method would draw from
         self.train_step(batch, given, step, explain, fixed)
         self.images += len(batch.draw)
-        count = (batch.epoch - 1) * len(self.loader) + step
-        if self.tracking.due(count):
+        count = (epoch - 1) * len(self.loader) + step
+        if epoch > 0 and self.tracking.due(count):
             self.tracking.terms(count, self.ledger.last())
         if self.progress is not None:
-            self.progress(batch.epoch, step + 1, len(self.loader))
+            self.progress(epoch, step + 1, len(self.loader))
 
     def train_step(self, batch: Batch, given: Any, step: int, explain: Explain, fixed: bool) -> None:
         """Forward, backward, update; see :meth:`take`."""
@@ -166,7 +189,7 @@ class Trainer:
             look = functools.partial(self.look, explain) if at_once else None
             self.step.gradients(given, batch, step, self.loader.weight(step), look)
             self.step.update()
-        if self.average is not None:
+        if self.average is not None and self.step is self._main.step:
             self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
         if (self.runtime.device.type != "cpu" or self.ledger.skipping) and self.ledger.due(step):
             self.look(explain)
@@ -186,7 +209,7 @@ class Trainer:
         """An epoch has ended: judge, evaluate and save it.
 
         Args:
-            epoch: counted from 1.
+            epoch: counted from 1; 0 and less in the first phase.
             timing: ``seconds`` and ``data_seconds`` of the epoch.
             explain: see :meth:`take`.
 
@@ -198,6 +221,9 @@ class Trainer:
         if self.average is not None:
             self.runtime.share_buffers(self.average.network)
         self.check(epoch, explain)
+        if epoch < 1:
+            self._end_of_phase(epoch, self._whole(timing)["seconds"])
+            return
         terms, timing = self.ledger.means(self.images, self.runtime, self.folder.path.name), self._whole(timing)
         rate = self.images * self.runtime.world / max(timing["seconds"], 1e-9)
         if epoch % self.cfg.SOLVER.EVAL_EVERY == 0 or epoch == self.cfg.SOLVER.EPOCHS:
@@ -212,6 +238,18 @@ class Trainer:
             self._judge()
             if self.stopped:
                 log.info("%s stops after epoch %d: %s", self.folder.path.name, epoch, self.stopped)
+        save(self, epoch)
+
+    def _end_of_phase(self, epoch: int, seconds: float) -> None:
+        """An epoch of the first phase has ended: note and save it."""
+        assert self.phase is not None
+        terms = self.ledger.means(self.images, self.runtime, self.folder.path.name)
+        number = self.phase.epochs + epoch
+        line = {"epoch": number, "lr": self.schedule.rate, "phase": self.phase.name, "train": terms}
+        self.before.append(line)
+        self.before_seconds += seconds
+        log.info("%s, epoch %d of %d before the first", self.phase.name, number, self.phase.epochs)
+        self.shift(epoch + 1)
         save(self, epoch)
 
     def _judge(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from each_method import short
 
 import kdbench
 from kdbench import list_distillers
@@ -34,7 +35,7 @@ TEACHER = {"DISTILLER.TEACHER": "small_cnn", "TEACHER.OPTIONS": {"widths": [12, 
 def settings(folder, method: str, **extra):
     teacher = {} if method == "Vanilla" else TEACHER
     return kdbench.load_config(
-        overrides={**BASE, "DISTILLER.TYPE": method, "LOG.PREFIX": str(folder), **teacher, **extra}
+        overrides={**BASE, "DISTILLER.TYPE": method, "LOG.PREFIX": str(folder), **teacher, **short(method), **extra}
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import kdbench
-from kdbench.engine.training.average import WeightAverage
+from kdbench.engine.training.optimiser.average import WeightAverage
 
 DIGITS = "configs/digits/student.yaml"
 FAST = {"SOLVER.EPOCHS": 4, "SOLVER.WARMUP_EPOCHS": 1, "SOLVER.EVAL_EVERY": 4, "DATASET.NUM_WORKERS": 0}

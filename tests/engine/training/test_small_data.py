@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from each_method import each_method
+from each_method import each_method, short
 
 import kdbench
 from kdbench.data.build import build_data
@@ -37,7 +37,7 @@ def configure(folder: Path, method: str, classes: int, batch: int, **extra):
         settings["DISTILLER.TEACHER"] = "small_cnn"
     if method == "DEIT":
         settings |= {"DISTILLER.STUDENT": "small_vit", "STUDENT.OPTIONS": {"distilled": True}}
-    return kdbench.load_config(overrides={**settings, **extra})
+    return kdbench.load_config(overrides={**settings, **short(method), **extra})
 
 
 def lines_of(cfg) -> list[str]:

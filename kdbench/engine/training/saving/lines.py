@@ -41,6 +41,8 @@ def evaluated(trainer: Trainer, epoch: int, terms: dict[str, float]) -> dict[str
     if trainer.data.val is not None:
         val = scores(trainer.data.val)
         line |= {"val_top1": val.top1, "val_top5": val.top5}
+    if trainer.before and not trainer.history:
+        line["phases"] = trainer.before
     skipped = {"skipped": int(trainer.ledger.skipped)} if trainer.ledger.skipping else {}
     return line | {"lr": trainer.schedule.rate, "train": terms, **skipped}
 

@@ -23,7 +23,7 @@ def save(trainer: Trainer, epoch: int, step: int = 0, timing: Timing | None = No
 
     Args:
         trainer: whose.
-        epoch: the last one that is finished.
+        epoch: the last one that is finished; 0 and less of a first phase.
         step: steps that were taken of the next one.
         timing: ``seconds`` and ``data_seconds`` of those.
     """
@@ -42,6 +42,7 @@ def save(trainer: Trainer, epoch: int, step: int = 0, timing: Timing | None = No
             "metrics_bytes": file_size(folder.metrics),
             "timing_bytes": file_size(folder.timing),
             "skipped": int(trainer.ledger.skipped),
+            **({"phases": trainer.before, "phase_seconds": trainer.before_seconds} if trainer.before else {}),
             **within,
         }
         save_checkpoint(folder.checkpoint, state)
@@ -60,6 +61,7 @@ def resume(trainer: Trainer) -> None:
         for file in (folder.metrics, folder.timing):
             folder.truncate(file, 0)
         return
+    trainer.shift(state["epoch"] + 1)
     try:
         for name, part in _parts(trainer).items():
             part.load_state_dict(state[name])
@@ -74,6 +76,7 @@ def resume(trainer: Trainer) -> None:
         raise KdbenchError(
             f"{folder.checkpoint} does not fit this run ({reason}); delete it to start the run afresh"
         ) from None
+    trainer.before, trainer.before_seconds = state.get("phases", []), state.get("phase_seconds", 0.0)
     trainer.history, trainer.first_epoch = state["history"], state["epoch"] + 1
     if runtime.is_main:
         folder.rewrite(folder.metrics, trainer.history)  # whatever became of the file

@@ -112,6 +112,7 @@ def check_callback(callback: object) -> None:
 
 
 def plain_values(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of ``metrics.jsonl`` by name, loss terms as ``train/<term>``; without the epoch."""
+    """The numbers of a line of ``metrics.jsonl`` by name, loss terms as ``train/<term>``; without the epoch, and without what
+    was trained before the first one."""
     terms = {f"train/{name}": float(value) for name, value in line.get("train", {}).items()}
-    return {**{name: float(value) for name, value in line.items() if name not in ("epoch", "train")}, **terms}
+    return {**{name: float(value) for name, value in line.items() if name not in ("epoch", "train", "phases")}, **terms}
