@@ -11,6 +11,7 @@ METHOD_NAMES = {
     "vanilla": "Scratch",
     "none": "Scratch",
     "catkd": "CAT-KD",
+    "ca_mkd": "CA-MKD",
     "deit": "DeiT",
     "reviewkd": "ReviewKD",
     "fitnet": "FitNet",

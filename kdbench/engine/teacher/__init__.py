@@ -10,6 +10,8 @@ Rooms:
 - outputs: What a method is given of its teacher: one object with one method, whether the outputs are computed, stored or
   shared.
 - source: Where a method's teacher outputs come from: the live network, or the cache of what it said before.
+- several: Several teachers of one student as one: each keeps its own network, gate and cache, and a method is given all
+  their outputs.
 - views: One run's use of the teacher cache: in each epoch it reads a view, writes one, or does neither, all processes
   alike.
 

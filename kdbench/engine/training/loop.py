@@ -17,7 +17,7 @@ from kdbench.data.loader import LoadedBatch, TrainLoader
 from kdbench.distillers.base import Batch
 from kdbench.engine.precision import products
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.teacher.several import Teachers
 from kdbench.engine.training.captured import MakeGraph, OutputsRunner
 from kdbench.engine.training.finite import explainer
 from kdbench.engine.training.graphs import Fixed
@@ -49,7 +49,7 @@ class Loop:
         self,
         members: Sequence[Trainer],
         loader: TrainLoader,
-        teacher: TeacherSource | None,
+        teacher: Teachers | None,
         runtime: Runtime,
         make_graph: MakeGraph | None = None,
     ) -> None:
@@ -253,4 +253,4 @@ class Loop:
     def _explain(self, member: Trainer, epoch: int) -> Explain:
         """Makes the error of a step that was not finite."""
         teacher = self.teacher if member in self.channel else None
-        return explainer(self.loader, member.distiller, teacher, member.cfg.DISTILLER.TEACHER, epoch)
+        return explainer(self.loader, member.distiller, teacher, epoch)
