@@ -41,7 +41,8 @@ def ca_mkd_loss(
     return_terms: bool = False,
 ) -> Any:
     """``mean_n mean_b w_nb T^2 KL(softmax(z_n / T) || softmax(z_s / T))`` with the weights of :func:`confidence` from the teachers'
-    own cross entropies (Zhang et al., ICASSP 2022; CA-MKD@acc8c2b, which divides by the number of teachers, though the weights add up to 1).
+    own cross entropies (Zhang et al., ICASSP 2022; CA-MKD@acc8c2b, which divides by the number of teachers, too, though the
+    weights of a sample add up to 1).
 
     Args:
         student_logits: (B, K).

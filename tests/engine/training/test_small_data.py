@@ -37,6 +37,8 @@ def configure(folder: Path, method: str, classes: int, batch: int, **extra):
         settings["DISTILLER.TEACHER"] = "small_cnn"
     if method == "DEIT":
         settings |= {"DISTILLER.STUDENT": "small_vit", "STUDENT.OPTIONS": {"distilled": True}}
+    if method == "VITKD":
+        settings |= {"DISTILLER.STUDENT": "small_vit", "DISTILLER.TEACHER": "small_vit"}
     return kdbench.load_config(overrides={**settings, **extra})
 
 
