@@ -75,4 +75,6 @@ def beyond(cfg: CfgNode, code: Mapping[str, str], world: int) -> list[Any]:
         parts.append({"processes": world})
     if cfg.SOLVER.EMA > 0:
         parts.append({"average": "warmed up"})  # one of constant decay is another run
+    if "DKD" in cfg and cfg.DKD.get("STANDARDIZE"):
+        parts.append({"logits": "standardised"})  # the key did nothing once
     return parts
