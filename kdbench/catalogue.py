@@ -52,6 +52,7 @@ class Method:
     verified: str
     kind: str
     uses_teacher: bool
+    several_teachers: bool
     teacher_needs: frozenset[str]
     student_needs: frozenset[str]
     looks: tuple[str, ...]

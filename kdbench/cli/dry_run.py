@@ -32,9 +32,8 @@ def dry_run(file: str, args: argparse.Namespace) -> int:
             f"at most {len(tasks) + len(trials) + len(tuned)} runs ({own} of teachers; {len(trials)} of {count} trials, "
             f"{grid.sweep.trials} for each method and pair, which share those of equal values; {len(tuned)} with chosen values)"
         )
-    print(
-        f"{len(grid.cells) + len(grid.open)} cells, {len(grid.teachers)} teacher{'s' * (len(grid.teachers) != 1)}: {runs}"
-    )
+    count = sum(not teacher.parts for teacher in grid.teachers.values())
+    print(f"{len(grid.cells) + len(grid.open)} cells, {count} teacher{'s' * (count != 1)}: {runs}")
     print(f"{images / 1e6:,.1f} million training images", flush=True)
     if args.write_configs:
         print(f"{len(write_configs(tasks, args.write_configs))} configurations written to {args.write_configs}")

@@ -11,6 +11,8 @@ Rooms:
 - effects: Which keys of a configuration act only beside others, and which of the given keys act on nothing.
 - files: Files and words of a configuration: strict YAML with bases, and overrides, as settings that know where they come
   from.
+- teachers: Several teachers of one student, ``DISTILLER.TEACHERS``: each as a configuration of its own, in which it is the
+  only one.
 - load: Configurations: a yacs tree built from YAML files and overrides, checked as a whole, frozen.
 - cohort: Which runs see the same batches and the same teacher; without torch, so that grids can put them together.
 - identity: What of a configuration decides over a run's result; without torch, so that grids can name their runs.

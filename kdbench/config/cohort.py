@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from kdbench.catalogue import methods
 from kdbench.config.load import to_dict
+from kdbench.config.teachers import teacher_name
 from kdbench.errors import ConfigError
 
 #: keys of SOLVER on which the batches, their order, the teacher's outputs or the way of a step depend
@@ -31,12 +32,11 @@ def shared_settings(cfg: CfgNode) -> dict[str, Any]:
 def teacher_settings(cfg: CfgNode) -> dict[str, Any]:
     """What decides over the teacher, by dotted key; empty for a method without one, which goes with any."""
     known = methods()
-    if not cfg.DISTILLER.TEACHER or not any(
-        known.get(part.strip()).uses_teacher for part in cfg.DISTILLER.TYPE.split("+")
-    ):
+    if not teacher_name(cfg) or not any(known.get(part.strip()).uses_teacher for part in cfg.DISTILLER.TYPE.split("+")):
         return {}
     return {
         "DISTILLER.TEACHER": cfg.DISTILLER.TEACHER,
+        "DISTILLER.TEACHERS": to_dict(cfg.DISTILLER.TEACHERS),
         **{f"TEACHER.{key}": value for key, value in to_dict(cfg.TEACHER).items()},
     }
 

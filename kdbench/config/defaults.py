@@ -71,6 +71,8 @@ def defaults() -> Tree:
         "DISTILLER": {
             "TYPE": "NONE",
             "TEACHER": "",
+            # several: networks, or {MODEL: network, WEIGHTS: file, ...}, whose keys are put over those of TEACHER
+            "TEACHERS": (),
             "STUDENT": "resnet20",
             "PRESET": "",
             # of a composition ("CRD+KD"): factors of the parts' terms and of their cross entropies; () = 1 each
@@ -248,4 +250,7 @@ NOT_IDENTITY = (
 )
 
 #: Keys that have another name now, and values that do.
-RENAMED: dict[str, tuple[str, dict[str, str]]] = {"SOLVER.AMP": ("SOLVER.PRECISION", {"none": "fp32"})}
+RENAMED: dict[str, tuple[str, dict[str, str]]] = {
+    "SOLVER.AMP": ("SOLVER.PRECISION", {"none": "fp32"}),
+    "TEACHERS": ("DISTILLER.TEACHERS", {}),
+}

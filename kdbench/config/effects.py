@@ -77,7 +77,7 @@ def idle_keys(
                 yield key, f"DISTILLER.TYPE is {kind}, which has keys of its own{near}", True
                 continue
             why = _reason(node, used[node].effective.get(rest), tree)
-        elif alone and (key in ("DISTILLER.TEACHER", "CACHE.ENABLED") or node == "TEACHER"):
+        elif alone and (key in ("DISTILLER.TEACHER", "DISTILLER.TEACHERS", "CACHE.ENABLED") or node == "TEACHER"):
             why = (
                 f"DISTILLER.TYPE is {kind}, which learns from no teacher (--distiller names a method)" if taught else ""
             )

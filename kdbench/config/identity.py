@@ -26,6 +26,7 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
             node = node.get(part, {})
         node.pop(last, None)
     _spell_precision(tree)
+    _spell_teachers(tree["DISTILLER"])
     _spell_trainer(tree["SOLVER"])
     for key, value in _AS_EVER.items():
         if tree["SOLVER"][key] == value:
@@ -37,6 +38,13 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
             if node.get(key) == to_dict(method.defaults[key]):
                 node.pop(key)
     return tree
+
+
+def _spell_teachers(node: dict[str, Any]) -> None:
+    """Several teachers where there are several, without the paths of their weights."""
+    entries = node.pop("TEACHERS")
+    if entries:
+        node["TEACHERS"] = [{key: value for key, value in entry.items() if key != "WEIGHTS"} for entry in entries]
 
 
 def _spell_trainer(solver: dict[str, Any]) -> None:
@@ -67,4 +75,6 @@ def beyond(cfg: CfgNode, code: Mapping[str, str], world: int) -> list[Any]:
         parts.append({"processes": world})
     if cfg.SOLVER.EMA > 0:
         parts.append({"average": "warmed up"})  # one of constant decay is another run
+    if "DKD" in cfg and cfg.DKD.get("STANDARDIZE"):
+        parts.append({"logits": "standardised"})  # the key did nothing once
     return parts

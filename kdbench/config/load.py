@@ -15,6 +15,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.catalogue import Method
 from kdbench.catalogue import methods as known_methods
 from kdbench.config.defaults import DOMAINS, IGNORED, PATHS, PLACED, RENAMED, Tree, defaults
 from kdbench.config.effects import NO_TEACHER, idle_keys
@@ -22,6 +23,7 @@ from kdbench.config.files import Setting, flatten, merge_trees, parse_overrides,
 from kdbench.config.names import suggestion
 from kdbench.config.node import Config
 from kdbench.config.rules import broken_rules
+from kdbench.config.teachers import complete_teachers, each_tree, read_teachers
 from kdbench.config.values import Text, as_tuple, convert, decode, finite, fresh
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, did_you_mean, shown
@@ -107,6 +109,7 @@ def build_config(
     for setting in settings:
         _apply(tree, setting, problems, known)
     _expand_paths(tree, settings, problems)
+    _take_teachers(tree, settings, [distillers.get(name) for name in methods], problems)
     domains = {**DOMAINS}
     for name in methods:
         domains |= {f"{name.upper()}.{key}": domain for key, domain in distillers.get(name).domains.items()}
@@ -202,7 +205,10 @@ def _apply(tree: Tree, setting: Setting, problems: _Problems, known: Tree) -> No
         node[parts[-1]] = option
         return
     try:
-        node[parts[-1]] = convert(setting.key, setting.value, node[parts[-1]])
+        several = setting.key == "DISTILLER.TEACHERS"
+        node[parts[-1]] = (
+            read_teachers(setting.value) if several else convert(setting.key, setting.value, node[parts[-1]])
+        )
     except ValueError as error:
         problems.add(setting, str(error))
 
@@ -219,6 +225,31 @@ def _expand_paths(tree: Tree, settings: Sequence[Setting], problems: _Problems) 
             node[last] = kind + colon + (weights_file(found) if last == "WEIGHTS" else found)
         except ConfigError as error:
             problems.add(source[key], str(error))
+
+
+def _take_teachers(tree: Tree, settings: Sequence[Setting], methods: Sequence[Method], problems: _Problems) -> None:
+    """Several teachers: their entries written out and checked, and methods that learn from one alone refused."""
+    setting = next((s for s in reversed(settings) if s.key == "DISTILLER.TEACHERS"), None)
+    if setting is None:
+        return
+    try:
+        complete_teachers(tree)
+    except ConfigError as error:
+        problems.add(setting, str(error))
+        return
+    several = tree["DISTILLER"]["TEACHERS"]
+    single = [method.name for method in methods if method.uses_teacher and not method.several_teachers]
+    if several and single:
+        known = known_methods()
+        able = ", ".join(name for name in known.names() if known.get(name).several_teachers)
+        problems.add(
+            setting, f"{single[0]} learns from one teacher, and {len(several)} are named; from several learn {able}"
+        )
+    for entry, one in zip(several, each_tree(tree)):
+        domains = {key: domain for key, domain in DOMAINS.items() if key.startswith("TEACHER.")}
+        for key, message in [*broken_rules(one), *violations(one, domains)]:
+            if key.startswith("TEACHER."):
+                problems.add(setting, f"{entry['MODEL']}: {key.removeprefix('TEACHER.')}: {message}")
 
 
 def _check_values(tree: Tree, domains: Mapping[str, Domain], settings: Sequence[Setting], problems: _Problems) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench import registry
-from kdbench.distillers.batch import Batch, DataInfo, run
+from kdbench.distillers.batch import Batch, DataInfo, joined, run
 from kdbench.distillers.declaration import check_declaration
 from kdbench.distillers.phase import Phase
 from kdbench.domains import Domain, violations
@@ -61,6 +61,7 @@ class Distiller(nn.Module):
         reference: paper, venue, year, and the original implementation that was compared.
         verified: what the loss was checked against; ``"unverified"`` where no original implementation was seen.
         uses_teacher: False for training without a teacher.
+        several_teachers: it learns from several at once, whose outputs are ``teacher.each`` and whose specs ``teacher_specs``.
         needs_networks: the method runs inside the networks and overrides :meth:`forward`.
         needs_labels: it draws from the labels of the whole training set.
         grad_teacher: gradients flow through the teacher's operations (its weights stay frozen).
@@ -93,6 +94,7 @@ class Distiller(nn.Module):
     verified: str = "unverified"
     kind: str = ""
     uses_teacher: bool = True
+    several_teachers: bool = False
     needs_networks: bool = False
     needs_labels: bool = False
     grad_teacher: bool = False
@@ -113,7 +115,13 @@ class Distiller(nn.Module):
         cls.domains, cls.effective = dict(cls.domains), copy.deepcopy(cls.effective)
 
     def __init__(
-        self, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo, *, seed: int = 0
+        self,
+        student: ModelSpec,
+        teacher: ModelSpec | Sequence[ModelSpec] | None,
+        cfg: CfgNode,
+        data: DataInfo,
+        *,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.student_spec = student
@@ -122,20 +130,24 @@ class Distiller(nn.Module):
         self.seed = seed
         for key, message in violations(cfg, self.domains):
             raise ConfigError(f"{self.name}.{key}: {message}")
-        if self.uses_teacher and teacher is None:
+        specs = (teacher,) if isinstance(teacher, ModelSpec) else tuple(teacher or ())
+        if self.uses_teacher and not specs:
             raise ConfigError(
                 f"{self.name} needs a teacher; name one with DISTILLER.TEACHER, and its weights with TEACHER.WEIGHTS"
             )
-        self._teacher_spec = teacher
-        reason = self.refuses(student, teacher, cfg, data)
-        if reason:
-            raise IncompatibleError(f"{self.name} is undefined for this pair: {reason}")
+        if len(specs) > 1 and self.uses_teacher and not self.several_teachers:
+            raise IncompatibleError(f"{self.name} learns from one teacher, and {len(specs)} are given")
+        self._teacher_spec, self.teacher_specs = next(iter(specs), None), specs
+        for spec in specs or (None,):
+            reason = self.refuses(student, spec, cfg, data)
+            if reason:
+                raise IncompatibleError(f"{self.name} is undefined for this pair: {reason}")
         with self.seeded("setup"):
             self.setup()
 
     @property
     def teacher_spec(self) -> ModelSpec:
-        """The teacher's spec."""
+        """The teacher's spec; of several, the first one's."""
         if self._teacher_spec is None:
             raise ConfigError(f"{self.name} has no teacher")
         return self._teacher_spec
@@ -210,13 +222,14 @@ class Distiller(nn.Module):
         ``needs_networks``; None without one. For loops of one's own.
 
         Args:
-            teacher: a FeatureModel, or None.
+            teacher: a FeatureModel, several in a list, or None.
             batch: the batch.
         """
         if teacher is None or not self.uses_teacher or self.needs_networks:
             return teacher if self.uses_teacher else None
         with torch.no_grad():
-            return run(teacher, batch, self.teacher_needs, self.looks)
+            every = teacher if isinstance(teacher, (list, tuple)) else [teacher]
+            return joined([run(one, batch, self.teacher_needs, self.looks) for one in every])
 
     def vanishing(self, batch: int) -> Iterator[str]:
         """Terms of the loss that are constant with this configuration, number of classes and smallest batch, and why: a line

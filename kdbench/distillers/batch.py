@@ -150,6 +150,12 @@ def run(network: Any, batch: Batch, need: AbstractSet[str], looks: Sequence[str]
     return replace(output, looks={name: network(batch.look(name), need=need) for name in looks})
 
 
+def joined(each: Sequence[Any]) -> Any:
+    """The outputs of several teachers as one ModelOutput: the first one's, with the others' in ``others``."""
+    first, *others = each
+    return replace(first, others=tuple(others)) if others else first
+
+
 def check_terms(method: str, terms: Any) -> None:
     """Refuse what a method's ``losses`` may not return; looks at shapes and types alone, never at values.
 

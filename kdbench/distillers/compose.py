@@ -65,7 +65,8 @@ class Composed(Distiller):
         self.parts = nn.ModuleDict({name: parts[name] for name in order})
         self.name = "+".join(parts)
         self.student_spec, self.data, self.seed = every[0].student_spec, every[0].data, every[0].seed
-        self._teacher_spec = next((part._teacher_spec for part in every if part._teacher_spec is not None), None)
+        taught = next((part for part in every if part._teacher_spec is not None), every[0])
+        self._teacher_spec, self.teacher_specs = taught._teacher_spec, taught.teacher_specs
         self.student_needs = set().union(*(part.student_needs for part in every))
         self.teacher_needs = set().union(*(part.teacher_needs for part in every if part.uses_teacher))
         self.looks = tuple(dict.fromkeys(look for part in every for look in part.looks))
@@ -130,7 +131,7 @@ class Composed(Distiller):
 def compose(
     names: Sequence[str],
     student: ModelSpec,
-    teacher: ModelSpec | None,
+    teacher: ModelSpec | Sequence[ModelSpec] | None,
     nodes: Mapping[str, CfgNode],
     data: DataInfo,
     *,
@@ -142,7 +143,7 @@ def compose(
 
     Args:
         names: registered names, two or more, each once.
-        student, teacher: the networks' specs.
+        student, teacher: the networks' specs; of several teachers a list.
         nodes: each method's configuration node by registered name.
         data: what is known of the training set.
         weights, ce_weights: see :class:`Composed`.

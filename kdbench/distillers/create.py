@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def create_distiller(
     name: str,
     student: FeatureModel | ModelSpec,
-    teacher: FeatureModel | ModelSpec | None = None,
+    teacher: FeatureModel | ModelSpec | Sequence[FeatureModel | ModelSpec] | None = None,
     cfg: CfgNode | None = None,
     *,
     data: DataInfo | None = None,
@@ -32,7 +32,7 @@ def create_distiller(
     Args:
         name: registered name, or several joined by ``+``: their terms are added on one student.
         student: network, or its spec.
-        teacher: network, or its spec (where its outputs are cached); None without a teacher.
+        teacher: network, or its spec (where its outputs are cached); of several teachers a list; None without one.
         cfg: a configuration from :func:`kdbench.load_config`; the method's hyperparameters are its node of that name. None takes
             the method's own defaults.
         data: the training set, as far as the method may know it; without it, the student's classes.
@@ -49,16 +49,18 @@ def create_distiller(
         cfg = load_config(overrides=as_settings(classes, options), purpose="read")
     elif options:
         raise ConfigError(f"create_distiller: {', '.join(options)} beside cfg; write hyperparameters in one of the two")
-    specs = [_spec(role, network) for role, network in (("student", student), ("teacher", teacher))]
-    if specs[0] is None:
+    spec = _spec("student", student)
+    if spec is None:
         raise ConfigError("create_distiller: student is None; expects a FeatureModel or its spec")
-    info = data or DataInfo(specs[0].num_classes)
+    several = teacher if isinstance(teacher, (list, tuple)) else [teacher]
+    teachers = [found for one in several if (found := _spec("teacher", one)) is not None]
+    info = data or DataInfo(spec.num_classes)
     seed = cfg.EXPERIMENT.SEED if "EXPERIMENT" in cfg else 0
     nodes = {cls.name: cfg.get(cls.name.upper(), CfgNode()) for cls in classes}
     if len(classes) == 1:
-        return classes[0](specs[0], specs[1], nodes[classes[0].name], info, seed=seed)
+        return classes[0](spec, teachers, nodes[classes[0].name], info, seed=seed)
     weights = [_weights(cfg, key, classes) for key in ("PART_WEIGHTS", "PART_CE_WEIGHTS")]
-    return compose(list(nodes), specs[0], specs[1], nodes, info, weights=weights[0], ce_weights=weights[1], seed=seed)
+    return compose(list(nodes), spec, teachers, nodes, info, weights=weights[0], ce_weights=weights[1], seed=seed)
 
 
 def _spec(role: str, network: Any) -> ModelSpec | None:
@@ -99,15 +101,21 @@ def list_distillers(pattern: str = "*") -> list[str]:
     return distillers.names(pattern)
 
 
-def judge_methods(student: ModelSpec, teacher: ModelSpec | None, data: DataInfo) -> dict[str, str]:
+def judge_methods(
+    student: ModelSpec, teacher: ModelSpec | Sequence[ModelSpec | None] | None, data: DataInfo
+) -> dict[str, str]:
     """Of every registered method at its defaults: why it refuses the pair, or an empty string. Builds no module."""
+    specs: list[ModelSpec | None] = list(teacher) if isinstance(teacher, Sequence) else [teacher]
     verdicts = {}
     for name in distillers.names():
         cls = distillers.get(name)
-        if teacher is None and cls.uses_teacher:
+        if specs[0] is None and cls.uses_teacher:
             verdicts[name] = "needs a teacher"
+        elif len(specs) > 1 and cls.uses_teacher and not cls.several_teachers:
+            verdicts[name] = "learns from one teacher"
         else:
-            verdicts[name] = cls.refuses(student, teacher, CfgNode(_plain(cls.defaults)), data) or ""
+            reasons = (cls.refuses(student, spec, CfgNode(_plain(cls.defaults)), data) for spec in specs)
+            verdicts[name] = next(filter(None, reasons), "")
     return verdicts
 
 

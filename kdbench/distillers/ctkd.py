@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
-from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.distillers.parts.numerics import full_precision, kl_rows, with_terms
-from kdbench.models.spec import ModelOutput
+from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, kl_rows, standardize, with_terms
+from kdbench.models.spec import ModelOutput, ModelSpec
 
 __functional__ = ("ctkd_lambda",)
 
@@ -59,14 +60,17 @@ class CTKD(Distiller):
     """Curriculum Temperature for Knowledge Distillation (Li et al., AAAI 2023), the global temperature, on plain KD.
 
     Theta is one scalar beside the student's parameters, in the same optimiser with the same weight decay. The
-    instance-wise temperature of the paper is in no release.
+    instance-wise temperature of the paper is in no release. ``STANDARDIZE`` feeds it standardised logits (Sun et al., CVPR 2024;
+    logit-standardization-KD@6083e2d, whose folder CTKD always does so, without the small number in the denominator).
     """
 
     reference = "Li et al. Curriculum Temperature for Knowledge Distillation. AAAI 2023, arXiv 2211.16231"
     verified = "CTKD@7d52522"
     defaults = {
-        "T_START": 1.0, "T_END": 20.0, "LAMBDA_EPOCHS": 10, "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9},
+        "T_START": 1.0, "T_END": 20.0, "LAMBDA_EPOCHS": 10, "STANDARDIZE": False,
+        "LOSS": {"CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9},
     }  # fmt: skip
+    added = ("STANDARDIZE",)
     domains = {
         "T_START": "(0, inf)",
         "T_END": "[0, inf)",
@@ -76,6 +80,12 @@ class CTKD(Distiller):
     }
     presets = {"imagenet": {"LAMBDA_EPOCHS": 5, "LOSS": {"CE_WEIGHT": 1.0, "KD_WEIGHT": 1.0}}}  # 120 epochs
 
+    @classmethod
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
+        if cfg.STANDARDIZE and data.num_classes < 3:
+            return f"{STANDARDIZED_PAIR}: leave CTKD.STANDARDIZE off, or use another method"
+        return super().refuses(student, teacher, cfg, data)
+
     def setup(self) -> None:
         self.theta = nn.Parameter(torch.ones(()))
 
@@ -84,9 +94,10 @@ class CTKD(Distiller):
             yield "the temperature is T_START whatever is learned, since T_END, the width of its range, is 0"
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
+        mine, taught = (standardize(z) if self.cfg.STANDARDIZE else z for z in (student.logits, teacher.logits))
         kd = ctkd_loss(
-            student.logits,
-            teacher.logits,
+            mine,
+            taught,
             self.theta,
             grl_lambda=ctkd_lambda(batch.epoch, self.cfg.LAMBDA_EPOCHS),
             t_start=self.cfg.T_START,

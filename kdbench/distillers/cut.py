@@ -57,5 +57,6 @@ def cut(batch: Batch, teacher: Any, parts: int) -> Iterator[tuple[Batch, Any, fl
 def _rows(output: ModelOutput, part: Callable[[Tensor], Tensor]) -> ModelOutput:
     """Rows of outputs; weights of a network have no row a sample."""
     looks = None if output.looks is None else {name: _rows(look, part) for name, look in output.looks.items()}
-    made = replace(output, looks=None).map(part)
-    return replace(made, bn_affine=output.bn_affine, classifier=output.classifier, looks=looks)
+    others = None if output.others is None else tuple(_rows(other, part) for other in output.others)
+    made = replace(output, looks=None, others=None).map(part)
+    return replace(made, bn_affine=output.bn_affine, classifier=output.classifier, looks=looks, others=others)

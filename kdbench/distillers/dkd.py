@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
 from kdbench.distillers.parts.decoupled import decoupled_rows
-from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, with_terms
+from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, standardize, with_terms
 from kdbench.models.spec import ModelOutput, ModelSpec
 
 
@@ -78,7 +78,8 @@ class DKD(Distiller):
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         cfg = self.cfg
-        loss = dkd_loss(student.logits, teacher.logits, batch.labels, alpha=cfg.ALPHA, beta=cfg.BETA, temperature=cfg.T)
+        mine, taught = (standardize(z) if cfg.STANDARDIZE else z for z in (student.logits, teacher.logits))
+        loss = dkd_loss(mine, taught, batch.labels, alpha=cfg.ALPHA, beta=cfg.BETA, temperature=cfg.T)
         return {
             "ce": cfg.CE_WEIGHT * self.cross_entropy(student.logits, batch),
             "dkd": self.warmup(batch, cfg.WARMUP) * loss,

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from yacs.config import CfgNode
 
-from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
-from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
-from kdbench.models.spec import ModelOutput
+from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.numerics import STANDARDIZED_PAIR, full_precision, standardize, tempered_kl, with_terms
+from kdbench.models.spec import ModelOutput, ModelSpec
 
 #: temperatures beside the method's own; the last two never see the strong look
 _BOTH, _WEAK = (3.0, 5.0), (2.0, 6.0)
@@ -24,6 +25,7 @@ def mlkd_loss(
     teacher_strong: Tensor,
     *,
     temperature: float = 4.0,
+    standardized: bool = False,
     return_terms: bool = False,
 ) -> Any:
     """Sum of an instance, a class and a batch term (Jin, Wang and Lin, CVPR 2023) of two looks at each image, as released.
@@ -43,6 +45,7 @@ def mlkd_loss(
         student_weak, student_strong: (B, K) logits for the two looks.
         teacher_weak, teacher_strong: (B, K) logits, no gradient.
         temperature: T.
+        standardized: the instance term compares standardised logits, the others raw ones (logit-standardization-KD@6083e2d).
         return_terms: also return ``instance``, ``class`` and ``batch``.
 
     Returns:
@@ -54,6 +57,8 @@ def mlkd_loss(
     samples, groups = _lower_share(prob.amax(1)), _lower_share(prob.sum(0))
 
     def kd(student: Tensor, teacher: Tensor, some: tuple[float, ...]) -> Tensor:
+        if standardized:
+            student, teacher = standardize(student), standardize(teacher)
         return torch.stack([tempered_kl(student, teacher, t).mean() for t in some]).sum()
 
     pairs = [(F.softmax(student_weak / t, 1), F.softmax(teacher_weak / t, 1)) for t in temperatures]
@@ -85,19 +90,30 @@ class MLKD(Distiller):
     operations and strengths are ours, and unverified. As released, the masks of confident samples and classes only scale terms, the
     strong look has no class and batch term, and two temperatures of its instance term read the usual look. Published runs have half
     the usual learning rate, and twice the epochs for MobileNetV2 and ShuffleNets. Several processes compare the samples of their
-    own share.
+    own share. ``STANDARDIZE`` has the instance term compare standardised logits (Sun et al., CVPR 2024).
     """
 
     reference = "Jin, Wang, Lin. Multi-Level Logit Distillation. CVPR 2023"
     kind = "logits"
-    verified = "Multi-Level-Logit-Distillation@5ee473f"
+    verified = "Multi-Level-Logit-Distillation@5ee473f; STANDARDIZE: logit-standardization-KD@6083e2d"
     looks = ("strong",)
     batch_coupled = True
     min_batch = 2  # one sample is as confident as its median, and has no other to compare with
-    defaults = {"TEMPERATURE": 4.0, "CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}
+    defaults = {"TEMPERATURE": 4.0, "STANDARDIZE": False, "CE_WEIGHT": 0.1, "KD_WEIGHT": 0.9}
+    added = ("STANDARDIZE",)
     domains = {"TEMPERATURE": "(0, inf)", "CE_WEIGHT": "[0, inf)", "KD_WEIGHT": "[0, inf)"}
     #: configs/imagenet/r34_r18/kd_ours.yaml
-    presets = {"imagenet": {"TEMPERATURE": 1.0, "CE_WEIGHT": 0.5, "KD_WEIGHT": 0.5}}
+    presets = {
+        "imagenet": {"TEMPERATURE": 1.0, "CE_WEIGHT": 0.5, "KD_WEIGHT": 0.5},
+        # --logit-stand with its defaults, --base-temp 2 --kd-weight 9 (logit-standardization-KD@f6e5aa5)
+        "standardized": {"TEMPERATURE": 2.0, "KD_WEIGHT": 9.0, "STANDARDIZE": True},
+    }
+
+    @classmethod
+    def refuses(cls, student: ModelSpec, teacher: ModelSpec | None, cfg: CfgNode, data: DataInfo) -> str | None:
+        if cfg.STANDARDIZE and data.num_classes < 3:
+            return f"{STANDARDIZED_PAIR}: leave MLKD.STANDARDIZE off, or use another method"
+        return super().refuses(student, teacher, cfg, data)
 
     def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
         assert student.looks is not None
@@ -106,6 +122,7 @@ class MLKD(Distiller):
         _, terms = mlkd_loss(
             *(student.logits, own.logits, teacher.logits, taught.logits),
             temperature=self.cfg.TEMPERATURE,
+            standardized=self.cfg.STANDARDIZE,
             return_terms=True,
         )
         entropy = self.cross_entropy(student.logits, batch) + self.cross_entropy(own.logits, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -119,7 +120,11 @@ def build_teacher(cfg: CfgNode, data: DataSource) -> FeatureModel | None:
 
 
 def build_distiller(
-    cfg: CfgNode, student: FeatureModel, teacher: FeatureModel | ModelSpec | None, data: DataSource, world: int = 1
+    cfg: CfgNode,
+    student: FeatureModel,
+    teacher: FeatureModel | ModelSpec | Sequence[ModelSpec] | None,
+    data: DataSource,
+    world: int = 1,
 ) -> Distiller:
     """The configured method for this pair and data set, in one of ``world`` processes.
 
@@ -130,8 +135,8 @@ def build_distiller(
     try:
         return create_distiller(cfg.DISTILLER.TYPE, student, teacher, cfg, data=info)
     except IncompatibleError as error:
-        spec = teacher.spec if isinstance(teacher, FeatureModel) else teacher
-        works = [name for name, reason in judge_methods(student.spec, spec, info).items() if not reason]
+        specs = teacher.spec if isinstance(teacher, FeatureModel) else teacher
+        works = [name for name, reason in judge_methods(student.spec, specs, info).items() if not reason]
         raise IncompatibleError(f"{error}; methods that work for it: {', '.join(works)}") from None
 
 

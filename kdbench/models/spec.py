@@ -110,6 +110,7 @@ class ModelOutput:
         head_logits: (B, K) of the class token's head and (B, K) of the distillation token's, whose mean ``logits`` is.
         classifier: (K, D) weight and (K,) bias of the linear layer from ``penultimate`` to ``logits``. Constant as well.
         looks: the outputs for further looks at the same images, by name.
+        others: of several teachers, those behind the first one.
     """
 
     logits: Tensor
@@ -124,6 +125,12 @@ class ModelOutput:
     head_logits: tuple[Tensor, ...] | None = None
     classifier: tuple[Tensor, ...] | None = None
     looks: dict[str, ModelOutput] | None = None
+    others: tuple[ModelOutput, ...] | None = None
+
+    @property
+    def each(self) -> tuple[ModelOutput, ...]:
+        """The outputs of every teacher, of the first one and the others."""
+        return (self, *(self.others or ()))
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> ModelOutput:
         """A copy with ``fn`` applied to every tensor."""
@@ -135,7 +142,7 @@ class ModelOutput:
             elif isinstance(value, dict):
                 changed[field.name] = {name: output.map(fn) for name, output in value.items()}
             elif value is not None:
-                changed[field.name] = tuple(fn(v) for v in value)
+                changed[field.name] = tuple(v.map(fn) if isinstance(v, ModelOutput) else fn(v) for v in value)
         return replace(self, **changed)  # type: ignore[arg-type]
 
     def detach(self) -> ModelOutput:

@@ -21,7 +21,7 @@ from kdbench.models.spec import ModelOutput
 
 MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="utf-8"))
 #: captured anew in every epoch: they have a warm-up or a schedule
-BY_EPOCH = {"CTKD", "DKD", "FCFD", "REVIEWKD", "RLD", "SDD_DKD", "SDD_NKD"}
+BY_EPOCH = {"CA_MKD", "CTKD", "DKD", "FCFD", "REVIEWKD", "RLD", "SDD_DKD", "SDD_NKD"}
 #: never captured: the host draws what is computed
 BY_STEP = {"FCFD"}
 #: never captured: a decomposition of the library tells the host whether it worked

@@ -31,7 +31,13 @@ FLOORS: dict[str, list[str]] = {
         "cli",
         "__init__, __main__",
     ],
-    "config": ["defaults, names, yaml_text", "values", "rules, effects, files, node", "load", "identity, cohort"],
+    "config": [
+        "defaults, names, yaml_text",
+        "values",
+        "rules, effects, files, node, teachers",
+        "load",
+        "identity, cohort",
+    ],
     "models": [
         "spec, stage_names",
         "registry, backbone",

@@ -9,6 +9,7 @@ import yaml
 from yacs.config import CfgNode
 
 from kdbench.bench.deployment.export import Exported
+from kdbench.config.teachers import AND, each_teacher
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
 from kdbench.escape import markdown
@@ -83,5 +84,7 @@ def _header(result: RunResult, found: Exported, top1: float) -> dict[str, Any]:
 def _teacher(result: RunResult, cfg: CfgNode) -> str:
     if not result.teacher:
         return ""
-    weights = "published weights" if cfg.TEACHER.WEIGHTS == "pretrained" else f"weights {result.teacher_sha256[:12]}"
-    return f"{result.teacher}, {weights}"
+    return AND.join(
+        f"{one.DISTILLER.TEACHER}, {'published weights' if one.TEACHER.WEIGHTS == 'pretrained' else f'weights {sha256[:12]}'}"
+        for one, sha256 in zip(each_teacher(cfg), result.teacher_sha256.split(AND))
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from typing import Any
 
+from kdbench.config.teachers import AND
 from kdbench.errors import shown
 
 #: facts of a run that a grid knows, as ``result.json`` names them
@@ -43,8 +44,12 @@ def other_teacher(name: str, sha256: str | None, known: Mapping[str, Set[str]]) 
         known: names of the grid's teachers by the hash of their weights. A hash that is not among them tells nothing: a teacher may
             have been trained anew.
     """
-    names = known.get(sha256 or "", set())
-    return "" if not names or name in names else min(names)
+    hashes = (sha256 or "").split(AND)
+    for one, own in zip(name.split(AND) if len(hashes) > 1 else [name], hashes):
+        names = known.get(own, set())
+        if names and one not in names:
+            return min(names)
+    return ""
 
 
 def _same(fact: str, asked: Any, found: Any) -> bool:
@@ -57,4 +62,6 @@ def _same(fact: str, asked: Any, found: Any) -> bool:
         return one == two
     from kdbench.models.names import canonical_name
 
-    return canonical_name(str(asked)).casefold() == canonical_name(str(found)).casefold()
+    return [canonical_name(name).casefold() for name in str(asked).split(AND)] == [
+        canonical_name(name).casefold() for name in str(found).split(AND)
+    ]

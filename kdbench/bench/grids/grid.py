@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.config.load import to_dict
+from kdbench.config.teachers import AND, each_teacher
+
 
 @dataclass(frozen=True)
 class Teacher:
     """A teacher of a grid: trained by the grid (``cfg``), or finished weights (``model``, ``weights``). One that is trained may
-    learn from another teacher of the grid, ``above`` it (an assistant: Mirzadeh et al., AAAI 2020)."""
+    learn from another teacher of the grid, ``above`` it (an assistant: Mirzadeh et al., AAAI 2020). Several of one student are a
+    teacher with ``parts``."""
 
     name: str
     cfg: CfgNode | None = None
@@ -20,10 +24,18 @@ class Teacher:
     weights: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     above: str = ""
+    parts: tuple[Teacher, ...] = ()
+
+    @property
+    def each(self) -> tuple[Teacher, ...]:
+        """Itself, or the several that it stands for."""
+        return self.parts or (self,)
 
     @property
     def network(self) -> str:
-        """Name of its network."""
+        """Name of its network, those of several joined."""
+        if self.parts:
+            return AND.join(part.network for part in self.parts)
         return self.cfg.DISTILLER.STUDENT if self.cfg is not None else self.model
 
 
@@ -43,19 +55,37 @@ class Cell:
         """For progress lines."""
         return f"{self.method:<10} {self.pair}  seed {self.seed}"
 
-    def with_teacher(self, teacher: Teacher | None, weights: str) -> CfgNode:
+    def with_teacher(self, teacher: Teacher | None, weights: str | Sequence[str]) -> CfgNode:
         """The configuration with the teacher's network and weights filled in."""
         return taught_by(self.cfg, teacher, weights)
 
 
-def taught_by(cfg: CfgNode, teacher: Teacher | None, weights: str) -> CfgNode:
+def several(teachers: Sequence[Teacher]) -> Teacher:
+    """Several teachers of one student as one."""
+    return Teacher(AND.join(teacher.name for teacher in teachers), parts=tuple(teachers))
+
+
+def taught_by(cfg: CfgNode, teacher: Teacher | None, weights: str | Sequence[str]) -> CfgNode:
     """A configuration with its teacher's network and weights filled in.
 
     Args:
         cfg: as the grid has it: its teacher is a name of the grid.
         teacher: that one; None leaves the configuration as it is.
-        weights: of the teacher.
+        weights: of the teacher, or of each of several.
     """
+    if teacher is not None and teacher.parts:
+        files = [weights] * len(teacher.parts) if isinstance(weights, str) else weights
+        own = zip(cfg.DISTILLER.TEACHERS, each_teacher(cfg), teacher.parts, files, strict=True)
+        entries = [(entry, taught_by(one, part, file)) for entry, one, part, file in own]
+        keys = ("WEIGHTS", "OPTIONS", "INPUT_SIZE")
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.DISTILLER.TEACHERS = tuple(
+            {**entry, "MODEL": one.DISTILLER.TEACHER, **{key: to_dict(one.TEACHER[key]) for key in keys}}
+            for entry, one in entries
+        )
+        cfg.freeze()
+        return cfg
     cfg = cfg.clone()
     cfg.defrost()
     if teacher is not None:

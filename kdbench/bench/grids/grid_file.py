@@ -10,6 +10,7 @@
     PAIRS:
       - {TEACHER: ViT, STUDENT: small_cnn}
       - {TEACHER: Swin-T, STUDENT: resnet20, METHODS: [KD], SET: {SOLVER.LR: 0.01}}   # methods of its own
+      - {TEACHER: [ViT, Swin-T], STUDENT: resnet20, METHODS: [AVER]}                  # several teachers at once
     METHODS: [Vanilla, KD, {LABEL: DKD-b2, TYPE: DKD, SET: {DKD.BETA: 2.0}}]
     SEEDS: [1, 2, 3]
     SET: {SOLVER.EPOCHS: 12}            # put over every cell
@@ -25,7 +26,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from kdbench.bench.grids.grid import Cell, Grid, Published, Teacher, tuned_label
+from kdbench.bench.grids.grid import Cell, Grid, Published, Teacher, several, tuned_label
 from kdbench.bench.grids.reading import keys
 from kdbench.bench.grids.reading.checks import (
     as_list,
@@ -42,6 +43,7 @@ from kdbench.bench.grids.reading.published import read_published
 from kdbench.bench.grids.reading.sweep import read_sweep
 from kdbench.config.files import GIVEN, taken_imports
 from kdbench.config.load import NO_TEACHER, Setting, build_config, flatten, parse_overrides, read_yaml
+from kdbench.config.teachers import AND
 from kdbench.errors import ConfigError, did_you_mean
 from kdbench.paths import beside, config_path, expanded, user_path, weights_file
 from kdbench.plugins import import_plugins
@@ -92,11 +94,19 @@ def load_grid(
     places: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for entry in as_list(path, tree, "PAIRS"):
         check_keys(path, "PAIRS.", entry, keys.PAIR, required=("TEACHER", "STUDENT"))
-        check_texts(path, "PAIRS.", entry, "TEACHER", "STUDENT", "LABEL", "CFG")
+        together = entry["TEACHER"] if isinstance(entry["TEACHER"], list) else []
+        check_texts(path, "PAIRS.", entry, *(() if together else ("TEACHER",)), "STUDENT", "LABEL", "CFG")
         as_mapping(path, "PAIRS.", entry, "SET")
-        if entry["TEACHER"] not in teachers:
-            near = did_you_mean(str(entry["TEACHER"]), teachers)
-            raise ConfigError(f"{path}: PAIRS names the teacher {entry['TEACHER']!r}, which is not in TEACHERS{near}")
+        for name in together or [entry["TEACHER"]]:
+            if name not in teachers:
+                near = did_you_mean(str(name), teachers)
+                raise ConfigError(f"{path}: PAIRS names the teacher {name!r}, which is not in TEACHERS{near}")
+        if len(set(together)) != len(together):
+            raise ConfigError(f"{path}: PAIRS.TEACHER names one of {AND.join(together)} twice")
+        if together:
+            made = teachers[together[0]] if len(together) == 1 else several([teachers[name] for name in together])
+            teachers.setdefault(made.name, made)
+            entry = {**entry, "TEACHER": made.name}
         if networks:
             check_network(path, "PAIRS.STUDENT", entry["STUDENT"])
         if "METHODS" not in entry and "METHODS" not in tree:
@@ -237,17 +247,31 @@ def _cell(
         "DISTILLER.TYPE": method["TYPE"],
         "DISTILLER.PRESET": method["PRESET"],
         "DISTILLER.STUDENT": pair["STUDENT"],
-        "DISTILLER.TEACHER": "" if alone else pair["TEACHER"],
+        "DISTILLER.TEACHER": "" if alone or teacher.parts else pair["TEACHER"],
         "EXPERIMENT.SEED": seed,
         "EXPERIMENT.TAG": method["LABEL"],
     }
     settings = (
         {} if alone or teacher.cfg is not None else teacher.settings
     )  # TEACHER.NORM and the like of given weights
+    if teacher.parts and not alone:
+        own["DISTILLER.TEACHERS"] = [_entry(path, part) for part in teacher.parts]
     layers = [(str(pair.get("CFG", tree.get("CFG", path))), recipe)]
     layers += [(str(path), layer) for layer in (tree.get("SET", {}), settings, pair.get("SET", {}), own, method["SET"])]
     cfg = _build([*layers, over], last, idle)
     return Cell(label, "" if alone else pair["TEACHER"], pair["STUDENT"], method["LABEL"], seed, cfg)
+
+
+def _entry(path: Path, teacher: Teacher) -> dict[str, Any]:
+    """One of several teachers: its name in the grid, which its network takes the place of, and the keys of TEACHER that are its
+    own."""
+    given = {} if teacher.cfg is not None else {s.key: s.value for s in flatten(teacher.settings, str(path))}
+    for key in given:
+        if not key.startswith("TEACHER."):
+            raise ConfigError(
+                f"{path}: TEACHERS.{teacher.name}.SET: {key} is no key of a teacher, of which several are named together"
+            )
+    return {"MODEL": teacher.name, **{key.removeprefix("TEACHER."): value for key, value in given.items()}}
 
 
 def _build(layers: Sequence[tuple[str, Mapping[str, Any]]], last: list[Setting], idle: IdleKeys) -> CfgNode:

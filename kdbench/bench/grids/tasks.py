@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from kdbench.bench.grids.grid import Cell, Grid, Teacher, taught_by
 from kdbench.catalogue import SIZES
 from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict
+from kdbench.config.teachers import AND
 from kdbench.engine.identity.brought import brought_code
 from kdbench.files import write_atomically
 from kdbench.paths import expanded
@@ -43,8 +44,8 @@ class Task:
     trains: str = ""  # name of the teacher that this task makes
     code: dict[str, str] = field(default_factory=dict)
 
-    def config(self, weights: str = "") -> CfgNode:
-        """The run's configuration with its teacher's network and these weights filled in."""
+    def config(self, weights: str | Sequence[str] = "") -> CfgNode:
+        """The run's configuration with its teacher's network and these weights filled in, of several teachers those of each."""
         return taught_by(self.cfg, self.teacher, weights)
 
     @property
@@ -115,8 +116,10 @@ def make_tasks(grid: Grid, prefix: str, processes: int = 1) -> list[Task]:
     by_key: dict[str, Task] = {}
     for cell in grid.cells:
         teacher_of = grid.teachers.get(cell.teacher)
-        code = brought_code(cell.cfg, "" if teacher_of is None else teacher_of.model)
-        key = _key([*_identity(cell.cfg, code, processes), keys.get(cell.teacher, "")])
+        each = () if teacher_of is None else teacher_of.each
+        code = brought_code(cell.cfg, AND.join(one.model for one in each))
+        own = [keys[one.name] for one in each]
+        key = _key([*_identity(cell.cfg, code, processes), own if len(own) > 1 else "".join(own)])
         if key not in by_key:
             by_key[key] = Task(cell.label, placed(cell.cfg, prefix, grid.name), key, teacher=teacher_of, code=code)
             tasks.append(by_key[key])
@@ -129,9 +132,10 @@ def used_teachers(grid: Grid) -> list[Teacher]:
     found: dict[str, Teacher] = {}
 
     def add(name: str) -> None:
-        if name and name not in found:
-            add(grid.teachers[name].above)
-            found[name] = grid.teachers[name]
+        for one in grid.teachers[name].each if name else ():
+            if one.name not in found:
+                add(one.above)
+                found[one.name] = one
 
     used = {cell.teacher for cell in grid.cells}
     for name in grid.teachers:
@@ -158,11 +162,12 @@ def write_configs(tasks: list[Task], folder: str | Path) -> list[Path]:
     for task in tasks:
         cfg, remark = task.cfg, f"# {task.label}"
         if task.teacher is not None:
-            cfg = task.config(task.teacher.weights)
-            if not task.teacher.weights:
-                remark += (
-                    f"; TEACHER.WEIGHTS: the student.safetensors that the run of teacher {task.teacher.name} will make"
-                )
+            cfg = task.config(
+                [one.weights for one in task.teacher.each] if task.teacher.parts else task.teacher.weights
+            )
+            for one in task.teacher.each:
+                if not one.weights:
+                    remark += f"; TEACHER.WEIGHTS: the student.safetensors that the run of teacher {one.name} will make"
         file = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_+.-]+', '_', task.label)}-{task.key[:6]}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, f"{remark}\n{yaml.safe_dump(to_dict(cfg), sort_keys=False)}")
@@ -183,7 +188,9 @@ def _teacher_key(teacher: Teacher, code: Mapping[str, str], processes: int) -> s
 
 def _identity(cfg: CfgNode, code: Mapping[str, str], processes: int) -> list[Any]:
     # weights that the configuration itself names do tell runs apart
-    return [[decisive(cfg), cfg.STUDENT.WEIGHTS, cfg.TEACHER.WEIGHTS], *beyond(cfg, code, processes)]
+    named = [decisive(cfg), cfg.STUDENT.WEIGHTS, cfg.TEACHER.WEIGHTS]
+    named += [entry.get("WEIGHTS", "") for entry in cfg.DISTILLER.TEACHERS]
+    return [named, *beyond(cfg, code, processes)]
 
 
 def _key(parts: list[Any]) -> str:

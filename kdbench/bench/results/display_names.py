@@ -9,8 +9,11 @@ from kdbench.models.networks.paper_names import PAPER
 #: names that the tables give to methods, by the name under which they are registered
 METHOD_NAMES = {
     "vanilla": "Scratch",
+    "vitkd": "ViTKD",
+    "diffkd": "DiffKD",
     "none": "Scratch",
     "catkd": "CAT-KD",
+    "ca_mkd": "CA-MKD",
     "deit": "DeiT",
     "reviewkd": "ReviewKD",
     "fitnet": "FitNet",

@@ -16,6 +16,7 @@ from kdbench.bench.results.display_names import known_network, paper_dataset, pa
 from kdbench.bench.results.frames import run_frame
 from kdbench.bench.results.recipe import Recipe, disagreement, recipe_of_run
 from kdbench.bench.results.tuning import tuned_values, tuning_notes
+from kdbench.config.teachers import AND
 from kdbench.errors import KdbenchError
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _block_names(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _network(name: str) -> str:
-    return known_network(name) or name
+    return AND.join(known_network(part) or part for part in name.split(AND))
 
 
 def _derive_labels(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -14,6 +14,7 @@ import yaml
 from kdbench.catalogue import image_side, known_model, methods
 from kdbench.config.defaults import DOT_TRAINERS, NOT_IDENTITY, defaults
 from kdbench.config.load import merge_trees, to_dict
+from kdbench.config.teachers import AND, each_tree
 from kdbench.config.yaml_text import LARGEST_FILE, check_size
 from kdbench.errors import KdbenchError
 from kdbench.models.stage_names import plain_choice
@@ -60,8 +61,13 @@ def recipe(tree: Mapping[str, Any]) -> Recipe:
     kept["DISTILLER.STUDENT"] = _network(
         full["DISTILLER"]["STUDENT"], int(student["INPUT_SIZE"]) or side, tagged=weights == "pretrained"
     )
-    teacher = full["DISTILLER"]["TEACHER"]
-    kept["DISTILLER.TEACHER"] = _network(teacher, int(full["TEACHER"]["INPUT_SIZE"]) or side) if teacher else ""
+    teachers = list(each_tree(full))
+    names = [_network(one["DISTILLER"]["TEACHER"], int(one["TEACHER"]["INPUT_SIZE"]) or side) for one in teachers]
+    kept["DISTILLER.TEACHER"] = AND.join(names)
+    nodes = [one["TEACHER"] for one in teachers] if len(teachers) > 1 else []
+    kept["DISTILLER.TEACHERS"] = [
+        {key: to_dict(value) for key, value in node.items() if key not in ("WEIGHTS", "OPTIONS")} for node in nodes
+    ]
     for role in ("TEACHER", "STUDENT"):
         kept[f"{role}.STAGES"] = plain_choice(kept[f"DISTILLER.{role}"], kept[f"{role}.STAGES"])
     return kept

@@ -111,7 +111,10 @@ def _until_done(costs: Iterable[float], workers: int) -> float:
 
 def _with_some_teacher(task: Task) -> CfgNode:
     """The configuration of a run whose teacher's weights are perhaps not there yet: its name stands for them."""
-    return task.cfg if task.teacher is None else task.config(task.teacher.weights or task.teacher.name)
+    if task.teacher is None:
+        return task.cfg
+    weights = [one.weights or one.name for one in task.teacher.each]
+    return task.config(weights if len(weights) > 1 else weights[0])
 
 
 def use_gpus(tasks: Iterable[Task]) -> bool:

@@ -195,7 +195,9 @@ def _may_use(config: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
     wanted["aug_seed"] = value("EXPERIMENT", "SEED") if seed == -1 else seed
     teacher = key.get("teacher")
     pairs = [(wanted[name], key[name]) for name in wanted if name in key]
-    pairs += (
-        [(value("DISTILLER", "TEACHER"), teacher["name"])] if isinstance(teacher, dict) and "name" in teacher else []
-    )
+    if isinstance(teacher, dict) and "name" in teacher:
+        several = value("DISTILLER", "TEACHERS") or []
+        names = [entry.get("MODEL") for entry in several] or [value("DISTILLER", "TEACHER")]
+        if teacher["name"] not in names and None not in names:
+            return False
     return all(mine is None or mine == its for mine, its in pairs)

@@ -142,7 +142,7 @@ class Runner:
         kept = []
         ready: dict[int, CfgNode] = {}
         for number, task in self.waiting:
-            name = task.teacher.name if task.teacher else ""
+            names = [one.name for one in task.teacher.each] if task.teacher else []
             done = self._recorded(number)
             if done is not None and done.damage(RunFolder(done.folder), student=bool(task.trains)):
                 done = None  # its run finds that out, too, and writes again what is damaged
@@ -150,13 +150,15 @@ class Runner:
                 self._collect(number, Outcome((done, 0.0)), recorded=True)
             elif self._status(number) == "failed":
                 self._collect(number, Outcome(error=str(self.states[task.key].get("error"))), recorded=True)
-            elif name in self.dead:
+            elif dead := [name for name in names if name in self.dead]:
                 # no record: the cell is tried as soon as its teacher is there
-                self._collect(number, Outcome(error=f"its teacher {name} failed: {self.dead[name]}"), recorded=True)
+                reason = f"its teacher {dead[0]} failed: {self.dead[dead[0]]}"
+                self._collect(number, Outcome(error=reason), recorded=True)
             else:
                 kept.append((number, task))
-                if pool.has_room and number not in self.elsewhere and (not name or name in self.weights):
-                    ready[number] = task.config(self.weights.get(name, ""))
+                if pool.has_room and number not in self.elsewhere and all(name in self.weights for name in names):
+                    found = [self.weights[name] for name in names]
+                    ready[number] = task.config(found if len(found) > 1 else "".join(found))
         begun: set[int] = set()
         for group in self._groups(ready):
             if pool.has_room_for(self._kind(group), alone=group[0] in self.alone):

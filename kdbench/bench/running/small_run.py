@@ -37,6 +37,7 @@ def small_config(cfg: CfgNode, *, batch: int, steps: int, epochs: int = 1) -> Cf
         node.INIT_EPOCHS = 1
     cfg.SOLVER.PATIENCE, cfg.SOLVER.KEEP = 0, "last"  # there is no validation part
     cfg.TEACHER.WEIGHTS = cfg.STUDENT.WEIGHTS = ""
+    cfg.DISTILLER.TEACHERS = tuple({**entry, "WEIGHTS": ""} for entry in cfg.DISTILLER.TEACHERS)
     cfg.EXPERIMENT.TAG, cfg.EXPERIMENT.NAME, cfg.CACHE.ENABLED = "smoke", "smoke", False
     cfg.LOG.TRACKERS, cfg.LOG.TENSORBOARD = (), False  # it is thrown away
     cfg.freeze()

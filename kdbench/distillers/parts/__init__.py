@@ -6,6 +6,7 @@ Rooms:
 - contrast: Noise contrastive estimation against a memory bank, with its gradient in closed form.
 - conv_regressor: The regressor of hints: a convolution that brings a student's map to the size and the channels of the teacher's.
 - decoupled: DKD's loss of each row, which the methods built on top of DKD weight in their own ways.
+- diffusion: A student's feature denoised towards the teacher's: noise adapter, noise network, deterministic steps (DiffKD).
 - grafts: Paths through two networks: bridges between their feature spaces, and what runs behind a bridge.
 - hcd_networks: HCD's networks: from a student's stage to a vector, and from both vectors to sub-logits (Xu et al., AAAI
   2026).

@@ -11,6 +11,7 @@ import torch
 from yacs.config import CfgNode
 
 from kdbench.config.load import to_dict
+from kdbench.config.teachers import each_teacher, with_teachers
 from kdbench.data.build import builder_of
 from kdbench.data.loader import standard_crop_pct
 from kdbench.data.source import DataSource
@@ -28,6 +29,8 @@ Tree = dict[str, Any]
 
 def canonical(cfg: CfgNode) -> CfgNode:
     """The configuration with its networks' names as they were registered: ``SMALL_CNN`` and ``small_cnn`` are one run."""
+    if cfg.DISTILLER.TEACHERS:
+        cfg = with_teachers(cfg, [canonical(one) for one in each_teacher(cfg)])
     names = {role: canonical_name(cfg.DISTILLER[role]) for role in ("TEACHER", "STUDENT")}
     if all(cfg.DISTILLER[role] == name for role, name in names.items()):
         return cfg

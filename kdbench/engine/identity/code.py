@@ -10,13 +10,14 @@ import inspect
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, ModuleType
 from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.config.teachers import AND, each_teacher
 from kdbench.data.build import builder_of
 from kdbench.distillers.create import method_classes
 from kdbench.models.names import find_entry
@@ -53,14 +54,15 @@ def code_of(cfg: CfgNode, teacher: str | None = None) -> Code:
 
     Args:
         cfg: configuration.
-        teacher: network that takes the place of ``DISTILLER.TEACHER``, which in a grid's cell is the grid's own name for it.
+        teacher: network (or several, ``a + b``) in the place of ``DISTILLER.TEACHER``, which in a grid's cell is the grid's name.
 
     Raises:
         UnknownNameError: a name that is not registered.
     """
     brought: dict[str, str] = {}
     own: dict[str, str] = {}
-    for part in _parts(cfg, cfg.DISTILLER.TEACHER if teacher is None else teacher):
+    named = [one.DISTILLER.TEACHER for one in each_teacher(cfg)]
+    for part in _parts(cfg, named if teacher is None else teacher.split(AND)):
         if _is_released(part):
             continue
         module = sys.modules.get(part.__module__)
@@ -86,11 +88,11 @@ def _add(digests: dict[str, str], label: str, digest: str) -> None:
     digests[numbered] = digest
 
 
-def _parts(cfg: CfgNode, teacher: str) -> Iterator[Any]:
+def _parts(cfg: CfgNode, teachers: Sequence[str]) -> Iterator[Any]:
     """Classes and functions that make a run's methods, networks and data."""
     for cls in method_classes(cfg.DISTILLER.TYPE):
         yield from cls.__mro__[:-1]
-    for name in filter(None, (teacher, cfg.DISTILLER.STUDENT)):
+    for name in filter(None, (*teachers, cfg.DISTILLER.STUDENT)):
         build = find_entry(name).build
         yield from getattr(build, "classes", (_function(build),))
         yield from _timm_function(name)

@@ -12,6 +12,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from kdbench.config.identity import beyond, decisive
+from kdbench.config.teachers import each_teacher
 from kdbench.data.source import DataSource
 from kdbench.engine.identity.canonical import respell
 from kdbench.engine.parts import image_size
@@ -68,8 +69,11 @@ def identity(
         code: digests of what the user brought, see :func:`kdbench.engine.identity.code.code_of`.
         world: number of processes. Batch norm of several sees parts of a batch, so that another number is another run.
     """
-    tree = decisive(cfg)
-    respell(tree, {role: cfg[role].WEIGHTS for role in ("TEACHER", "STUDENT")}, data)
+    tree = _respelled(cfg, data)
+    if cfg.DISTILLER.TEACHERS:
+        each = [(one, _respelled(one, data)["TEACHER"]) for one in each_teacher(cfg)]
+        tree["DISTILLER"]["TEACHERS"] = [{"MODEL": one.DISTILLER.TEACHER, **node} for one, node in each]
+        del tree["TEACHER"]  # it is in theirs
     # of 'folder:<path>' the kind: where the images lie is no part of what they are
     tree["DATASET"]["TYPE"] = tree["DATASET"]["TYPE"].partition(":")[0].lower()
     # the order of the classes is in the labels, and so in the fingerprint of the data
@@ -79,9 +83,16 @@ def identity(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
+def _respelled(cfg: CfgNode, data: DataSource) -> dict[str, Any]:
+    tree = decisive(cfg)
+    respell(tree, {role: cfg[role].WEIGHTS for role in ("TEACHER", "STUDENT")}, data)
+    return tree
+
+
 def run_name(cfg: CfgNode, digest: str) -> str:
     """A readable name that ends in the identity."""
     node = cfg.DISTILLER
-    parts = [node.TYPE, node.TEACHER, node.STUDENT] if node.TEACHER else [node.TYPE, node.STUDENT]
+    teacher = "+".join(one.DISTILLER.TEACHER for one in each_teacher(cfg))
+    parts = [node.TYPE, teacher, node.STUDENT] if teacher else [node.TYPE, node.STUDENT]
     words = "-".join(re.sub(r"[^A-Za-z0-9_+.]+", "_", part) for part in parts if part)
     return f"{words}-s{cfg.EXPERIMENT.SEED}-{digest}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from kdbench.config.teachers import AND, each_teacher, with_teachers
 from kdbench.data.source import DataSource
 from kdbench.engine.identity.teacher_records import remembered
 from kdbench.engine.parts import image_size
@@ -38,6 +39,9 @@ def with_stored_options(cfg: CfgNode, data: DataSource, roles: Sequence[str] = (
         ModelError: a file that cannot be read.
         UnknownNameError: no such model.
     """
+    if "TEACHER" in roles and cfg.DISTILLER.TEACHERS:
+        each = [with_stored_options(one, data, ["TEACHER"]) for one in each_teacher(cfg)]
+        return with_stored_options(with_teachers(cfg, each), data, [role for role in roles if role != "TEACHER"])
     changes = {(role, key): value for role in roles for key, value in _found(cfg, role, data).items()}
     if not changes:
         return cfg
@@ -86,6 +90,11 @@ def with_marks(cfg: CfgNode, data: DataSource, roles: Sequence[str], hashes: Map
     """The hashes that stand for a run's inputs, with what else tells it from another one: that a network took the name of another
     one, and that its outputs are reordered."""
     marked = dict(hashes)
+    if "TEACHER" in roles and cfg.DISTILLER.TEACHERS:
+        each = zip(each_teacher(cfg), hashes["teacher_sha256"].split(AND))
+        found = [with_marks(one, data, ["TEACHER"], {"teacher_sha256": own})["teacher_sha256"] for one, own in each]
+        marked["teacher_sha256"] = AND.join(found)
+        roles = [role for role in roles if role != "TEACHER"]
     for role in roles:
         revision = find_entry(cfg.DISTILLER[role], cfg[role].INPUT_SIZE or image_size(cfg, data)).revision
         key = f"{role.lower()}_sha256"

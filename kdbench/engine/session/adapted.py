@@ -5,12 +5,12 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from kdbench.distillers.base import Distiller
-from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.teacher.several import Teachers
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
 
 
-def adapted(cfg: CfgNode, student: FeatureModel, distiller: Distiller, teacher: TeacherSource | None) -> FeatureModel:
+def adapted(cfg: CfgNode, student: FeatureModel, distiller: Distiller, teacher: Teachers | None) -> FeatureModel:
     """What is trained, evaluated and exported: the student, or what its method makes of it.
 
     Raises:

@@ -9,7 +9,7 @@ from kdbench.engine.parts import image_size
 from kdbench.engine.precision import PRECISIONS
 from kdbench.engine.run_folder import RunFolder
 from kdbench.engine.runtime import Runtime, device_name
-from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.teacher.several import Teachers
 from kdbench.models.feature_model.flops import forward_flops
 from kdbench.models.feature_model.model import FeatureModel
 from kdbench.models.spec import ModelSpec
@@ -19,7 +19,7 @@ def opening(
     cfg: CfgNode,
     data: DataSource,
     student: FeatureModel,
-    teacher: TeacherSource | None,
+    teacher: Teachers | None,
     folder: RunFolder,
     runtime: Runtime,
 ) -> str:
@@ -31,9 +31,10 @@ def opening(
         sentences.append(f"Left out: {'; '.join(data.left_out)}.")
     sentences.append(_network("Student", student.spec, side, forward_flops(student.backbone, student.input_size)))
     if teacher is not None:
-        built = teacher.network if teacher.is_built else None
-        flops = forward_flops(built.backbone, built.input_size) if built is not None else None
-        sentences.append(_network("Teacher", teacher.spec, side, flops))
+        for source in teacher.sources:
+            built = source.network if source.is_built else None
+            flops = forward_flops(built.backbone, built.input_size) if built is not None else None
+            sentences.append(_network("Teacher", source.spec, side, flops))
     sentences.append(_machine(cfg, runtime))
     sentences.append(f"Files: {folder.path}")
     return " ".join(sentences)

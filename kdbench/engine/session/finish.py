@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from kdbench.config.teachers import teacher_name
 from kdbench.engine.identity.inputs import environments_of
 from kdbench.engine.result import RunResult
 from kdbench.engine.run_folder import RunFolder
@@ -42,7 +43,7 @@ def finish(prepared: Prepared, trainer: Trainer, common: Common, seconds: float)
         result = RunResult(
             run_id=folder.path.name,
             method=cfg.DISTILLER.TYPE,
-            teacher=cfg.DISTILLER.TEACHER,
+            teacher=teacher_name(cfg),
             student=cfg.DISTILLER.STUDENT,
             dataset=cfg.DATASET.TYPE,
             seed=cfg.EXPERIMENT.SEED,

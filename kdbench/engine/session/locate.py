@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
+from kdbench.config.teachers import AND, each_teacher, teacher_name
 from kdbench.data.build import build_data
 from kdbench.data.source import DataSource
 from kdbench.distillers.create import uses_teacher
@@ -47,7 +48,7 @@ def locate(cfg: CfgNode, data: DataSource, code: Code | None = None, processes: 
     code = code or code_of(cfg)
     taught = "TEACHER" in roles_of(cfg)
     hashes = {
-        "teacher_sha256": teacher_identity(cfg, data) if taught else "",
+        "teacher_sha256": AND.join(teacher_identity(one, data) for one in each_teacher(cfg)) if taught else "",
         "student_sha256": weights_identity(cfg, "STUDENT", data),
     }
     marked = with_marks(cfg, data, roles_of(cfg), hashes)
@@ -58,7 +59,7 @@ def locate(cfg: CfgNode, data: DataSource, code: Code | None = None, processes: 
 
 def roles_of(cfg: CfgNode) -> list[str]:
     """The networks that a run uses."""
-    taught = uses_teacher(cfg.DISTILLER.TYPE) and cfg.DISTILLER.TEACHER
+    taught = uses_teacher(cfg.DISTILLER.TYPE) and teacher_name(cfg)
     return ["TEACHER", "STUDENT"] if taught else ["STUDENT"]
 
 

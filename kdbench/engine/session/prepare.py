@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
+from kdbench.config.teachers import AND, each_teacher
 from kdbench.data.build import build_data
 from kdbench.data.loader import TrainLoader
 from kdbench.data.source import DataSource
@@ -29,6 +30,7 @@ from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
 from kdbench.engine.session.pretrain import pretrain
 from kdbench.engine.teacher.gate import check_gate
+from kdbench.engine.teacher.several import Teachers
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.training.saving.selection import check_selection
 from kdbench.engine.training.tracking.choose import check_trackers
@@ -50,7 +52,7 @@ class Common:
         self._data: DataSource | None = None
         self._loader: TrainLoader | None = None
         #: of those that learn from one; made by the first of them
-        self.teacher: TeacherSource | None = None
+        self.teacher: Teachers | None = None
         self.teacher_top1: float | None = None
 
     def data(self, cfg: CfgNode) -> DataSource:
@@ -65,25 +67,30 @@ class Common:
             self._loader = make_loader(cfg, self.data(cfg), self.runtime)
         return self._loader
 
-    def teacher_of(self, cfg: CfgNode, sha256: str) -> TeacherSource:
-        """The teacher."""
+    def teacher_of(self, cfg: CfgNode, sha256: str) -> Teachers:
+        """The teacher, or all of several."""
         if self.teacher is None:
-            self.teacher = TeacherSource(cfg, self.data(cfg), self.loader(cfg), self.runtime, sha256)
+            shared = self.data(cfg), self.loader(cfg), self.runtime
+            each = zip(each_teacher(cfg), sha256.split(AND))
+            self.teacher = Teachers([TeacherSource(one, *shared, own) for one, own in each])
         return self.teacher
 
     def judged(self, cfg: CfgNode) -> float:
-        """The teacher's top-1.
+        """The teacher's top-1; of several, that of the best.
 
         Raises:
-            KdbenchError: it is not fit to teach.
+            KdbenchError: one is not fit to teach.
         """
         assert self.teacher is not None
         if self.teacher_top1 is None:
-            judgement = self.teacher.judge()
-            log.info("teacher %s: top-1 %.2f (%s)", cfg.DISTILLER.TEACHER, judgement.top1, judgement.how)
-            check_gate(cfg, self.data(cfg), judgement, self.teacher.try_settings)
-            self.teacher.remember(judgement)
-            self.teacher_top1 = judgement.top1
+            found = []
+            for source in self.teacher.sources:
+                judgement = source.judge()
+                log.info("teacher %s: top-1 %.2f (%s)", source.cfg.DISTILLER.TEACHER, judgement.top1, judgement.how)
+                check_gate(source.cfg, self.data(cfg), judgement, source.try_settings)
+                source.remember(judgement)
+                found.append(judgement.top1)
+            self.teacher_top1 = max(found)
         return self.teacher_top1
 
 
@@ -151,7 +158,7 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     student = build_network(cfg, "STUDENT", data, seed=cfg.EXPERIMENT.SEED)
     loader = common.loader(cfg)
     teacher = common.teacher_of(cfg, hashes["teacher_sha256"]) if "TEACHER" in roles_of(cfg) else None
-    distiller = build_distiller(cfg, student, teacher.spec if teacher is not None else None, data, runtime.world)
+    distiller = build_distiller(cfg, student, teacher.specs if teacher is not None else None, data, runtime.world)
     student = adapted(cfg, student, distiller, teacher)
     loader.show(distiller.looks)
     check_phases(distiller, runtime.world)

@@ -23,6 +23,7 @@ from kdbench.distillers.batch import check_terms
 from kdbench.distillers.phase import Phase
 from kdbench.engine.precision import products
 from kdbench.engine.runtime import Runtime
+from kdbench.engine.teacher.several import Teachers
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.engine.teacher.trained import FOLDER, read_trained, write_trained
 from kdbench.engine.training.ledger import Ledger
@@ -36,12 +37,12 @@ log = logging.getLogger(__name__)
 _MOMENTUM, _DECAY = 0.9, 5e-4  # of both releases
 
 
-def pretrain(parts: Parts, teacher: TeacherSource | None, runtime: Runtime, code: Any) -> None:
+def pretrain(parts: Parts, teachers: Teachers | None, runtime: Runtime, code: Any) -> None:
     """Train, or find, the modules of a method's phases on the teacher alone; their lines are added to ``parts.before``.
 
     Args:
         parts: of the run, whose folder there is.
-        teacher: of the run.
+        teachers: of the run; a method that has a phase on the teacher alone learns from one.
         runtime: device, one process.
         code: digests of what the user brought.
 
@@ -50,8 +51,9 @@ def pretrain(parts: Parts, teacher: TeacherSource | None, runtime: Runtime, code
         RunStoppedError: the process was asked to stop; what was finished is kept.
     """
     for phase in parts.distiller.phases():
-        if teacher is None or not phase.on_teacher or phase.epochs == 0:
+        if teachers is None or not phase.on_teacher or phase.epochs == 0:
             continue
+        [teacher] = teachers.sources
         started = time.perf_counter()
         name = _file_name(parts, phase, teacher, code)
         cache = parts.cfg.CACHE.ENABLED and teacher.cache.writable

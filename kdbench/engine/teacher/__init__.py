@@ -11,6 +11,8 @@ Rooms:
   shared.
 - source: Where a method's teacher outputs come from: the live network, or the cache of what it said before.
 - trained: What a method has trained on a teacher alone, on disk.
+- several: Several teachers of one student as one: each keeps its own network, gate and cache, and a method is given all
+  their outputs.
 - views: One run's use of the teacher cache: in each epoch it reads a view, writes one, or does neither, all processes
   alike.
 

@@ -17,7 +17,7 @@ from kdbench.distillers.batch import run
 from kdbench.distillers.phase import Phase
 from kdbench.engine.evaluation import Score
 from kdbench.engine.precision import precision
-from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.teacher.several import Teachers
 from kdbench.engine.training.ledger import Ledger
 from kdbench.engine.training.optimiser.optim import can_be_captured
 from kdbench.errors import NonFiniteLossError
@@ -26,28 +26,27 @@ from kdbench.models.spec import ModelOutput
 _ADVICE = "lower SOLVER.LR or the term's weight, or set SOLVER.CLIP_GRAD"
 
 
-def loss_error(where: str, images: Tensor, output: ModelOutput | None, teacher: str) -> NonFiniteLossError:
+def loss_error(where: str, images: Tensor, outputs: Mapping[str, ModelOutput]) -> NonFiniteLossError:
     """The error of a step whose loss is not finite, with its cause: the images, the teacher, or the training itself.
 
     Args:
         where: which terms, and when.
         images: the step's batch.
-        output: of the teacher for that batch, None without a teacher.
-        teacher: its name.
+        outputs: of the teachers for that batch, by name.
     """
     if not bool(torch.isfinite(images).all()):
         return NonFiniteLossError(f"{where}: the images of that batch hold NaN or infinity; mend the data set")
-    bad = [] if output is None else not_finite(output)
-    if bad:
-        return NonFiniteLossError(
-            f"{where}: teacher {teacher!r} gives NaN or infinite {', '.join(bad)} for that batch; are its weights damaged, or "
-            "its TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
-        )
+    for teacher, output in outputs.items():
+        if bad := not_finite(output):
+            return NonFiniteLossError(
+                f"{where}: teacher {teacher!r} gives NaN or infinite {', '.join(bad)} for that batch; are its weights damaged, "
+                "or its TEACHER.NORM wrong? (SOLVER.PRECISION fp16 may overflow where bf16 does not)"
+            )
     return NonFiniteLossError(f"{where}; {_ADVICE}")
 
 
 def explainer(
-    loader: TrainLoader, method: Distiller | Phase, teacher: TeacherSource | None, name: str, epoch: int, what: str
+    loader: TrainLoader, method: Distiller | Phase, teacher: Teachers | None, epoch: int, what: str
 ) -> Callable[[int, list[str]], NonFiniteLossError]:
     """Makes the error of a step, of which the batch is then loaded again.
 
@@ -55,20 +54,19 @@ def explainer(
         loader: of the batches.
         method: what asks for the teacher's outputs.
         teacher: from which it learns; None without one.
-        name: of the teacher.
         epoch: whose batches they are.
         what: is not finite, and in which epoch; for the message.
     """
 
     def explain(step: int, terms: list[str]) -> NonFiniteLossError:
         loaded = next(loader.epoch(epoch, step))
-        output = None
-        if teacher is not None:
-            with torch.no_grad(), precision(teacher.precision, loader.device):
-                batch = Batch(loaded.images, loaded.target, loaded.index, loaded.draw, looks=loaded.looks)
-                output = run(teacher.network, batch, method.teacher_needs, method.looks)
+        outputs = {}
+        batch = Batch(loaded.images, loaded.target, loaded.index, loaded.draw, looks=loaded.looks)
+        for source in [] if teacher is None else teacher.sources:
+            with torch.no_grad(), precision(source.precision, loader.device):
+                outputs[source.cfg.DISTILLER.TEACHER] = run(source.network, batch, method.teacher_needs, method.looks)
         where = f"loss term {', '.join(terms)} of {what}, step {step + 1}"
-        return loss_error(where, loaded.images, output, name)
+        return loss_error(where, loaded.images, outputs)
 
     return explain
 

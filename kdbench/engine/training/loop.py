@@ -17,7 +17,7 @@ from kdbench.data.loader import LoadedBatch, TrainLoader
 from kdbench.distillers.base import Batch
 from kdbench.engine.precision import products
 from kdbench.engine.runtime import Runtime
-from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.teacher.several import Teachers
 from kdbench.engine.training.captured import MakeGraph, OutputsRunner
 from kdbench.engine.training.finite import explainer
 from kdbench.engine.training.graphs import Fixed
@@ -52,7 +52,7 @@ class Loop:
         self,
         members: Sequence[Trainer],
         loader: TrainLoader,
-        teacher: TeacherSource | None,
+        teacher: Teachers | None,
         runtime: Runtime,
         make_graph: MakeGraph | None = None,
     ) -> None:
@@ -267,4 +267,4 @@ class Loop:
         teacher = self.teacher if member in self.channel or epoch < 1 else None
         asks = member.distiller if epoch > 0 or member.phase is None else member.phase
         where = f"{member.distiller.name} is not finite in {in_words(epoch)}"
-        return explainer(self.loader, asks, teacher, member.cfg.DISTILLER.TEACHER, drawn_as(epoch), where)
+        return explainer(self.loader, asks, teacher, drawn_as(epoch), where)

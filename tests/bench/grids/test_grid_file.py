@@ -37,7 +37,7 @@ from kdbench.errors import ConfigError
         ({"TEACHERS": None}, "TEACHERS expects a mapping"),
         ({"CFG": ["a"]}, "CFG expects a name, got ['a']"),
         ({"TEACHERS": {"A": {"CFG": ["a"]}}}, "TEACHERS.A.CFG expects a name"),
-        ({"PAIRS": [{"TEACHER": ["A"], "STUDENT": "small_cnn"}]}, "PAIRS.TEACHER expects a name, got ['A']"),
+        ({"PAIRS": [{"TEACHER": {"A": 1}, "STUDENT": "small_cnn"}]}, "PAIRS.TEACHER expects a name, got {'A': 1}"),
         ({"PAIRS": [{"TEACHER": "A", "STUDENT": "small_cnn", "SET": 1}]}, "PAIRS.SET expects a mapping"),
         ({"PAIRS": ["A"]}, "PAIRS expects a mapping, got 'A'"),
         ({"NAME": None}, "NAME expects a name, got None"),

@@ -91,6 +91,8 @@ def _configurations() -> dict[str, tuple[str | None, dict[str, Any]]]:
         "mdistiller's words": {"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": "base", "SOLVER.DOT.DELTA": 0.075, "LOG.WANDB": True},
     }  # fmt: skip
     found |= {name: (DIGITS, {**TAUGHT, **values}) for name, values in options.items()}
+    both = [{"MODEL": "small_cnn", "WEIGHTS": FILE, "NORM": "none"}, "small_vit"]
+    found["several teachers"] = (DIGITS, {"DISTILLER.TYPE": "AVER", "TEACHERS": both})
     found["alone, evaluated every epoch"] = (DIGITS, {"SOLVER.EVAL_EVERY": 1})
     found["a key that this run does not use"] = (DIGITS, {"DISTILLER.TYPE": "DKD", "KD.LOSS.CE_WEIGHT": 1, **TAUGHT})
     found["the case of names"] = (DIGITS, {"DISTILLER.TYPE": "kd", **TAUGHT, "DISTILLER.STUDENT": "SMALL_CNN"})
@@ -108,7 +110,7 @@ def name_of(name: str, folder: Path) -> str:
     weights = folder / "weights.safetensors"
     weights.write_bytes(WEIGHTS)
     file, overrides = CONFIGURATIONS[name]
-    given = {key: str(weights) if value == FILE else value for key, value in overrides.items()}
+    given = json.loads(json.dumps(overrides).replace(FILE, str(weights)))
     cfg = load_config(file, {"LOG.PREFIX": str(folder), **given})
     return locate(cfg, build_data(cfg))[0].path.name
 

@@ -39,7 +39,7 @@ BASE = {
 }
 TEACHER = {"DISTILLER.TEACHER": "small_cnn", "TEACHER.OPTIONS": {"widths": [12, 16, 24]}}
 #: those that read the epoch's number, on which a recording depends
-BY_EPOCH = {"CTKD", "DKD", "FCFD", "RLD", "REVIEWKD", "SDD_DKD", "SDD_NKD"}
+BY_EPOCH = {"CA_MKD", "CTKD", "DKD", "FCFD", "RLD", "REVIEWKD", "SDD_DKD", "SDD_NKD"}
 
 
 def settings(folder, method: str, **extra):

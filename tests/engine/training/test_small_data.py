@@ -37,6 +37,8 @@ def configure(folder: Path, method: str, classes: int, batch: int, **extra):
         settings["DISTILLER.TEACHER"] = "small_cnn"
     if method == "DEIT":
         settings |= {"DISTILLER.STUDENT": "small_vit", "STUDENT.OPTIONS": {"distilled": True}}
+    if method == "VITKD":
+        settings |= {"DISTILLER.STUDENT": "small_vit", "DISTILLER.TEACHER": "small_vit"}
     return kdbench.load_config(overrides={**settings, **short(method), **extra})
 
 
@@ -82,7 +84,9 @@ def test_one_class_is_nothing_to_tell_apart(tmp_path):
         kdbench.train(configure(tmp_path, "Vanilla", 1, 4))
 
 
-@pytest.mark.parametrize("key", ["KD.STANDARDIZE", "DKD.STANDARDIZE", "RLD.LOGIT_STAND"])
+@pytest.mark.parametrize(
+    "key", ["KD.STANDARDIZE", "DKD.STANDARDIZE", "CTKD.STANDARDIZE", "MLKD.STANDARDIZE", "RLD.LOGIT_STAND"]
+)
 def test_standardised_logits_of_two_classes_are_constants(tmp_path, key):
     method = key.partition(".")[0]
     with pytest.raises(IncompatibleError, match=f"two classes are .* whatever a network says: leave {key} off"):

@@ -34,7 +34,7 @@ TEACHER: Keys = {
     "SET": ("keys: values", "put over CFG; with MODEL, keys of the students' runs (`TEACHER.NORM`, ...)"),
 }
 PAIR: Keys = {
-    "TEACHER": ("a name of TEACHERS", "required"),
+    "TEACHER": ("a name of TEACHERS, or a list", "required; those of a list teach together (`AVER`, `CA_MKD`)"),
     "STUDENT": ("a network", "required"),
     "LABEL": ("a text", "the row's name; default: teacher -> student"),
     "CFG": ("a file", "the recipe of this pair's cells, instead of the grid's"),

@@ -25,6 +25,7 @@ _SHARED = (
     "CACHE",
     "DISTILLER.TYPE",
     "DISTILLER.TEACHER",
+    "DISTILLER.TEACHERS",
     "DISTILLER.STUDENT",
 )
 #: a cell with values put over it: (pair, label, values, what notes keys that act on nothing)

@@ -10,7 +10,9 @@ import torch
 
 from kdbench.data.loader import TrainLoader
 from kdbench.distillers.base import Batch, Distiller
+from kdbench.distillers.batch import joined
 from kdbench.engine.teacher.outputs import STORED
+from kdbench.engine.teacher.several import Teachers
 from kdbench.engine.teacher.source import TeacherSource
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
@@ -20,7 +22,7 @@ _NO_SPREAD = "more than 1 value per channel"  # what PyTorch's batch normalisati
 
 
 def check_single(
-    student: FeatureModel, distiller: Distiller, teacher: TeacherSource | None, loader: TrainLoader, smallest: int
+    student: FeatureModel, distiller: Distiller, teacher: Teachers | None, loader: TrainLoader, smallest: int
 ) -> None:
     """Where the smallest batch is one sample: take a step with copies of student and method on a black image.
 
@@ -70,13 +72,18 @@ def black_batch(loader: TrainLoader, size: int, distiller: Distiller) -> Batch:
     return Batch(images, loader.split.labels[:size].to(device), index, index, looks=looks)
 
 
-def outputs_for(teacher: TeacherSource | None, distiller: Distiller, batch: Batch) -> Any:
+def outputs_for(teacher: Teachers | None, distiller: Distiller, batch: Batch) -> Any:
     """What a method is given of its teacher for a batch that is no part of the training; zeros for one that need not be built,
     since its outputs are stored."""
     if teacher is not None and distiller.teacher_needs <= STORED and not distiller.needs_networks:
-        spec, zeros = teacher.spec, batch.images.new_zeros
-        made = ModelOutput(zeros(len(batch.images), spec.num_classes), zeros(len(batch.images), spec.penultimate))
-        if "classifier" in distiller.teacher_needs:
-            made.classifier = teacher.classifier()
-        return replace(made, looks=dict.fromkeys(distiller.looks, made))
-    return distiller.taught(None if teacher is None else teacher.network, batch)
+        return joined([_zeros(source, distiller, batch) for source in teacher.sources])
+    networks = None if teacher is None else teacher.networks
+    return distiller.taught(networks if networks is None or len(networks) > 1 else networks[0], batch)
+
+
+def _zeros(source: TeacherSource, distiller: Distiller, batch: Batch) -> ModelOutput:
+    spec, zeros = source.spec, batch.images.new_zeros
+    made = ModelOutput(zeros(len(batch.images), spec.num_classes), zeros(len(batch.images), spec.penultimate))
+    if "classifier" in distiller.teacher_needs:
+        made.classifier = source.classifier()
+    return replace(made, looks=dict.fromkeys(distiller.looks, made))

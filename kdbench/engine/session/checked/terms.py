@@ -12,13 +12,13 @@ from kdbench.config.defaults import DOT_TRAINERS
 from kdbench.data.loader import TrainLoader
 from kdbench.distillers.base import Distiller
 from kdbench.engine.session.checked.single import black_batch, outputs_for
-from kdbench.engine.teacher.source import TeacherSource
+from kdbench.engine.teacher.several import Teachers
 from kdbench.errors import IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
 
 
 def check_terms_of_both(
-    cfg: CfgNode, student: FeatureModel, distiller: Distiller, teacher: TeacherSource | None, loader: TrainLoader
+    cfg: CfgNode, student: FeatureModel, distiller: Distiller, teacher: Teachers | None, loader: TrainLoader
 ) -> None:
     """Take a step of the first epoch and one of the last with copies of student and method on black images, and look at the names
     of the loss terms.

@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from kdbench import registry
 from kdbench.config.files import flatten
 from kdbench.config.load import to_dict
+from kdbench.config.teachers import teacher_name
 from kdbench.engine.result import RunResult
 from kdbench.errors import ConfigError
 
@@ -42,7 +43,8 @@ class TrackedRun:
     def of(cls, cfg: CfgNode, folder: Path, history: Sequence[Mapping[str, Any]]) -> TrackedRun:
         """The run of a configuration in its folder."""
         node, experiment = cfg.DISTILLER, cfg.EXPERIMENT
-        pair = f"{node.TEACHER} -> {node.STUDENT}" if node.TEACHER else node.STUDENT
+        teacher = teacher_name(cfg)
+        pair = f"{teacher} -> {node.STUDENT}" if teacher else node.STUDENT
         own = () if experiment.TAG == "default" else (experiment.TAG,)
         tags = (node.TYPE, pair, cfg.DATASET.TYPE, f"seed {experiment.SEED}", *own)
         config = {setting.key: setting.value for setting in flatten(to_dict(cfg), "")}
