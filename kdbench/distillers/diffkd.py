@@ -9,7 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
-from kdbench.distillers.parts.diffusion import Refinement
+from kdbench.distillers.parts.networks.diffusion import Refinement
 from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
 from kdbench.distillers.parts.stage_pairs import asked, same_grid
 from kdbench.models.spec import ModelOutput, ModelSpec

@@ -13,7 +13,7 @@ from kdbench.distillers.base import Batch, Distiller, Losses, register_distiller
 from kdbench.distillers.kd import kd_loss
 from kdbench.distillers.ofa import stage_numbers
 from kdbench.distillers.parts.branches import ConvBranch, initialise
-from kdbench.distillers.parts.hcd_networks import ComplementaryFeatureMapper, ConvProjector
+from kdbench.distillers.parts.networks.hcd import ComplementaryFeatureMapper, ConvProjector
 from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
 from kdbench.models.spec import ModelOutput
 

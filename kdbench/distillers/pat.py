@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench.distillers.base import Batch, DataInfo, Distiller, Losses, register_distiller
+from kdbench.distillers.parts.networks.pat import Blending, Feedback, Prompt, aligner
 from kdbench.distillers.parts.numerics import full_precision, tempered_kl, with_terms
-from kdbench.distillers.parts.pat_networks import Blending, Feedback, Prompt, aligner
 from kdbench.distillers.parts.stage_pairs import asked, hierarchical_mse, pair_stages
 from kdbench.errors import ConfigError
 from kdbench.models.spec import ModelSpec

@@ -7,7 +7,7 @@ import torch
 
 import kdbench
 from kdbench.bench.methods.conformance import create_pair
-from kdbench.distillers.parts.diffusion import Refinement
+from kdbench.distillers.parts.networks.diffusion import Refinement
 from kdbench.distillers.vitkd import TokenGeneration
 from kdbench.errors import IncompatibleError
 

@@ -8,7 +8,7 @@ import torch
 from golden_tools import FOLDER, TOLERANCE, GoldenCase
 
 from kdbench.distillers.diffkd import diffkd_loss
-from kdbench.distillers.parts.diffusion import Refinement
+from kdbench.distillers.parts.networks.diffusion import Refinement
 from kdbench.distillers.vitkd import TokenGeneration, vitkd_loss
 
 MODULES = FOLDER.with_name("modules")

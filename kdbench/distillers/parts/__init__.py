@@ -6,13 +6,10 @@ Rooms:
 - contrast: Noise contrastive estimation against a memory bank, with its gradient in closed form.
 - conv_regressor: The regressor of hints: a convolution that brings a student's map to the size and the channels of the teacher's.
 - decoupled: DKD's loss of each row, which the methods built on top of DKD weight in their own ways.
-- diffusion: A student's feature denoised towards the teacher's: noise adapter, noise network, deterministic steps (DiffKD).
 - grafts: Paths through two networks: bridges between their feature spaces, and what runs behind a bridge.
-- hcd_networks: HCD's networks: from a student's stage to a vector, and from both vectors to sub-logits (Xu et al., AAAI
-  2026).
 - numerics: Arithmetic that several losses share. Everything here works on the last dimension, in log space.
 - outer_products: Divergence of the softmaxes of outer products, without the products.
-- pat_networks: Modules of perspective-aware teaching: blending of the student's stages, alignment, prompts of the teacher.
+- networks: Networks that single methods bring along: HCD's, PAT's, DiffKD's.
 - ranks: Tensors of all processes of a run, stacked.
 - singular_vectors: Leading singular vectors of a map, with a gradient that stays finite.
 - stage_pairs: What the methods on stage features share.
