@@ -97,5 +97,10 @@ def _cell(value: Any) -> Any:
     return f"'{shown}" if _FORMULA.match(shown) or value[:1] in ("\t", "\r", "\n") else shown
 
 
+def from_csv(text: str) -> str:
+    """What :func:`csv` has written as ``text``, without the sign of a text."""
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text[1:]) else text
+
+
 def _code(number: int) -> str:
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"

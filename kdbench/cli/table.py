@@ -15,7 +15,11 @@ from kdbench.paths import expanded
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument(
-        "folder", nargs="?", default="", type=expanded, help="a grid's folder, or any folder above finished runs"
+        "folder",
+        nargs="?",
+        default="",
+        type=expanded,
+        help="a grid's folder, any folder above finished runs, or a file of rows",
     )
     parser.add_argument(
         "--select", action="append", help="epoch to report: last (default), best, or selected (by validation accuracy)"
@@ -42,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", default="", type=expanded, metavar="FOLDER", help="also write the table there, in every format"
     )
 
+    parser.add_argument(
+        "--rows",
+        default="",
+        type=expanded,
+        metavar="FILE.csv",
+        help="also write a row for each run, which table and report read",
+    )
+
 
 def run(args: argparse.Namespace) -> int:
     """Print the table, and write it where asked.
@@ -57,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     args.select = rules[0]
     if args.paper:
         return _paper(args)
+    if args.rows:
+        _write_rows(args)
     for option, given in (("--grid", args.grid), ("--source", args.source != "both")):
         if given:
             raise ConfigError(f"{option} needs --paper 1..7 or all")
@@ -67,6 +81,17 @@ def run(args: argparse.Namespace) -> int:
     if args.stats:
         return _stats(args)
     return _comparison(args)
+
+
+def _write_rows(args: argparse.Namespace) -> None:
+    from kdbench.bench.results.labels import load_grid_results
+    from kdbench.bench.results.rows_file import is_rows_file, rows_as_csv
+
+    if not args.rows.endswith(".csv"):
+        raise ConfigError(f"--rows {args.rows!r}: expects a name that ends in .csv")
+    if not args.folder or is_rows_file(args.folder):
+        raise ConfigError("--rows writes the rows of a results folder: name one")
+    _write(Path(args.rows), rows_as_csv(*load_grid_results(args.folder)))
 
 
 def _paper(args: argparse.Namespace) -> int:

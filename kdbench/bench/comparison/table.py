@@ -140,7 +140,7 @@ def build_table(folder: str | Path, *, select: str = "last", baseline: str = "",
     """The table of a results folder.
 
     Args:
-        folder: a grid's folder, or any folder above finished runs.
+        folder: a grid's folder, any folder above finished runs, or the CSV file of a table's rows.
         select: ``last``, ``best`` or ``selected``; never mixed in one table.
         baseline: method to which gains refer; empty = the grid's own.
         blocks: all grids below the folder as one comparison, a row a data set and pair; see

@@ -11,6 +11,7 @@ import pandas as pd
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
 from kdbench.bench.results.labels import load_grid_results
+from kdbench.bench.results.rows_file import is_rows_file
 from kdbench.bench.results.run_files import is_cost_mixed, timing_of
 from kdbench.escape import picture
 
@@ -24,11 +25,16 @@ def costs(folder: str | Path) -> pd.DataFrame:
         KdbenchError: see :func:`kdbench.bench.results.labels.load_grid_results`.
     """
     frame, _ = load_grid_results(folder)
+    if is_rows_file(folder):
+        return _means(frame.assign(seconds=frame["seconds_per_epoch"]))
     frame = frame.dropna(subset=["folder"]).copy()
     fallback = frame["seconds"] / frame["epochs"]
     frame["seconds"] = [_seconds(place, float(rough)) for place, rough in zip(frame["folder"], fallback)]
-    frame = frame.dropna(subset=["seconds"])
-    return frame.groupby(["pair", "label"], sort=False)["seconds"].mean().reset_index()
+    return _means(frame)
+
+
+def _means(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.dropna(subset=["seconds"]).groupby(["pair", "label"], sort=False)["seconds"].mean().reset_index()
 
 
 def _seconds(folder: str, rough: float) -> float:

@@ -12,6 +12,7 @@ from kdbench.bench.pictures.cost import plot_cost
 from kdbench.bench.pictures.curves import plot_curves
 from kdbench.bench.pictures.differences import plot_differences
 from kdbench.bench.pictures.ranks import plot_ranks
+from kdbench.bench.results.rows_file import is_rows_file
 from kdbench.errors import KdbenchError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def plot_all(folder: str | Path, table: Table, out: str | Path, form: str = "png
     """Write dots, cost, learning curves, losses, differences and, where there are enough pairs and methods, ranks.
 
     Args:
-        folder: of the results.
+        folder: of the results, or the CSV file of their rows, which has no curves.
         table: of it.
         out: where to.
         form: one of :data:`FORMATS`.
@@ -42,8 +43,11 @@ def plot_all(folder: str | Path, table: Table, out: str | Path, form: str = "png
     accuracy, cost, curves, losses, differences, rank = files = [Path(out) / f"{name}.{form}" for name in names]
     plot_table(table, accuracy)
     plot_cost(folder, table, cost)
-    plot_curves(folder, table, curves)
-    plot_curves(folder, table, losses, "test_loss")
+    if is_rows_file(folder):  # of its runs there are no curves
+        files = [accuracy, cost, differences, rank]
+    else:
+        plot_curves(folder, table, curves)
+        plot_curves(folder, table, losses, "test_loss")
     plot_differences(table, differences)
     try:
         plot_ranks(ranks(table), rank)

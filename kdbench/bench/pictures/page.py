@@ -21,6 +21,7 @@ from kdbench.bench.results.environments import environment_of
 from kdbench.bench.results.frames import left_out
 from kdbench.bench.results.labels import load_grid_results
 from kdbench.bench.results.recipe import recipe_of_run
+from kdbench.bench.results.rows_file import is_rows_file
 from kdbench.bench.results.run_files import read_lines
 from kdbench.bench.results.shown import sparkline
 from kdbench.escape import visible
@@ -30,7 +31,7 @@ def build_report(folder: str | Path, *, select: str = "last", baseline: str = ""
     """One HTML document with everything in it: it works from a file, without a network.
 
     Args:
-        folder: a grid's folder, or any folder above finished runs.
+        folder: a grid's folder, any folder above finished runs, or the CSV file of a table's rows.
         select: as of :func:`kdbench.build_table`.
         baseline: likewise.
 
@@ -39,7 +40,7 @@ def build_report(folder: str | Path, *, select: str = "last", baseline: str = ""
     """
     table = build_table(folder, select=select, baseline=baseline)
     frame, record = load_grid_results(folder)
-    frame = frame.dropna(subset=["folder"])
+    frame = frame if is_rows_file(folder) else frame.dropna(subset=["folder"])
     values = {
         "TITLE": _text(record["name"] or Path(folder).name),
         "CAPTION": _text(table.caption("Best in bold, second underlined")),
@@ -50,10 +51,10 @@ def build_report(folder: str | Path, *, select: str = "last", baseline: str = ""
         "LEADERBOARD": _leaderboard(table, frame, folder),
         "PAIRS": "".join(f"<option>{_text(pair)}</option>" for pair in table.pairs),
         "DIFFERENCES": _svg(lambda file: plot_differences(table, file)),
-        "CURVES": _svg(lambda file: plot_curves(folder, table, file)),
-        "LOSSES": _svg(lambda file: plot_curves(folder, table, file, "test_loss")),
+        "CURVES": _curves(folder, table, "top1"),
+        "LOSSES": _curves(folder, table, "test_loss"),
         "COST": _svg(lambda file: plot_cost(folder, table, file)),
-        "RUNS": _runs(frame),
+        "RUNS": "" if is_rows_file(folder) else _runs(frame),
         "MARKDOWN": _text(render_table(table, "md")),
         "LATEX": _text(render_table(table, "latex")),
         "COUNT": str(frame.run_id.nunique()),
@@ -79,6 +80,12 @@ def _svg(draw: Callable[[Path], None]) -> str:
         draw(file)
         text = file.read_text(encoding="utf-8")
     return text[text.index("<svg") :]
+
+
+def _curves(folder: str | Path, table: Table, quantity: str) -> str:
+    if is_rows_file(folder):
+        return "<p>A file of rows has no curves.</p>"
+    return _svg(lambda file: plot_curves(folder, table, file, quantity))
 
 
 def _leaderboard(table: Table, frame: pd.DataFrame, folder: str | Path) -> str:

@@ -15,6 +15,7 @@ from kdbench.bench.grids.grid_record import GRID_FILE, Results, read_grid_record
 from kdbench.bench.results.display_names import known_network, paper_dataset, paper_method
 from kdbench.bench.results.frames import run_frame
 from kdbench.bench.results.recipe import Recipe, disagreement, recipe_of_run
+from kdbench.bench.results.rows_file import is_rows_file, read_rows
 from kdbench.bench.results.tuning import tuned_values, tuning_notes
 from kdbench.config.teachers import AND
 from kdbench.errors import KdbenchError
@@ -30,9 +31,13 @@ def load_grid_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]
     Without a ``grid.json`` rows are labelled ``teacher -> student`` (with the data set, where there are several) and columns by
     method; a student that was trained alone stands in the row of every teacher.
 
+    A CSV file of rows is read in the place of a folder; see :func:`kdbench.bench.results.rows_file.read_rows`.
+
     Raises:
         KdbenchError: there is no such folder, its ``grid.json`` is damaged, or (without one) a cell has runs of several recipes.
     """
+    if is_rows_file(folder):
+        return read_rows(folder)
     frame = run_frame(folder, environment=True)
     record = _record(Path(folder), frame)
     if record is not None:
