@@ -1,4 +1,4 @@
-"""The rows behind a table as one CSV file: a row a run, from which tables, statistics and pictures are made again without its folder."""
+"""The rows behind a table as one CSV file: a row a run, from which tables and pictures are made again without its folder."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def rows_as_csv(frame: pd.DataFrame, record: dict[str, Any]) -> str:
 
 
 def read_rows(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A frame and a record as :func:`kdbench.bench.results.labels.load_grid_results` gives them. Rows and columns of the table are in
-    the order in which the file has them; gains refer to its first method.
+    """A frame and a record as :func:`kdbench.bench.results.labels.load_grid_results` gives them. Rows and columns of the table are
+    in the order in which the file has them; gains refer to its first method.
 
     Raises:
         KdbenchError: it cannot be read, is no such file, or holds what is no accuracy.
@@ -110,6 +110,6 @@ def _notes(tuned: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
     told: dict[str, list[str]] = {}
     for (_, label), how in tuned.items():
         if is_tuned_label(label):
-            what = f"{how['trials']} trials for each method and pair with seed {how['trial_seeds']} ({how['sampler']}), chosen on the {how['chosen_on']}"
-            told.setdefault(what, []).append(label)
+            search = f"with seed {how['trial_seeds']} ({how['sampler']}), chosen on the {how['chosen_on']}"
+            told.setdefault(f"{how['trials']} trials for each method and pair {search}", []).append(label)
     return [f"{', '.join(dict.fromkeys(labels))}: {what}." for what, labels in told.items()]
