@@ -79,17 +79,19 @@ class RunLock:
                 f"another process has taken over this run ({self.path.name}) because this one gave no sign of life; stopping"
             )
 
-    def note(self, facts: Callable[[], Mapping[str, Any]]) -> None:
-        """Put facts into the lock's record, for whoever looks on: as a whole, at most once in :data:`NOTE` seconds.
+    def note(self, facts: Callable[[], Mapping[str, Any]], *, among: int = 1) -> None:
+        """Put facts into the lock's record, for whoever looks on: as a whole, at most once in :data:`NOTE` seconds, or as often less
+        as this process has more than four locks to do so with: renaming files took a tenth of the time of a hundred runs.
 
         Never an error, and never waits: what cannot be written (a full disk, no locks on this file system) is left out. Nothing is
         written over the record of another owner.
 
         Args:
             facts: gives them; called only when they are written.
+            among: the number of locks that this process holds.
         """
         now = time.monotonic()
-        if now - self._noted < NOTE:
+        if now - self._noted < NOTE * max(1.0, among / 4):
             return
         self._noted = now
         with contextlib.suppress(OSError), _guard(self.path.parent, wait=False) as guarded:

@@ -8,6 +8,7 @@
 ``select.py``           which of a run's accuracies a table shows, and the words for it
 ``labels.py``           which row and column of a comparison a run belongs to
 ``recipe.py``           how a run was trained, key by key, so that two runs can be compared
+``rows_file.py``        the rows behind a table as one CSV file, which stands in for the folder
 ``recorded.py``         whether the run that a grid's state names is that of a task
 ``environments.py``     what is said of runs that were not made in one environment
 ``tuning.py``           what is said of methods that were tuned, and which runs are trials

@@ -114,7 +114,7 @@ def run_cohort(members: Sequence[Member], imports: tuple[str, ...], folder: str,
         held_ones = list(locks)
 
         def progress(place: int, epoch: int, step: int, steps: int) -> None:
-            _after_step(locks[held_ones[place]], members[held_ones[place]].cfg, epoch, step, steps)
+            _after_step(locks[held_ones[place]], members[held_ones[place]].cfg, epoch, step, steps, len(held_ones))
 
         results = train_cohort([members[n].cfg for n in held_ones], progress=progress) if held_ones else []
         new = {n for n, one in zip(held_ones, results) if isinstance(one, RunResult) and _is_new(folder, one, locks[n])}
@@ -150,7 +150,7 @@ def _done(result: RunResult, seconds: float) -> dict[str, object]:
     return {"status": "done", "run": result.run_id, "seconds": seconds or result.seconds}
 
 
-def _after_step(lock: RunLock, cfg: CfgNode, epoch: int, step: int, steps: int) -> None:
+def _after_step(lock: RunLock, cfg: CfgNode, epoch: int, step: int, steps: int, among: int = 1) -> None:
     """Stop where the run was taken over; note how far it has come, and what this process takes of its GPU.
 
     Raises:
@@ -159,7 +159,7 @@ def _after_step(lock: RunLock, cfg: CfgNode, epoch: int, step: int, steps: int) 
     lock.check()
     whole = epoch > cfg.SOLVER.EVAL_EVERY  # an evaluation, which may take more than a step, lies behind
     at = {"epoch": max(epoch, 1), "epochs": cfg.SOLVER.EPOCHS, "step": step if epoch > 0 else 0, "steps": steps}
-    lock.note(lambda: {**at, **(memory_report() if whole else {})})
+    lock.note(lambda: {**at, **(memory_report() if whole else {})}, among=among)
 
 
 def _arrive(cwd: str, imports: tuple[str, ...]) -> None:

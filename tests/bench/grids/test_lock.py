@@ -244,6 +244,17 @@ def test_notes_stand_in_the_record_and_never_too_often(tmp_path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == [".guard"]
 
 
+def test_who_holds_many_locks_notes_less_often_in_each(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("kdbench.bench.grids.lock.time.monotonic", lambda: now[0])
+    asked = []
+    with held(tmp_path, "k") as lock:
+        for seconds in range(0, 101, 10):
+            now[0] = 100.0 + seconds
+            lock.note(lambda: asked.append(now[0]) or {}, among=100)
+    assert asked == [100.0, 150.0, 200.0]  # 2 s for each four of them
+
+
 def test_a_note_is_never_written_over_another_owners_record(tmp_path):
     with held(tmp_path, "k") as lock:
         lock_of(tmp_path, host="elsewhere", pid=1, token="new")
