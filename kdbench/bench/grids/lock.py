@@ -80,8 +80,8 @@ class RunLock:
             )
 
     def note(self, facts: Callable[[], Mapping[str, Any]], *, among: int = 1) -> None:
-        """Put facts into the lock's record, for whoever looks on: as a whole, at most once in :data:`NOTE` seconds, or as often less
-        as this process has more than four locks to do so with: renaming files took a tenth of the time of a hundred runs.
+        """Put facts into the lock's record, for whoever looks on: as a whole, at most once in :data:`NOTE` seconds, or as often
+        less as this process has more than four locks to do so with: renaming files took a tenth of the time of a hundred runs.
 
         Never an error, and never waits: what cannot be written (a full disk, no locks on this file system) is left out. Nothing is
         written over the record of another owner.
