@@ -30,7 +30,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, tuple[str, T]] = {}
         self._hidden: set[str] = set()
         self._loaded = not package
-        #: grows with every entry, so that what was made of the entries can be kept
+        #: grows with every entry that comes or goes, so that what was made of the entries can be kept
         self.version = 0
 
     def add(self, name: str, obj: T, *, hidden: bool = False) -> None:
@@ -48,6 +48,12 @@ class Registry(Generic[T]):
         self.version += 1
         if hidden:
             self._hidden.add(name.lower())
+
+    def remove(self, name: str) -> None:
+        """Forget what is registered as ``name``, if anything is: a test takes back what it added."""
+        if self._entries.pop(name.lower(), None) is not None:
+            self._hidden.discard(name.lower())
+            self.version += 1
 
     @property
     def untouched(self) -> bool:

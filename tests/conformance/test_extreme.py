@@ -68,12 +68,12 @@ def outcome() -> Iterator[Callable[[Callable[[Tensor, Tensor], Tensor], str], st
             def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
                 return {"ce": self.cross_entropy(student.logits, batch), "tried": loss(student.logits, teacher.logits)}
 
-        distillers._entries.pop("tried", None)
+        distillers.remove("tried")
         register_distiller("TRIED")(Tried)
         return check_extreme("TRIED", "cnn", "cnn", situation)
 
     yield checked
-    distillers._entries.pop("tried", None)
+    distillers.remove("tried")
 
 
 @pytest.mark.filterwarnings("ignore:std")

@@ -73,12 +73,12 @@ def outcome() -> Iterator[Callable[[Loss], str]]:
             def losses(self, student: ModelOutput, teacher: ModelOutput, batch: Batch) -> Losses:
                 return {"tried": loss(student.logits, batch)}
 
-        distillers._entries.pop("tried", None)
+        distillers.remove("tried")
         register_distiller("TRIED")(Tried)
         return check_device("TRIED", "cnn", "cnn")
 
     yield check
-    distillers._entries.pop("tried", None)
+    distillers.remove("tried")
 
 
 @pytest.mark.parametrize(

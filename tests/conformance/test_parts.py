@@ -60,7 +60,7 @@ def test_one_that_does_not_declare_it_is_found():
         with pytest.raises(AssertionError, match="declare batch_coupled = True in the method's class"):
             check_parts("Undeclared", "cnn", "cnn")
     finally:
-        distillers._entries.pop("undeclared")
+        distillers.remove("undeclared")
 
 
 def test_state_that_depends_on_the_cut_is_found():
@@ -79,4 +79,4 @@ def test_state_that_depends_on_the_cut_is_found():
         with pytest.raises(AssertionError, match="the method's mean is another one"):
             check_parts("Counting", "mlp", "mlp")
     finally:
-        distillers._entries.pop("counting")
+        distillers.remove("counting")

@@ -58,7 +58,7 @@ def registered() -> Iterator[None]:
         register_distiller(cls.__name__.upper())(cls)
     yield
     for cls in (Centred, Rebound, Loose):
-        distillers._entries.pop(cls.__name__.lower())
+        distillers.remove(cls.__name__.lower())
 
 
 def test_a_buffer_that_moves_and_a_loose_tensor_are_found(registered: None) -> None:

@@ -66,7 +66,7 @@ def tried() -> Iterator[None]:
     register_distiller("DECLARED")(Declared)
     yield
     for name in ("spare", "declared"):
-        distillers._entries.pop(name)
+        distillers.remove(name)
 
 
 def test_the_check_of_a_new_method_names_the_declaration() -> None:

@@ -11,7 +11,7 @@ from child_python import run_python
 
 import kdbench
 from kdbench import catalogue
-from kdbench.distillers.base import distillers
+from kdbench.distillers.base import Distiller, distillers, register_distiller
 
 METHOD = '''
 from kdbench import Distiller, register_distiller
@@ -128,3 +128,15 @@ def test_a_method_registered_after_the_first_configuration_is_found():
         "print(load_config(overrides=['DISTILLER.TYPE=Installed+KD']).INSTALLED.T)\n"
     )
     assert run_python(code).strip() == "3.0"
+
+
+def test_a_method_that_was_taken_back_is_known_no_longer():
+    before = catalogue.methods().names()
+    register_distiller("Passing")(type("Passing", (Distiller,), {"__doc__": "Here for a moment."}))
+    try:
+        assert set(catalogue.methods().names()) == {*before, "Passing"}
+    finally:
+        distillers.remove("passing")
+    assert catalogue.methods().names() == before
+    distillers.remove("passing")  # nothing is there to take away, and nothing happens
+    assert catalogue.methods().names() == before

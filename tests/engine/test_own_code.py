@@ -52,7 +52,7 @@ def test_losses_are_named_terms_without_dimensions(tmp_path, terms, told):
                 kdbench.load_config(overrides={**SMALL, "DISTILLER.TYPE": "OWN", "LOG.PREFIX": str(tmp_path)})
             )
     finally:
-        distillers._entries.pop("own")
+        distillers.remove("own")
     assert not list(tmp_path.rglob("result.json"))
 
 
@@ -148,7 +148,7 @@ def test_a_builder_returns_a_data_set():
         with pytest.raises(DataError, match="'own_none': its builder returns a kdbench DataSource, got NoneType"):
             build_data(kdbench.load_config(overrides={"DATASET.TYPE": "own_none"}))
     finally:
-        datasets._entries.pop("own_none")
+        datasets.remove("own_none")
 
 
 @pytest.mark.parametrize(
@@ -202,4 +202,4 @@ def test_a_plain_module_without_parameters_is_no_network():
         with pytest.raises(ModelError, match=r"own_plain has no parameters"):
             kdbench.create_model("own_plain", num_classes=3)
     finally:
-        models._entries.pop("own_plain")
+        models.remove("own_plain")

@@ -143,7 +143,7 @@ def test_non_finite_term_is_named(tmp_path):
         ):
             kdbench.train(digits(tmp_path, **{"DISTILLER.TYPE": "BROKEN"}))
     finally:
-        distillers._entries.pop("broken")
+        distillers.remove("broken")
     assert not list(tmp_path.rglob("result.json"))
 
 

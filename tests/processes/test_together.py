@@ -46,7 +46,7 @@ def accident(monkeypatch):
 
     register_distiller("ACCIDENT")(Accident)
     yield met
-    distillers._entries.pop("accident")
+    distillers.remove("accident")
 
 
 def out_of_memory():
@@ -241,4 +241,4 @@ def test_a_parameter_that_nobody_declared_unused_is_named(tmp_path, accident):
         assert forked(again, lambda _: main(words(again, **{"DISTILLER.TYPE": "DECLARED"}))).codes == [0, 0]
     finally:
         for name in ("spare", "declared"):
-            distillers._entries.pop(name)
+            distillers.remove(name)

@@ -22,7 +22,7 @@ from kdbench.scaffold.project import new_project
 @pytest.fixture(autouse=True)
 def _no_method_of_another_folder():
     yield
-    distillers._entries.pop("mine", None)
+    distillers.remove("mine")
 
 
 def test_it_runs_as_it_is(tmp_path):
@@ -82,7 +82,7 @@ def test_folders_of_small_images_and_imports(tmp_path, monkeypatch):
         assert {Path(name).name for name in grid.imports} == {"my_method.py", "my_net.py"}
         assert grid.cells[0].cfg.DISTILLER.STUDENT == "tiny_init_net"
     finally:
-        models._entries.pop("tiny_init_net", None)
+        models.remove("tiny_init_net")
 
 
 def test_names_are_checked_and_nothing_is_written_over(tmp_path, capsys):

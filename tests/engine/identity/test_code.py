@@ -66,7 +66,7 @@ def _forget():
     yield
     for registry, names in ((distillers, ["mine", "typed"]), (models, ["my_cnn"]), (datasets, ["my_data"])):
         for name in names:
-            registry._entries.pop(name, None)
+            registry.remove(name)
     for name in [name for name in sys.modules if name.startswith(("kdbench_plugin_", "my_constants", "my_package"))]:
         del sys.modules[name]
 
@@ -178,9 +178,9 @@ def test_code_without_a_file_counts_too(tmp_path):
         return next(iter(code_of(mine(tmp_path)).brought.values()))
 
     first = typed(1.0)
-    distillers._entries.pop("mine")
+    distillers.remove("mine")
     other = typed(2.0)
-    distillers._entries.pop("mine")
+    distillers.remove("mine")
     assert first != other
     assert typed(1.0) == first
 

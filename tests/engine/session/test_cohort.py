@@ -135,7 +135,7 @@ def own_method():
 
     yield register
     for name in names:
-        distillers._entries.pop(name.lower())
+        distillers.remove(name.lower())
 
 
 def test_one_that_fails_leaves_the_others_going(tmp_path, own_method):
@@ -208,7 +208,7 @@ def test_one_that_changes_the_network_it_is_given_changes_nobody_elses(tmp_path)
         for method, outcome in zip(("SHAKER", "KD", "FCFD"), outcomes):
             assert content(outcome) == alone(tmp_path / method, method), method
     finally:
-        distillers._entries.pop("shaker")
+        distillers.remove("shaker")
 
 
 def test_a_method_that_draws_from_numpy_or_python_repeats(tmp_path, own_method):

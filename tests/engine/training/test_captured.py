@@ -17,7 +17,7 @@ from kdbench.engine.runtime import Runtime
 from kdbench.engine.session import cohort as cohort_module
 from kdbench.engine.teacher import outputs as outputs_module
 from kdbench.engine.training import captured as captured_module
-from kdbench.engine.training import trainer as trainer_module
+from kdbench.engine.training import phases as phases_module
 from kdbench.engine.training.captured import NotedBatch, graph_maker
 from kdbench.engine.training.graphs import CudaGraph, Fixed, Rerun, same_shapes
 from kdbench.engine.training.ledger import Ledger
@@ -121,7 +121,7 @@ def test_a_step_that_is_not_finite_is_found_and_named(tmp_path, graphs):
         with pytest.raises(NonFiniteLossError, match=r"loss term bad of BREAKS is not finite in epoch 1, step \d"):
             kdbench.train(settings(tmp_path, "BREAKS"))
     finally:
-        distillers._entries.pop("breaks")
+        distillers.remove("breaks")
     assert not list(tmp_path.rglob("result.json"))
 
 
@@ -137,7 +137,7 @@ def test_a_method_that_reads_what_no_graph_can_hold_is_run_step_by_step(tmp_path
         with caplog.at_level("INFO", logger="kdbench"):
             assert content(kdbench.train(settings(tmp_path / "captured", "RAMP"))) == expected
     finally:
-        distillers._entries.pop("ramp")
+        distillers.remove("ramp")
     assert "RAMP reads Batch.progress, which no graph can; its steps run one by one" in caplog.text
 
 
@@ -175,7 +175,7 @@ def test_terms_that_are_met_first_while_recording_are_not_summed_in_a_graph(tmp_
                 ledgers[-1].enter(0, {"other": torch.tensor(7.0)}, torch.tensor(7.0), 16)
 
     expected = content(kdbench.train(settings(tmp_path / "eager", "Vanilla")))
-    monkeypatch.setattr(trainer_module, "Ledger", Other)
+    monkeypatch.setattr(phases_module, "Ledger", Other)
     monkeypatch.setattr(cohort_module, "graph_maker", lambda cfg, runtime: Meets)
     assert content(kdbench.train(settings(tmp_path / "captured", "Vanilla"))) == expected
     assert "Vanilla cannot be captured as a CUDA graph" in caplog.text

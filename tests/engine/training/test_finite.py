@@ -67,7 +67,7 @@ def odd_method():
             return {"ce": Gradient.apply(ce) if last else ce}
 
     yield "ODD"
-    distillers._entries.pop("odd")
+    distillers.remove("odd")
 
 
 def exported(folder) -> list[str]:
@@ -161,7 +161,7 @@ def test_images_that_are_not_finite_are_named(tmp_path):
         with pytest.raises(NonFiniteLossError, match="the images of that batch hold NaN or infinity"):
             kdbench.train(digits(tmp_path, **settings))
     finally:
-        datasets._entries.pop("nan_images")
+        datasets.remove("nan_images")
 
 
 def test_weights_that_are_not_finite_are_never_written(tmp_path):

@@ -46,7 +46,7 @@ class _OddLoss(Distiller):
 def odd_loss():
     register_distiller("OddLoss")(_OddLoss)
     yield _OddLoss
-    distillers._entries.pop("oddloss")
+    distillers.remove("oddloss")
     _OddLoss.bad, _OddLoss.kind = frozenset(), "loss"
 
 

@@ -24,7 +24,7 @@ def name():
         return Plain(num_classes, channels)
 
     yield "own_grey"
-    models._entries.pop("own_grey")
+    models.remove("own_grey")
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3)])

@@ -28,7 +28,7 @@ def register():
 
     yield add
     for name in names:
-        models._entries.pop(name)
+        models.remove(name)
 
 
 def plain(num_classes, channels=3):

@@ -187,7 +187,7 @@ def test_trackers_of_the_users_own_have_names(tmp_path):
         (found,) = (tmp_path / "runs").glob("*/lines.txt")
         assert found.read_text() == "1\n2\n"
     finally:
-        trackers._entries.pop("lines", None)
+        trackers.remove("lines")
 
 
 def test_only_the_main_process_tells(tmp_path):
