@@ -20,7 +20,7 @@ $(STAMP): $(BASE)
 	$(BIN)/python -m pip install --quiet -e ".[dev,docs,tensorboard]"
 	touch $(STAMP)
 
-quickstart: $(BASE)  ## train two teachers and 144 students on the bundled digits, print the comparison
+quickstart: $(BASE)  ## train two teachers and 108 students on the bundled digits, print the comparison
 	$(BIN)/kdbench grid configs/grids/quickstart.yaml
 	$(BIN)/kdbench table runs/quickstart --out runs/quickstart
 

@@ -56,7 +56,7 @@ def test_commands_of_the_readme_work_from_any_folder(site, tmp_path):
     )
     assert where.stdout.startswith(str(site))
     assert "234 cells" in run(site, tmp_path, "grid", "table1", "--dry-run", "--no-probe")
-    assert "84 cells" in run(site, tmp_path, "grid", "quickstart", "--dry-run", "--no-probe")
+    assert "120 cells" in run(site, tmp_path, "grid", "quickstart", "--dry-run", "--no-probe")
     out = run(site, tmp_path, "train", "--cfg", "configs/digits/teacher_vit.yaml", "SOLVER.EPOCHS=1")
     assert "top-1" in out
     assert "| " in run(site, tmp_path, "table", "runs", "--paper", "1")

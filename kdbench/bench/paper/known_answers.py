@@ -12,7 +12,7 @@ from tabulate import tabulate
 from kdbench.bench.comparison.cell import Cell
 from kdbench.bench.grids.grid import Grid, Published
 from kdbench.bench.results.labels import load_grid_results
-from kdbench.bench.results.recipe import RunRecipe, differences, recipe, recipe_of_run
+from kdbench.bench.results.recipe import differences, recipe, recipe_of_run
 from kdbench.bench.results.select import SELECT, rule_text
 from kdbench.config.load import to_dict
 from kdbench.errors import ConfigError
@@ -87,15 +87,16 @@ def _deviations(grid: Grid, pair: str, method: str, folder: Path) -> list[str]:
     if run is None:
         return ["its configuration cannot be read"]
     told = differences(run.recipe, recipe(to_dict(cell.with_teacher(teacher, ""))))
-    if teacher is None or teacher.cfg is None:
+    if teacher is None:
+        return told
+    if teacher.parts:
+        return [*told, "it learned from several teachers, whose runs are not compared with what is declared"]
+    if teacher.cfg is None:
         return told
     made = recipe_of_run(folder.parent / run.teacher_run) if run.teacher_run else None
-    wanted = recipe(to_dict(teacher.cfg))
-    return told + [f"its teacher's {line}" for line in _of_teacher(made, wanted)]
-
-
-def _of_teacher(made: RunRecipe | None, wanted: object) -> list[str]:
-    return ["run cannot be found"] if made is None else differences(made.recipe, wanted)  # type: ignore[arg-type]
+    if made is None:
+        return [*told, "its teacher's run cannot be found"]
+    return told + [f"its teacher's {line}" for line in differences(made.recipe, recipe(to_dict(teacher.cfg)))]
 
 
 def page(grid: Grid, answers: list[Answer], select: str = "best") -> str:

@@ -21,10 +21,8 @@ from kdbench.logs import at_level
 METHODS: dict[str, dict[str, Any]] = {
     "Vanilla": {},
     "KD": {"KD.TEMPERATURE": 4, "KD.LOSS.CE_WEIGHT": 1, "KD.LOSS.KD_WEIGHT": 1},
-    "DKD": {"DKD.WARMUP": 1},
     "DIST": {},
     "OFA": {},
-    "LDRLD": {},
     "HCD": {"HCD.PROJ_DIM": 32},
 }
 TEACHERS = ("small_vit", "small_mixer")

@@ -103,9 +103,10 @@ class Trainer:
             own = for_phase(cfg, self.phase), PhaseStep(module, self.phase)
             self._first = Gear.of(*own, steps, device, world, None, apart=apart)
             self.phase.train(False)
-        self._main = Gear.of(cfg, module, steps, device, world, make_graph, apart=apart)
+        #: what takes the steps from epoch 1 on
+        self.main = Gear.of(cfg, module, steps, device, world, make_graph, apart=apart)
         if self._first is not None:
-            self._first.ledger.skipped = self._main.ledger.skipped
+            self._first.ledger.skipped = self.main.ledger.skipped
         #: where it goes on: an epoch from 1, or of the first phase, and the steps of it that were taken before
         self.first_epoch, self.first_step = 1 - (self.phase.epochs if self.phase is not None else 0), 0
         self.shift(self.first_epoch)
@@ -124,7 +125,7 @@ class Trainer:
 
     def shift(self, epoch: int) -> None:
         """Make ready for the steps of an epoch: those of the first phase are taken by another optimiser, and train more."""
-        gear = self._main if epoch > 0 or self._first is None else self._first
+        gear = self.main if epoch > 0 or self._first is None else self._first
         self.optimizer, self.schedule, self.ledger = gear.optimizer, gear.schedule, gear.ledger
         self.step, self.captured = gear.step, gear.captured
         if self.phase is not None:
@@ -189,7 +190,7 @@ class Trainer:
             look = functools.partial(self.look, explain) if at_once else None
             self.step.gradients(given, batch, step, self.loader.weight(step), look)
             self.step.update()
-        if self.average is not None and self.step is self._main.step:
+        if self.average is not None and self.step is self.main.step:
             self.average.update(self.student, (batch.epoch - 1) * len(self.loader) + step)
         if (self.runtime.device.type != "cpu" or self.ledger.skipping) and self.ledger.due(step):
             self.look(explain)

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import replace
 
 import pytest
-from small_grids import FAKE, grid_file
+from small_grids import FAKE, grid_file, two_teachers
 
 from kdbench.bench.grids.find import shipped_grid
 from kdbench.bench.grids.grid import Published
@@ -158,3 +158,18 @@ def test_the_shipped_answers_are_those_of_their_sources():
     assert cells["resnet56 -> resnet20", "DKD"].DKD.BETA == 2.0
     assert cells["resnet32x4 -> ShuffleV1", "DKD"].SOLVER.LR == 0.01
     assert cells["Swin-T -> ResNet18", "OFA"].SOLVER.EPOCHS == 300
+
+
+def test_a_cell_of_several_teachers_is_not_judged(tmp_path):
+    pair = {
+        "TEACHER": ["A", "B"],
+        "STUDENT": "small_cnn",
+        "METHODS": ["AVER"],
+        "PUBLISHED": {"AVER": 50},
+        "SOURCE": "x",
+    }
+    grid = load_grid(two_teachers(tmp_path, PAIRS=[pair]))
+    run_grid(grid, prefix=str(tmp_path / "runs"), jobs=1)
+    (answer,) = judge(grid, tmp_path / "runs" / "g", "last")
+    assert answer.verdict == OPEN
+    assert answer.reason == "it learned from several teachers, whose runs are not compared with what is declared"

@@ -85,7 +85,7 @@ def test_a_dry_run_measures_each_kind_once_and_says_so(tmp_path, capsys, caplog)
 def test_dry_run(tmp_path, capsys):
     file = ROOT / "configs" / "grids" / "quickstart.yaml"
     assert main(["grid", str(file), "--dry-run", "--no-probe"]) == 0
-    assert "84 cells, 2 teachers: 80 runs (2 of teachers)" in capsys.readouterr().out
+    assert "120 cells, 2 teachers: 110 runs (2 of teachers)" in capsys.readouterr().out
     local = tmp_path / "one.yaml"
     local.write_text("NAME: one\nTEACHERS: {}\n".replace("TEACHERS: {}\n", ""))
     assert main(["grid", str(local), "--dry-run"]) == 2

@@ -17,7 +17,7 @@ import kdbench
 from kdbench.data.sets import mnist
 from kdbench.data.sets.formats import idx_files
 from kdbench.data.sets.formats.idx_files import TEST, TRAIN, read_files
-from kdbench.errors import DataError
+from kdbench.errors import DataError, ModelError
 
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")
 
@@ -195,5 +195,5 @@ def test_first_stride_halves_every_map():
     whole, half = (kdbench.create_model("small_cnn28", num_classes=10, first_stride=stride) for stride in (1, 2))
     assert [tuple(stage.grid) for stage in whole.spec.stages] == [(28, 28), (14, 14), (7, 7)]
     assert [tuple(stage.grid) for stage in half.spec.stages] == [(14, 14), (7, 7), (4, 4)]
-    with pytest.raises(ValueError, match="first_stride expects 1 or 2, got 3"):
+    with pytest.raises(ModelError, match="first_stride expects 1 or 2, got 3"):
         kdbench.create_model("small_cnn28", num_classes=10, first_stride=3)

@@ -16,8 +16,8 @@ def saved(into: list):
 
 def test_steps_of_a_method(tmp_path):
     told: list = []
-    found = steps.run(settings_for("cpu", ("KD", "CRD")), tmp_path, saved(told))
-    assert [len(rows) for rows in told] == [1, 2]
+    found = steps.run(settings_for("cpu", ("KD", "CRD", "AB", "FT")), tmp_path, saved(told))
+    assert [len(rows) for rows in told] == [1, 2, 3, 4]
     assert found["stand_in"]
     for row in found["rows"]:
         assert row["steps"] == 14

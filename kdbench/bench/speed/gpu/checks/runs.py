@@ -11,6 +11,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from kdbench.bench.speed.gpu.settings import Settings
+from kdbench.catalogue import methods
 from kdbench.config.load import load_config
 from kdbench.distillers.base import Batch
 from kdbench.distillers.create import list_distillers, uses_teacher
@@ -97,6 +98,8 @@ def tiny(
     if uses_teacher(method):
         overrides |= {"DISTILLER.TEACHER": "small_cnn", "TEACHER.OPTIONS": {"widths": _WIDTHS}}
         overrides |= {"TEACHER.WEIGHTS": teacher, "TEACHER.NORM": "dataset"}
+    if "INIT_EPOCHS" in (methods().get(method).defaults or {}):
+        overrides[f"{method}.INIT_EPOCHS"] = 1
     return load_config(overrides=overrides)
 
 
@@ -146,7 +149,7 @@ def steps_of(cfg: CfgNode, common: Common, *, captured: bool) -> Outcome:
     graph = CudaGraph if common.runtime.device.type == "cuda" else Rerun
     make: MakeGraph | None = graph if captured else None
     trainer = Trainer(run, common.runtime, make_graph=make)
-    counted = trainer.captured = _Counted(trainer.step, make)
+    counted = trainer.main.captured = _Counted(trainer.main.step, make)
     loop = Loop([trainer], run.loader, common.teacher, common.runtime, make)
     loop.run()
     if loop.failed:
