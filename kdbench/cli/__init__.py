@@ -21,6 +21,7 @@ Rooms:
 - options: ``--cfg FILE``, the shorthands, and the tail of overrides, as in mdistiller.
 - unexpected: The last resort: an error that is nobody's mistake in one line, its traceback in a file.
 - progress: Progress bars, on a terminal only.
+- study: ``kdbench study``: what many seeds say of a comparison.
 - table: ``kdbench table``.
 - teacher: ``kdbench teacher``.
 - train: ``kdbench train``.

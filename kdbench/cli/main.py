@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("kdbench.cli.evaluate", "measure the accuracy of trained weights"),
     "grid": ("kdbench.cli.grid", "train a grid of methods, teacher-student pairs and seeds"),
     "table": ("kdbench.cli.table", "show results as tables, statistics and pictures"),
+    "study": ("kdbench.cli.study", "say what a comparison with many seeds shows, and what a few would have shown"),
     "report": ("kdbench.cli.report", "write a comparison as one page for a browser"),
     "reproduce": ("kdbench.cli.reproduce", "run cells with published figures and judge whether these come out"),
     "show": ("kdbench.cli.show", "show what a run's folder says of it"),

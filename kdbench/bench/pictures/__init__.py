@@ -6,9 +6,10 @@
 ``cost.py``                 accuracy against seconds per epoch
 ``curves.py``               accuracy by epoch
 ``differences.py``          differences from the baseline with their intervals
+``gains.py``                many methods' differences on a few pairs beside each other
 ``page.py``                 all of a comparison as one page
 ``ranks.py``                the critical difference diagram
 ``published_and_own.py``    published figures against own ones
-``every.py``                all pictures of one results folder
+``every.py``                all pictures of one results folder, or of a study
 ==========================  ==========================================================================================
 """

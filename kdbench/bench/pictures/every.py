@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from kdbench.bench.comparison.report import ranks
+from kdbench.bench.comparison.statistics import friedman
+from kdbench.bench.comparison.study import Study
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.pictures.cost import plot_cost
 from kdbench.bench.pictures.curves import plot_curves
 from kdbench.bench.pictures.differences import plot_differences
+from kdbench.bench.pictures.gains import plot_gains
 from kdbench.bench.pictures.ranks import plot_ranks
 from kdbench.bench.results.rows_file import is_rows_file
 from kdbench.errors import KdbenchError, did_you_mean
@@ -37,8 +41,7 @@ def plot_all(folder: str | Path, table: Table, out: str | Path, form: str = "png
     Raises:
         KdbenchError: there is no such format.
     """
-    if form not in FORMATS:
-        raise KdbenchError(f"pictures are {', '.join(FORMATS)}, not {form!r}{did_you_mean(form, FORMATS)}")
+    _check(form)
     names = ("accuracy", "cost", "curves", "losses", "differences", "ranks")
     accuracy, cost, curves, losses, differences, rank = files = [Path(out) / f"{name}.{form}" for name in names]
     plot_table(table, accuracy)
@@ -55,3 +58,45 @@ def plot_all(folder: str | Path, table: Table, out: str | Path, form: str = "png
         log.info("no diagram of ranks: %s", error)
         files.remove(rank)
     return files
+
+
+def plot_study(study: Study, out: str | Path, form: str = "png") -> list[Path]:
+    """Write what each method gains as published, a picture a student (``gains-STUDENT``), and, where there are enough pairs and
+    methods, the diagram of ranks; of tuned methods the same with ``-tuned``.
+
+    Returns:
+        The files.
+
+    Raises:
+        KdbenchError: there is no such format, or nothing to draw.
+    """
+    _check(form)
+    files = []
+    table = study.table
+    students: dict[str, list[str]] = {}
+    for pair in table.pairs:
+        students.setdefault(study.families[pair].student if pair in study.families else "all", []).append(pair)
+    for methods, tail in ((study.published, ""), (study.tuned, "-tuned")):
+        if not methods:
+            continue
+        for student, pairs in students.items():
+            if any((pair, method) in study.tests for pair in pairs for method in methods):
+                files.append(Path(out) / f"gains-{_file_name(student)}{tail}.{form}")
+                plot_gains(table, files[-1], pairs=pairs, methods=methods)
+        try:
+            found = friedman(study.frame(methods))
+        except KdbenchError as error:
+            log.info("no diagram of ranks: %s", error)
+        else:
+            files.append(Path(out) / f"ranks{tail}.{form}")
+            plot_ranks(found, files[-1])
+    return files
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"\W+", "_", text)
+
+
+def _check(form: str) -> None:
+    if form not in FORMATS:
+        raise KdbenchError(f"pictures are {', '.join(FORMATS)}, not {form!r}{did_you_mean(form, FORMATS)}")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdbench.bench.grids.grid import tuned_label
+from kdbench.bench.grids.grid import is_tuned_label as is_tuned_label
+from kdbench.bench.grids.grid import tuned_label as tuned_label
 from kdbench.bench.grids.grid_record import read_trial_runs
 
 log = logging.getLogger(__name__)

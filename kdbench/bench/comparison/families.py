@@ -1,0 +1,110 @@
+"""Whether what a method gains holds up when the teacher is of another family than the student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from kdbench.bench.comparison.seeds import LEVEL, baseline_of, paired_t
+from kdbench.bench.comparison.statistics import Summary, holm, summarise
+from kdbench.bench.comparison.table import Table, check_table
+from kdbench.catalogue import known_model, model_rows
+
+
+@dataclass(frozen=True)
+class Family:
+    """Of a pair: its student's name, and the families of both (``cnn``, ``vit``, ``mlp``, ``hybrid``)."""
+
+    student: str
+    teacher_family: str
+    student_family: str
+
+    @property
+    def same(self) -> bool:
+        """Whether teacher and student are of one family."""
+        return self.teacher_family == self.student_family
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A method with one student: its gain over the baseline under teachers of the student's family and of others.
+
+    Attributes:
+        student, method: whose.
+        same, other: means over the pairs of each kind, by seed, in percentage points.
+        gap: ``same - other``, paired by seed.
+        p, p_holm: of its paired t test, and corrected over all gaps.
+    """
+
+    student: str
+    method: str
+    same: Summary
+    other: Summary
+    gap: Summary
+    p: float | None = None
+    p_holm: float | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where the gain is surely smaller under other families, -1 where it is surely larger, else 0."""
+        if self.p_holm is None or self.p_holm >= LEVEL:
+            return 0
+        return 1 if self.gap.mean > 0 else -1
+
+
+def pair_families(frame: pd.DataFrame) -> dict[str, Family]:
+    """Families by pair, of those whose networks the zoo knows.
+
+    Args:
+        frame: of :func:`kdbench.bench.results.labels.load_grid_results`.
+    """
+    known = {str(row["name"]): str(row["family"]) for row in model_rows()}
+    known |= {":".join(row["tag"].split(".")[0].split()): str(row["family"]) for row in model_rows() if row["tag"]}
+    found = {}
+    for row in frame[frame.teacher.ne("")].drop_duplicates("pair").itertuples(index=False):
+        families = [known.get((known_model(name) or (name,))[0], "") for name in (row.teacher, row.student)]
+        if all(families):
+            found[str(row.pair)] = Family(str(row.student), *families)
+    return found
+
+
+def family_gaps(table: Table, families: Mapping[str, Family]) -> list[Gap]:
+    """The gaps of every method that has, with a student, results under a teacher of its family and under one of every other family
+    of the table; in the order of students and methods.
+
+    Raises:
+        KdbenchError: this is no table.
+    """
+    check_table(table)
+    found = []
+    for student in dict.fromkeys(families[pair].student for pair in table.pairs if pair in families):
+        pairs = [pair for pair in table.pairs if pair in families and families[pair].student == student]
+        same = [pair for pair in pairs if families[pair].same]
+        other = [pair for pair in pairs if not families[pair].same]
+        if not same or not other:
+            continue
+        for method in table.methods:
+            if method == baseline_of(table, method):
+                continue
+            gains = {pair: _gains(table, pair, method) for pair in pairs}
+            seeds = sorted(set.intersection(*map(set, gains.values())))
+            if not seeds:
+                continue
+            at = [_mean(gains, same, seed) for seed in seeds]
+            away = [_mean(gains, other, seed) for seed in seeds]
+            gap = [a - b for a, b in zip(at, away)]
+            found.append(Gap(student, method, summarise(at), summarise(away), summarise(gap), paired_t(gap)))
+    return [replace(gap, p_holm=p) for gap, p in zip(found, holm([gap.p for gap in found]))]
+
+
+def _gains(table: Table, pair: str, method: str) -> dict[int, float]:
+    cell, base = table.cells.get((pair, method)), table.cells.get((pair, baseline_of(table, method)))
+    if cell is None or base is None:
+        return {}
+    return {seed: value - base.values[seed] for seed, value in cell.values.items() if seed in base.values}
+
+
+def _mean(gains: Mapping[str, Mapping[int, float]], pairs: list[str], seed: int) -> float:
+    return sum(gains[pair][seed] for pair in pairs) / len(pairs)

@@ -1,0 +1,63 @@
+"""``kdbench study``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kdbench.errors import ConfigError
+from kdbench.escape import visible
+from kdbench.paths import expanded
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("results", type=expanded, help="a grid's folder with many seeds, or a file of its rows")
+    parser.add_argument("--select", default="last", help="epoch to report: last (default), best, or selected")
+    parser.add_argument("--baseline", default="", help="the student alone (default: the grid's baseline)")
+    parser.add_argument("--few", type=int, default=3, metavar="N", help="seeds of a usual table (default: 3)")
+    parser.add_argument(
+        "--costs", default="", type=expanded, metavar="FILE.csv", help="time of a step: columns pair, label, step"
+    )
+    parser.add_argument(
+        "--page", default="", type=expanded, metavar="PAGE.md", help="fill the sections that this page names, in place"
+    )
+    parser.add_argument("--plots", default="", type=expanded, metavar="FOLDER", help="write pictures there")
+    parser.add_argument("--picture", default="png", help="with --plots: png (default), pdf or svg")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the study, or fill a page.
+
+    Raises:
+        ConfigError: arguments that do not go together.
+        KdbenchError: no results, or a page that names no section.
+    """
+    from kdbench.bench.comparison.study_page import fill, open_study, whole
+    from kdbench.files import write_atomically
+
+    if args.few < 1:
+        raise ConfigError(f"--few {args.few}: expects a number of seeds from 1")
+    if args.picture != "png" and not args.plots:
+        raise ConfigError("--picture needs --plots")
+    study = open_study(args.results, select=args.select, baseline=args.baseline, costs=args.costs, few=args.few)
+    if args.page:
+        page = Path(args.page)
+        try:
+            old = page.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--page {args.page!r} cannot be read: {error}") from None
+        new = fill(old, study)
+        if new != old:
+            write_atomically(page, new)
+        print(visible(f"{'written' if new != old else 'up to date'}: {page}"))
+    else:
+        print(whole(study))
+    if args.plots:
+        from kdbench.bench.pictures.every import plot_study
+
+        folder = Path(args.plots)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in plot_study(study, folder, args.picture):
+            print(visible(f"written: {file}"))
+    return 0

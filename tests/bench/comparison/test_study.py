@@ -1,0 +1,228 @@
+"""What many seeds say: tests of cells, families, the luck of a few seeds, rankings, and the page that is filled with them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kdbench.bench.comparison.families import family_gaps, pair_families
+from kdbench.bench.comparison.luck import crowned, rankings_agree
+from kdbench.bench.comparison.seeds import MIN_SEEDS, paired_t, seed_tests
+from kdbench.bench.comparison.statistics import holm
+from kdbench.bench.comparison.study_page import fill, open_study, read_costs, whole
+from kdbench.bench.comparison.table import build_table
+from kdbench.bench.results.labels import load_grid_results
+from kdbench.cli.main import main
+from kdbench.errors import KdbenchError
+
+TEACHERS = {"CNN": "small_cnn28", "ViT": "small_vit28", "Mixer": "small_mixer28"}
+#: what a method gains over the student alone, under each teacher
+GAINS = {"Vanilla": (0, 0, 0), "KD": (2, 2, 2), "AT": (3, -4, -6), "SP": (0.1, 0, 0.1), "KD (tuned)": (2.5, 2.5, 2.5)}
+GAINS |= {"Vanilla (tuned)": (1, 1, 1), "AT (tuned)": (3, 1, 1), "SP (tuned)": (0, 1.5, 3)}
+
+
+def rows(folder, seeds=10, gains=None, student="small_cnn28", spread=0.3):
+    """A file of rows with known gains; a student alone is the same run in every pair."""
+    rng = np.random.default_rng(3)
+    alone = 70 + rng.normal(0, 1, seeds + 1)
+    noise = {method: rng.normal(0, spread, (3, seeds + 1)) for method in gains or GAINS}
+    lines = ["pair,label,seed,run_id,method,teacher,student,dataset,teacher_sha256,teacher_top1,top1_last"]
+    for column, (name, network) in enumerate(TEACHERS.items()):
+        for label, found in (gains or GAINS).items():
+            kind, taught = label.split(" ")[0], not label.startswith("Vanilla")
+            for seed in range(1, seeds + 1):
+                top1 = alone[seed] + found[column] + (noise[label][column, seed] if taught else 0)
+                teacher = (network, name, "90") if taught else ("", "", "")
+                facts = [f"{name} -> CNN", label, seed, f"{label}-{name * taught}-{seed}", kind, teacher[0], student]
+                lines.append(",".join(map(str, [*facts, "fashion_mnist", *teacher[1:], f"{top1:.2f}"])))
+    file = folder / "rows.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return rows(tmp_path_factory.mktemp("study"))
+
+
+def test_a_cell_is_tested_against_the_student_alone_and_holm_counts_every_cell(file):
+    table = build_table(file)
+    tests = {(test.pair, test.method): test for test in seed_tests(table)}
+    assert len(tests) == 3 * (len(GAINS) - 2)
+    for (pair, method), test in tests.items():
+        base = "Vanilla (tuned)" if "tuned" in method else "Vanilla"
+        ours = [table.cells[pair, method].values[seed] for seed in range(1, 11)]
+        alone = [table.cells[pair, base].values[seed] for seed in range(1, 11)]
+        assert test.p == pytest.approx(stats.ttest_rel(ours, alone).pvalue, rel=1e-9)
+        interval = stats.ttest_rel(ours, alone).confidence_interval(0.95)
+        assert (test.difference.low, test.difference.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert [test.p_holm for test in tests.values()] == holm([test.p for test in tests.values()])
+    signs = {place: test.sign for place, test in tests.items()}
+    assert [signs[f"{t} -> CNN", "AT"] for t in TEACHERS] == [1, -1, -1]
+    assert [signs[f"{t} -> CNN", "SP"] for t in TEACHERS] == [0, 0, 0]
+
+
+def test_few_seeds_have_an_interval_but_no_test(tmp_path):
+    table = build_table(rows(tmp_path, seeds=MIN_SEEDS - 1))
+    tests = seed_tests(table)
+    assert {(test.p, test.p_holm, test.sign) for test in tests} == {(None, None, 0)}
+    assert all(test.difference.low is not None for test in tests)
+    assert "\u2013" in open_study(tmp_path / "rows.csv").cells()
+
+
+def test_differences_without_spread():
+    assert paired_t([0.0] * 6) == 1.0
+    assert paired_t([0.5] * 6) == 0.0
+    assert paired_t([0.5] * 5) is None
+
+
+def test_the_gap_between_families_is_paired_by_seed(file):
+    table = build_table(file)
+    families = pair_families(load_grid_results(file)[0])
+    assert [family.same for family in families.values()] == [True, False, False]
+    gaps = {gap.method: gap for gap in family_gaps(table, families)}
+    assert set(gaps) == set(GAINS) - {"Vanilla", "Vanilla (tuned)"}
+    for method, gap in gaps.items():
+        one, two, three = (np.array(list(table.cells[f"{t} -> CNN", method].values.values())) for t in TEACHERS)
+        paired = one - (two + three) / 2  # the student alone is the same in all pairs
+        assert gap.gap.mean == pytest.approx(paired.mean(), abs=1e-9)
+        assert gap.p == pytest.approx(stats.ttest_1samp(paired, 0).pvalue, rel=1e-6)
+    assert gaps["AT"].sign == 1
+    assert gaps["SP (tuned)"].sign == -1
+    assert gaps["KD"].sign == 0
+
+
+def test_networks_that_the_zoo_does_not_know_have_no_family(tmp_path):
+    file = rows(tmp_path, student="a_network_of_mine")
+    assert pair_families(load_grid_results(file)[0]) == {}
+    assert "There are no two teachers" in open_study(file).family_table(tuned=False)
+
+
+def test_timm_names_have_the_families_of_what_they_stand_for(tmp_path):
+    frame = load_grid_results(rows(tmp_path, student="timm:swin_tiny_patch4_window7_224"))[0]
+    assert {family.student_family for family in pair_families(frame).values()} == {"vit"}
+
+
+def test_every_choice_of_three_seeds_is_counted_once(file):
+    table = build_table(file)
+    methods = ["Vanilla", "KD", "AT", "SP"]
+    for one in crowned(table, methods):
+        winners = []
+        for seeds in itertools.combinations(range(1, 11), 3):
+            means = {m: sum(table.cells[one.pair, m].values[s] for s in seeds) for m in methods}
+            winners.append(max(means, key=means.get))
+        assert one.choices == 120
+        assert one.other == pytest.approx(sum(w != one.winner for w in winners) / 120)
+        assert {m: round(n, 6) for m, n in one.winners.items()} == {m: winners.count(m) for m in set(winners)}
+    assert [one.winner for one in crowned(table, methods)] == ["AT", "KD", "KD"]
+    assert crowned(table, methods, few=10) == []  # there is but one way
+    assert crowned(table, ["KD"]) == []
+
+
+def test_equal_means_share_a_crown(tmp_path):
+    [one, *_] = crowned(
+        build_table(rows(tmp_path, gains={"Vanilla": (0, 0, 0), "SP": (0, 0, 0)}, spread=0)), ["Vanilla", "SP"]
+    )
+    assert one.winners == pytest.approx({"Vanilla": 60, "SP": 60})
+    assert (one.other, one.worst_place) == (pytest.approx(0.5), 1)
+
+
+def test_too_many_choices_are_refused(tmp_path):
+    table = build_table(rows(tmp_path, seeds=40))
+    with pytest.raises(KdbenchError, match="choices, at most 20,000"):
+        crowned(table, ["KD", "AT"], few=10)
+    with pytest.raises(KdbenchError, match="at least 1 seed, not 0"):
+        crowned(table, ["KD", "AT"], few=0)
+
+
+def test_rankings_as_published_and_as_tuned(file):
+    table = build_table(file)
+    found = rankings_agree(table)
+    for pair, (tau, count) in found.items():
+        both = ["Vanilla", "KD", "AT", "SP"]
+        before, after = ([table.cells[pair, f"{m}{tail}"].mean for m in both] for tail in ("", " (tuned)"))
+        assert (tau, count) == (pytest.approx(stats.kendalltau(before, after).statistic), 4)
+
+
+def test_the_command_prints_all_of_it(file, capsys, tmp_path):
+    assert main(["study", str(file), "--plots", str(tmp_path / "p"), "--picture", "svg"]) == 0
+    told = capsys.readouterr().out
+    for words in ("**-4.", "| Mixer -> CNN |", "same - other", "another winner with 3 seeds", "Kendall's tau"):
+        assert words in told
+    names = {"gains-small_cnn28.svg", "gains-small_cnn28-tuned.svg", "ranks.svg", "ranks-tuned.svg"}
+    assert {file.name for file in (tmp_path / "p").iterdir()} == names
+
+
+def test_a_page_is_filled_where_it_asks_for_it_and_twice_the_same(file, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("# Mine\n\nWords.\n\n<!-- study: luck -->\n<!-- /study -->\n\nMore | words.\n")
+    assert main(["study", str(file), "--page", str(page)]) == 0
+    first = page.read_text()
+    assert first.startswith("# Mine\n\nWords.\n\n<!-- study: luck -->\n\n| pair")
+    assert first.endswith("\n\n<!-- /study -->\n\nMore | words.\n")
+    assert main(["study", str(file), "--page", str(page)]) == 0
+    assert page.read_text() == first
+    assert "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no marks", "the page names no section"),
+        ("<!-- study: gians -->\n<!-- /study -->\n", "'gians' (did you mean 'gains'?)"),
+    ],
+)
+def test_a_page_that_names_nothing_or_nonsense_is_left_alone(file, tmp_path, capsys, text, said):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    assert main(["study", str(file), "--page", str(page)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert page.read_text() == text
+
+
+def test_costs_stand_beside_the_cells_and_only_what_is_not_beaten_in_the_table(file, tmp_path):
+    costs = tmp_path / "costs.csv"
+    costs.write_text("pair,label,step\nCNN -> CNN,KD,1.5\nCNN -> CNN,AT,1.77\nCNN -> CNN,SP,1.7\n")
+    study = open_study(file, costs=costs)
+    assert re.search(r"KD \(1\.50x, \d+\.\d\d\), AT \(1\.77x, \d+\.\d\d\) +\|", study.cost())
+    assert "SP (" not in study.cost()
+    assert "## Accuracy and cost" in whole(study)
+    assert "No step was timed." in open_study(file).cost()
+    assert fill("<!-- study: cells -->\n<!-- /study -->\n", study).count("| 1.77 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pair,label,stp\na,b,1\n", "without the column 'step' (did you mean 'stp'?)"),
+        ("pair,label,step\na,b,1\na,c,-2\n", "line 3: step expects a number above 0, got '-2'"),
+        ("pair,label,step\na,b,nan\n", "line 2: step expects"),
+        ("", "no CSV of costs"),
+    ],
+)
+def test_costs_that_are_none_are_refused(tmp_path, text, said):
+    (tmp_path / "costs.csv").write_text(text)
+    with pytest.raises(KdbenchError, match=re.escape(said)):
+        read_costs(tmp_path / "costs.csv")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--few", "0"], "--few 0: expects"),
+        (["--picture", "svg"], "--picture needs --plots"),
+        (["--plots", "p", "--picture", "gif"], "pictures are png, pdf, svg, not 'gif'"),
+        (["--baseline", "Vanila"], "did you mean 'Vanilla'"),
+        (["--page", "nowhere.md"], "--page 'nowhere.md' cannot be read"),
+    ],
+)
+def test_wrong_words_are_one_line(file, capsys, monkeypatch, tmp_path, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", str(file), *words]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
