@@ -25,6 +25,8 @@ FILE = Path(__file__).with_name("catalogue.json")
 #: registry -> folder of the sources that its part of the catalogue describes
 SOURCES = {"methods": "distillers", "models": "models", "datasets": "data/sets"}
 _REGISTRIES: dict[str, Registry[Any]] = {"methods": distillers, "models": models, "datasets": datasets}
+#: what methods compare, in the order in which they are listed
+COMPARED = ("labels", "logits", "features", "relations")
 #: classes, side and training images of data sets that come with kdbench
 SIZES: dict[str, tuple[int, int, int]] = {
     "cifar10": (10, 32, 50_000),
@@ -66,9 +68,10 @@ class Method:
 
     @property
     def year(self) -> str:
-        """Of its paper; empty where the reference names none."""
+        """Of its paper, or else of its number at arXiv; empty where the reference names neither."""
         found = re.findall(r"\b(?:19|20)\d\d\b(?!\.\d)", self.reference)
-        return found[-1] if found else ""
+        number = re.search(r"\barXiv[: ](\d\d)\d\d\.\d", self.reference)
+        return found[-1] if found else f"20{number[1]}" if number else ""
 
     @property
     def compares(self) -> str:

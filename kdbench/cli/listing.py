@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdbench.catalogue import dataset_rows, methods, model_rows
+from kdbench.catalogue import COMPARED, dataset_rows, methods, model_rows
 from kdbench.domains import show
 from kdbench.errors import KdbenchError, did_you_mean
 from kdbench.escape import visible
@@ -68,7 +68,7 @@ def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
         row["status"] = _status(method.verified)
         row["about"] = method.summary
         rows.append(row)
-    return rows
+    return sorted(rows, key=lambda row: (COMPARED.index(row["compares"]), row["name"].lower()))
 
 
 def _status(verified: str) -> str:

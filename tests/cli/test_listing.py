@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
 
-from kdbench.catalogue import methods
+from kdbench.catalogue import COMPARED, methods
 from kdbench.cli.main import main
 
 
@@ -29,6 +30,14 @@ def test_every_method_says_what_it_compares(rows):
     assert {name: rows[name]["compares"] for name in expected} == expected
 
 
+def test_methods_stand_by_what_they_compare_then_by_name(capsys):
+    assert main(["list", "methods"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    found = [(next(word for word in line if word in COMPARED), line[0].lower()) for line in lines]
+    assert found == sorted(found, key=lambda row: (COMPARED.index(row[0]), row[1]))
+    assert [kind for kind, _ in itertools.groupby(found, key=lambda row: row[0])] == list(COMPARED)
+
+
 def test_years_are_those_of_the_papers(rows):
     expected = {
         "KD": "2014",
@@ -37,6 +46,8 @@ def test_years_are_those_of_the_papers(rows):
         "DKD": "2022",
         "OFA": "2023",
         "HCD": "2026",
+        "VITKD": "2022",
+        "UHKD": "2025",
         "Vanilla": "",
     }
     assert {name: rows[name]["year"] for name in expected} == expected  # no number of an arXiv paper among them
