@@ -24,7 +24,8 @@ def training_progress(epochs: int, *, enabled: bool = True) -> Iterator[Callable
 
         def advance(epoch: int, step: int, steps: int) -> None:
             done = max(0, (epoch - 1) * steps + step)  # a method's first phase stands before epoch 1
-            bar.update(task, total=epochs * steps, completed=done, epoch=f"{epoch}/{epochs}")
+            at = f"{epoch}/{epochs}" if epoch > 0 else f"0/{epochs} (first phase, {1 - epoch} to go)"
+            bar.update(task, total=epochs * steps, completed=done, epoch=at)
 
         yield advance
 
