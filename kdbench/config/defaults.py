@@ -105,6 +105,9 @@ def defaults() -> Tree:
             "WARMUP_LR": 0.0,
             "CLIP_GRAD": 0.0,  # largest norm of the gradient; 0 = off
             "LABEL_SMOOTHING": 0.0,
+            # the task's own loss: ce | bce (binary cross entropy of each class, as timm's; its mean over samples and classes)
+            "TASK_LOSS": "ce",
+            "BCE_TARGET_THRESH": -1.0,  # binary cross entropy makes targets above it 1 and the others 0; -1 = off
             "EMA": 0.0,  # decay of a moving average of the student's weights, which is what is evaluated; 0 = off
             "EVAL_EVERY": 1,
             "PATIENCE": 0,  # evaluations in a row without a better val_top1 behind which the run stops; 0 = it never does
@@ -205,6 +208,8 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.WARMUP_LR": "[0, 1000]",
     "SOLVER.CLIP_GRAD": "[0, 1000000000]",
     "SOLVER.LABEL_SMOOTHING": "[0, 1)",
+    "SOLVER.TASK_LOSS": ("ce", "bce"),
+    "SOLVER.BCE_TARGET_THRESH": "-1 or [0, 1)",
     "SOLVER.EMA": "[0, 1)",
     "SOLVER.EVAL_EVERY": "[1, 1000000]",
     "SOLVER.PATIENCE": "[0, 1000000]",

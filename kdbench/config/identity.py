@@ -12,7 +12,14 @@ from kdbench.config.defaults import DOT_TRAINERS, NOT_IDENTITY
 from kdbench.config.load import to_dict
 
 #: keys of SOLVER that came later, with what stands for the way that it was before
-_AS_EVER = {"NON_FINITE": "stop", "PATIENCE": 0, "KEEP": "last", "ACCUMULATE": 1}
+_AS_EVER = {
+    "NON_FINITE": "stop",
+    "PATIENCE": 0,
+    "KEEP": "last",
+    "ACCUMULATE": 1,
+    "TASK_LOSS": "ce",
+    "BCE_TARGET_THRESH": -1.0,
+}
 
 
 def decisive(cfg: CfgNode) -> dict[str, Any]:
