@@ -44,6 +44,8 @@ def defaults() -> Tree:
             "NUM_WORKERS": 2,
             "IMAGE_SIZE": 0,  # 0 = as the data set is
             "REPEAT": 1,  # passes over the training set that make one epoch
+            # repeated augmentation: copies of an image in an epoch, which is no longer and has fewer images; 0 = off
+            "AUG_REPEATS": 0,
             "PER_CLASS": 0,  # training images per class; 0 = all
             "SUBSET_SEED": -1,  # -1 = the run's seed
             "VAL_FRACTION": 0.0,
@@ -163,6 +165,7 @@ DOMAINS: dict[str, Domain] = {
     "DATASET.NUM_WORKERS": "[0, 256]",
     "DATASET.IMAGE_SIZE": "[0, 4096]",
     "DATASET.REPEAT": "[1, 1000000]",
+    "DATASET.AUG_REPEATS": "0 or [2, 1000]",
     "DATASET.PER_CLASS": "[0, 10000000]",
     "DATASET.SUBSET_SEED": "[-1, 2147483647]",
     "DATASET.VAL_FRACTION": "[0, 0.9]",

@@ -33,6 +33,7 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
             ("ROOT", "DATA_DIR"),
             ("TASK_LOSS", "BCE_LOSS"),
             ("BCE_TARGET_THRESH", "BCE_THRESHOLD"),
+            ("AUG_REPEATS", "NUM_AUG_REPEATS", "REPEATED_AUGMENTATION"),
         ),
     )
 )
