@@ -44,6 +44,8 @@ def defaults() -> Tree:
             "NUM_WORKERS": 2,
             "IMAGE_SIZE": 0,  # 0 = as the data set is
             "REPEAT": 1,  # passes over the training set that make one epoch
+            # repeated augmentation: copies of an image in an epoch, which is no longer and has fewer images; 0 = off
+            "AUG_REPEATS": 0,
             "PER_CLASS": 0,  # training images per class; 0 = all
             "SUBSET_SEED": -1,  # -1 = the run's seed
             "VAL_FRACTION": 0.0,
@@ -105,6 +107,9 @@ def defaults() -> Tree:
             "WARMUP_LR": 0.0,
             "CLIP_GRAD": 0.0,  # largest norm of the gradient; 0 = off
             "LABEL_SMOOTHING": 0.0,
+            # the task's own loss: ce | bce (binary cross entropy of each class, as timm's; its mean over samples and classes)
+            "TASK_LOSS": "ce",
+            "BCE_TARGET_THRESH": -1.0,  # binary cross entropy makes targets above it 1 and the others 0; -1 = off
             "EMA": 0.0,  # decay of a moving average of the student's weights, which is what is evaluated; 0 = off
             "EVAL_EVERY": 1,
             "PATIENCE": 0,  # evaluations in a row without a better val_top1 behind which the run stops; 0 = it never does
@@ -160,6 +165,7 @@ DOMAINS: dict[str, Domain] = {
     "DATASET.NUM_WORKERS": "[0, 256]",
     "DATASET.IMAGE_SIZE": "[0, 4096]",
     "DATASET.REPEAT": "[1, 1000000]",
+    "DATASET.AUG_REPEATS": "0 or [2, 1000]",
     "DATASET.PER_CLASS": "[0, 10000000]",
     "DATASET.SUBSET_SEED": "[-1, 2147483647]",
     "DATASET.VAL_FRACTION": "[0, 0.9]",
@@ -205,6 +211,8 @@ DOMAINS: dict[str, Domain] = {
     "SOLVER.WARMUP_LR": "[0, 1000]",
     "SOLVER.CLIP_GRAD": "[0, 1000000000]",
     "SOLVER.LABEL_SMOOTHING": "[0, 1)",
+    "SOLVER.TASK_LOSS": ("ce", "bce"),
+    "SOLVER.BCE_TARGET_THRESH": "-1 or [0, 1)",
     "SOLVER.EMA": "[0, 1)",
     "SOLVER.EVAL_EVERY": "[1, 1000000]",
     "SOLVER.PATIENCE": "[0, 1000000]",

@@ -42,6 +42,7 @@ EFFECTIVE: dict[str, tuple[Mapping[str, Any], ...]] = {
     "SOLVER.WARMUP_LR": ({"SOLVER.WARMUP_EPOCHS": "(0, inf)"},),
     "SOLVER.SCHEDULE_PER": ({"SOLVER.SCHEDULE": ("step", "cosine")}, {"SOLVER.WARMUP_EPOCHS": "(0, inf)"}),
     "SOLVER.DOT.DELTA": ({"SOLVER.TRAINER": DOT_TRAINERS},),
+    "SOLVER.BCE_TARGET_THRESH": ({"SOLVER.TASK_LOSS": ("bce",)},),
     "SOLVER.MAX_SKIPPED": ({"SOLVER.NON_FINITE": ("skip",)},),
     "CACHE.DTYPE": (_STORED,),
     "CACHE.MAX_GB": (_STORED,),

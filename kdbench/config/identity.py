@@ -11,8 +11,18 @@ from kdbench.catalogue import methods
 from kdbench.config.defaults import DOT_TRAINERS, NOT_IDENTITY
 from kdbench.config.load import to_dict
 
-#: keys of SOLVER that came later, with what stands for the way that it was before
-_AS_EVER = {"NON_FINITE": "stop", "PATIENCE": 0, "KEEP": "last", "ACCUMULATE": 1}
+#: keys that came later, by section, with what stands for the way that it was before
+_AS_EVER: dict[str, dict[str, Any]] = {
+    "DATASET": {"AUG_REPEATS": 0},
+    "SOLVER": {
+        "NON_FINITE": "stop",
+        "PATIENCE": 0,
+        "KEEP": "last",
+        "ACCUMULATE": 1,
+        "TASK_LOSS": "ce",
+        "BCE_TARGET_THRESH": -1.0,
+    },
+}
 
 
 def decisive(cfg: CfgNode) -> dict[str, Any]:
@@ -28,9 +38,10 @@ def decisive(cfg: CfgNode) -> dict[str, Any]:
     _spell_precision(tree)
     _spell_teachers(tree["DISTILLER"])
     _spell_trainer(tree["SOLVER"])
-    for key, value in _AS_EVER.items():
-        if tree["SOLVER"][key] == value:
-            del tree["SOLVER"][key]
+    for section, keys in _AS_EVER.items():
+        for key, value in keys.items():
+            if tree[section][key] == value:
+                del tree[section][key]
     known = methods()
     for method in (known.get(part.strip()) for part in cfg.DISTILLER.TYPE.split("+")):
         node = tree.get(method.name.upper(), {})

@@ -31,6 +31,9 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
             ("NORM", "NORMALIZATION", "MEAN_STD"),
             ("SEED", "RANDOM_SEED"),
             ("ROOT", "DATA_DIR"),
+            ("TASK_LOSS", "BCE_LOSS"),
+            ("BCE_TARGET_THRESH", "BCE_THRESHOLD"),
+            ("AUG_REPEATS", "NUM_AUG_REPEATS", "REPEATED_AUGMENTATION"),
         ),
     )
 )

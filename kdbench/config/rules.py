@@ -34,6 +34,13 @@ def broken_rules(tree: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "SOLVER.ACCUMULATE",
             f"{solver['ACCUMULATE']} parts of a batch of SOLVER.BATCH_SIZE={solver['BATCH_SIZE']}",
         )
+    copies, views = tree["DATASET"]["AUG_REPEATS"], tree["CACHE"]["VIEWS"]
+    if copies and 0 < views < solver["EPOCHS"]:
+        yield (
+            "CACHE.VIEWS",
+            f"{views} epochs in turn would leave out images for good, of which each epoch has one of DATASET.AUG_REPEATS={copies}; "
+            "set one of them to 0",
+        )
     stages = solver["LR_DECAY_STAGES"]
     if not (_numbers(stages) and all(a < b for a, b in zip((-1, *stages), stages))):
         yield "SOLVER.LR_DECAY_STAGES", f"expects epochs, each later than the one before, got {_show(stages)}"

@@ -15,6 +15,9 @@ from kdbench.config.defaults import WORD_OR_LIST, WORDS
 from kdbench.config.yaml_text import DEEPEST, StrictLoader
 from kdbench.errors import shown
 
+#: an epoch of repeated augmentation is a multiple of it, as in timm
+_ROUND = 256
+
 
 class Text(str):
     """A value from the command line, to be read according to the type of its key."""
@@ -144,3 +147,9 @@ def finite(value: Any) -> bool:
 def as_tuple(value: Any) -> Any:
     """Lists become tuples, at every depth."""
     return tuple(as_tuple(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def epoch_length(images: int, copies: int = 0) -> int:
+    """Samples of an epoch: all images once or, with several copies of each (repeated augmentation), that many rounded down to a
+    multiple of 256 where there are so many."""
+    return images // _ROUND * _ROUND if copies and images >= _ROUND else images

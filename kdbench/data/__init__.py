@@ -3,7 +3,7 @@
 Rooms:
 
 - source: What a data set is: two splits of images and labels, and what is known of them.
-- shares: Which positions of an epoch's order make a step, and which of them a process gets.
+- order: Which images an epoch has and in which order, which of them make a step, and which of those a process gets.
 - prefetch: Work done ahead of its consumer, in threads; results come in the order of the work.
 - malloc: The C library's allocator, told to keep what it has.
 - augmentation: Augmentation of whole batches, every draw a function of (seed, epoch, sample).

@@ -14,13 +14,12 @@ from kdbench.data.augmentation import forms
 from kdbench.data.augmentation.augment import Augment, HostDraws, evaluation_images
 from kdbench.data.augmentation.decode import CentreCut
 from kdbench.data.augmentation.looks import LOOKS, Look
+from kdbench.data.order import Order, Shares
 from kdbench.data.prefetch import ahead
 from kdbench.data.resident import resident
 from kdbench.data.sets.files import CutSplit
-from kdbench.data.shares import Shares
 from kdbench.data.source import Split
 from kdbench.errors import ConfigError, IncompatibleError
-from kdbench.random import permutation
 from kdbench.transfer import beside, in_advance, pinned, send
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class LoadedBatch:
         images: (B, 3, H, W) float in [0, 1].
         target: (B,) int64 labels; with mixup or cutmix (B, K) float.
         index: (B,) int64 position in the training set.
-        draw: (B,) int64 position in the epoch's virtual set, ``repeat * N + index``.
+        draw: (B,) int64 position in the epoch's virtual set, ``repeat * N + index``; of a further copy beyond it.
         host_draw: ``draw`` in the host's memory, which no device is read for.
         smoothing_included: labels are soft and smoothed already.
         looks: (B, 3, H, W) further looks at the same images, by name.
@@ -67,6 +66,7 @@ class TrainLoader:
         aug_seed: of the augmentation.
         augment: the augmentation.
         repeat: passes over the split that make one epoch.
+        aug_repeats: copies of an image in an epoch, see :class:`kdbench.data.order.Order`; 0 = off.
         device: where images are augmented.
         rank, world: this process, of how many; each takes a contiguous part of every batch, whole pairs of positions.
         workers: threads that prepare batches in advance; 0 = none. They change nothing but the time.
@@ -89,6 +89,7 @@ class TrainLoader:
         aug_seed: int,
         augment: Augment,
         repeat: int = 1,
+        aug_repeats: int = 0,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
@@ -101,7 +102,8 @@ class TrainLoader:
         self.split, self.batch_size, self.seed, self.aug_seed = split, batch_size, seed, aug_seed
         self.augment, self.repeat, self.device = augment, repeat, torch.device(device)
         self.rank, self.world, self.workers = rank, world, workers
-        self.total = len(split) * repeat
+        self.arrangement = Order(seed, len(split) * repeat, batch_size, aug_repeats)
+        self.total = self.arrangement.total
         self.shares = Shares(self.total, batch_size, rank, world)
         # On a CPU a worker does all; with a GPU it reads and decodes, and the batch is augmented on the device.
         self._early = self.device.type == "cpu"
@@ -148,8 +150,12 @@ class TrainLoader:
 
     def order(self, epoch: int) -> Tensor:
         """(total,) int64 draws of an epoch, in order; on the GPU where the loader works on one."""
-        where = self.device if self.device.type == "cuda" else "cpu"
-        return permutation(self.seed, "order", epoch, self.total, where)
+        return self.arrangement.draws(epoch, self.device if self.device.type == "cuda" else "cpu")
+
+    @property
+    def fixes_order(self) -> bool:
+        """Whether a view brings its order along, from which follows who is mixed with whom and which images have copies."""
+        return self.augment.mixes or self.arrangement.copies > 0
 
     def view(self, epoch: int) -> int:
         """The augmented view (counted from 1) that an epoch sees."""
@@ -159,8 +165,7 @@ class TrainLoader:
         """The batches of an epoch (counted from 1), from step ``start`` (from 0) on."""
         view = self.view(epoch)
         with beside(self.device):
-            # Who is mixed with whom follows from the order, so that a view of mixed images brings its order along.
-            order = self.order(view if self.augment.mixes else epoch)
+            order = self.order(view if self.fixes_order else epoch)
             known = (
                 order.cpu()
             )  # the only numbers of an epoch that the host reads: what it draws and looks up follows from them

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from kdbench import registry
 from kdbench.distillers.batch import Batch, DataInfo, joined, run
 from kdbench.distillers.declaration import check_declaration
+from kdbench.distillers.parts.task_loss import task_loss
 from kdbench.distillers.phase import Phase
 from kdbench.domains import Domain, violations
 from kdbench.errors import ConfigError, IncompatibleError, did_you_mean
@@ -250,9 +250,10 @@ class Distiller(nn.Module):
             log.warning("%s: %s", self.name, line)
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The run's criterion, mean over the batch; logits (B, K)."""
-        return F.cross_entropy(
-            logits.float() if logits.dtype in _HALF else logits, batch.target, label_smoothing=batch.smoothing
+        """The run's criterion (``SOLVER.TASK_LOSS``), mean over the batch, of binary cross entropy over the classes, too; logits
+        (B, K)."""
+        return task_loss(
+            *(logits, batch.target), kind=batch.task_loss, smoothing=batch.smoothing, threshold=batch.bce_threshold
         )
 
     def warmup(self, batch: Batch, epochs: float) -> float:
@@ -262,9 +263,6 @@ class Distiller(nn.Module):
     def extra_parameters(self) -> int:
         """Trained parameters besides those of the student that is deployed; all of them are dropped at export."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 distillers: Registry[type[Distiller]] = registry.distillers

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdbench.errors import LossError
+from kdbench.distillers.parts.task_loss import TASK_LOSSES
+from kdbench.errors import LossError, did_you_mean
 from kdbench.random import CounterRNG
 
 
@@ -63,6 +64,8 @@ class Batch:
         host_draw: ``draw`` in the host's memory, which is known before the step begins; None = ``draw`` lies there.
         looks: (B, 3, H, W) further looks at the same images, by name (:data:`kdbench.data.augmentation.looks.LOOKS`).
         clock: 0-d int64, ``epoch`` on the device; None = none is kept there.
+        task_loss: the run's criterion, ``ce`` or ``bce`` (binary cross entropy of each class).
+        bce_threshold: binary cross entropy makes targets above it 1 and the others 0; negative = off.
 
     A captured step is replayed with other tensors, not with other numbers of Python: one that reads ``epoch`` is captured anew in
     every epoch, and one that reads ``progress`` or ``host_draw`` is not captured at all. :meth:`generator` reads none of them.
@@ -79,8 +82,13 @@ class Batch:
     host_draw: Tensor | None = None
     clock: Tensor | None = None
     looks: dict[str, Tensor] = field(default_factory=dict)
+    task_loss: str = "ce"
+    bce_threshold: float = -1.0
 
     def __post_init__(self) -> None:
+        if self.task_loss not in TASK_LOSSES:
+            near = did_you_mean(self.task_loss, TASK_LOSSES)
+            raise LossError(f"Batch(task_loss={self.task_loss!r}){near}: expects {' or '.join(TASK_LOSSES)}")
         if self.draw is None and self.index is not None:
             self.draw = self.index
         elif self.draw is None:

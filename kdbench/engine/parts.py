@@ -162,6 +162,7 @@ def make_loader(cfg: CfgNode, data: DataSource, runtime: Runtime) -> TrainLoader
         views=cfg.CACHE.VIEWS,
         workers=cfg.DATASET.NUM_WORKERS,
         repeat=cfg.DATASET.REPEAT,
+        aug_repeats=cfg.DATASET.AUG_REPEATS,
         device=runtime.device,
         rank=runtime.rank,
         world=runtime.world,

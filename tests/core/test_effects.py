@@ -45,6 +45,7 @@ IDLE: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
     "SOLVER.WARMUP_LR": ({}, 0.001, {"SOLVER.WARMUP_EPOCHS": 2}),
     "SOLVER.SCHEDULE_PER": ({"SOLVER.SCHEDULE": "constant"}, "step", {"SOLVER.SCHEDULE": "constant", "SOLVER.WARMUP_EPOCHS": 1}),
     "SOLVER.DOT.DELTA": ({}, 0.05, {"DISTILLER.TYPE": "KD", "SOLVER.TRAINER": "dot"}),
+    "SOLVER.BCE_TARGET_THRESH": ({}, 0.2, {"SOLVER.TASK_LOSS": "bce"}),
     "SOLVER.MAX_SKIPPED": ({}, 3, {"SOLVER.NON_FINITE": "skip"}),
     "CACHE.DTYPE": ({}, "fp32", {"CACHE.ENABLED": True, "DISTILLER.TYPE": "KD"}),
     "CACHE.MAX_GB": ({}, 3.0, {"CACHE.ENABLED": True, "DISTILLER.TYPE": "KD"}),

@@ -49,7 +49,7 @@ FLOORS: dict[str, list[str]] = {
         "describe",
     ],
     "data": [
-        "source, prefetch, malloc, shares",
+        "source, prefetch, malloc, order",
         "augmentation, build, resident",
         "sets",
         "teacher_cache",

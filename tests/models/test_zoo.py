@@ -55,6 +55,8 @@ def test_aliases_are_found_and_not_listed() -> None:
     assert "DINOv2 (ViT-S)" in list_models("dino*")
     assert "DINOv2-ViT-S" not in list_models("dino*")
     assert find_entry("SigLIP2-ViT-L").headless
+    for size in ("Nano", "Pico"):  # OFA-KD's own names
+        assert find_entry(f"swin_{size.lower()}_patch4_window7_224") is find_entry(f"Swin-{size}")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,18 @@ def test_ofakds_stages_know_paper_names(name: str) -> None:
     chosen = choose_stages(backbone, name, "ofakd")
     isotropic = not name.startswith(("Swin", "paper"))
     assert chosen == ((1, 3, 9, 11) if isotropic else (1, 2, 3, -1) if name.startswith("paper") else (0, 1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("size", "millions", "chosen"), [("base", 85.84, (1, 3, 9, 11)), ("large", 303.5, (1, 3, 21, 23))]
+)
+def test_ofakds_beit_is_timms(size: str, millions: float, chosen: tuple[int, ...]) -> None:
+    entry = find_entry(f"timm:beitv2_{size}_patch16_224")
+    with torch.device("meta"):
+        backbone = entry.build(num_classes=100)
+    assert entry.family == "vit"
+    assert sum(p.numel() for p in backbone.parameters()) == pytest.approx(1e6 * millions, rel=2e-3)
+    assert choose_stages(backbone, entry.name, "ofakd") == chosen
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from kdbench.catalogue import SIZES
 from kdbench.config.identity import beyond, decisive
 from kdbench.config.load import to_dict
 from kdbench.config.teachers import AND
+from kdbench.config.values import epoch_length
 from kdbench.engine.identity.brought import brought_code
 from kdbench.files import write_atomically
 from kdbench.paths import expanded
@@ -75,9 +76,15 @@ class Task:
         return int(count * (1 - node.VAL_FRACTION))
 
     @property
+    def epoch_length(self) -> int:
+        """Training images that the run sees in an epoch; 0 where the data set's size is not known."""
+        node = self.cfg.DATASET
+        return epoch_length(self.samples * node.REPEAT, node.AUG_REPEATS)
+
+    @property
     def images(self) -> int:
         """Training images that the run sees, all epochs together; 0 where the data set's size is not known."""
-        return self.samples * self.cfg.DATASET.REPEAT * self.cfg.SOLVER.EPOCHS
+        return self.epoch_length * self.cfg.SOLVER.EPOCHS
 
 
 @functools.lru_cache(maxsize=64)

@@ -212,7 +212,7 @@ def _caches(tasks: list[Task], layout: ViewShape | None) -> dict[str, int]:
         cfg = task.cfg
         if layout is None or task.teacher is None:
             continue
-        rows = task.samples * cfg.DATASET.REPEAT
+        rows = task.epoch_length
         view = ViewShape(rows, layout.classes, layout.width, layout.dtype).view_bytes
         seed = cfg.DATASET.AUG_SEED if cfg.DATASET.AUG_SEED >= 0 else cfg.EXPERIMENT.SEED
         shared = json.dumps([task.teacher.name, seed, str(cfg.DATASET), str(cfg.AUGMENT), cfg.SOLVER.BATCH_SIZE])

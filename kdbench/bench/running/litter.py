@@ -38,6 +38,7 @@ _USED_BY = {
     "views": ("CACHE", "VIEWS"),
     "batch_size": ("SOLVER", "BATCH_SIZE"),
     "repeat": ("DATASET", "REPEAT"),
+    "aug_repeats": ("DATASET", "AUG_REPEATS"),
 }
 
 

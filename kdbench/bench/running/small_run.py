@@ -26,7 +26,8 @@ def small_config(cfg: CfgNode, *, batch: int, steps: int, epochs: int = 1) -> Cf
         classes, side, _ = SIZES.get(kind, (100, cfg.DATASET.IMAGE_SIZE or 224, 0))
     cfg.DATASET.TYPE, cfg.DATASET.NUM_WORKERS = "fake", 0
     cfg.DATASET.OPTIONS = CfgNode({"num_classes": classes, "size": side, "train": batch * steps, "test": 2})
-    cfg.DATASET.REPEAT, cfg.DATASET.PER_CLASS, cfg.DATASET.VAL_FRACTION, cfg.DATASET.TEST.BATCH_SIZE = 1, 0, 0.0, 2
+    cfg.DATASET.REPEAT, cfg.DATASET.AUG_REPEATS, cfg.DATASET.PER_CLASS = 1, 0, 0
+    cfg.DATASET.VAL_FRACTION, cfg.DATASET.TEST.BATCH_SIZE = 0.0, 2
     # the linear rule and clipped gradients: at the rate of a batch of 512 two images make a network diverge
     cfg.SOLVER.CLIP_GRAD = cfg.SOLVER.CLIP_GRAD or 1.0
     rate = min(1.0, batch / cfg.SOLVER.BATCH_SIZE)

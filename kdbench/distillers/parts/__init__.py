@@ -13,6 +13,7 @@ Rooms:
 - ranks: Tensors of all processes of a run, stacked.
 - singular_vectors: Leading singular vectors of a map, with a gradient that stays finite.
 - stage_pairs: What the methods on stage features share.
+- task_loss: The loss of the task: what logits are held against where no teacher is asked, as a run's configuration has it.
 
 They may import models; methods import them, and they import no method.
 """

@@ -25,6 +25,7 @@ from kdbench.engine.session.announce import opening
 from kdbench.engine.session.checked.parts import check_parts
 from kdbench.engine.session.checked.phases import check_phases
 from kdbench.engine.session.checked.single import check_single
+from kdbench.engine.session.checked.task_loss import check_task_loss
 from kdbench.engine.session.checked.terms import check_terms_of_both
 from kdbench.engine.session.holding import Holding
 from kdbench.engine.session.locate import finished, locate, roles_of, surroundings
@@ -165,6 +166,7 @@ def prepare(cfg: CfgNode, common: Common, *, resume: bool = False) -> Prepared |
     smallest = check_parts(cfg, student, distiller, loader, runtime.world)
     distiller.check_batch(smallest)
     check_single(student, distiller, teacher, loader, smallest)
+    check_task_loss(cfg, student, distiller, teacher, loader)
     check_terms_of_both(cfg, student, distiller, teacher, loader)
     if teacher is not None:
         teacher.check_method(distiller)

@@ -88,8 +88,8 @@ class TeacherSource:
             "data": data.stamp(),
             "augment": asdict(loader.augment),
             "aug_seed": loader.aug_seed,
-            # the partner of a mixed image depends on the order
-            "order_seed": loader.seed if loader.augment.mixes else None,
+            # the partner of a mixed image depends on the order, and so does which images have copies
+            "order_seed": loader.seed if loader.fixes_order else None,
             "repeat": loader.repeat,
             "batch_size": loader.batch_size,
             "views": node.VIEWS,
@@ -98,6 +98,8 @@ class TeacherSource:
             "channels_last": cfg.SOLVER.CHANNELS_LAST,
             "world": runtime.world,
         }
+        if loader.arrangement.copies:  # a cache from before these were known keeps its key
+            self.key_parts["aug_repeats"] = loader.arrangement.copies
         self.cache = TeacherCache(self.root, cache_key(self.key_parts), int(node.MAX_GB * 1e9))
         self.meta = runtime.from_main(self.cache.read_meta() if node.ENABLED and runtime.is_main else None)
         self._network: FeatureModel | None = None
@@ -281,9 +283,8 @@ class TeacherSource:
             key = {**key, "augment": asdict(self.loader.looks[look]), "look": look}
             cache = TeacherCache(self.root, cache_key(key), cache.max_bytes)
             meta = self.runtime.from_main(cache.read_meta() if self.runtime.is_main else None)
-        rows = len(self.loader.split) * self.loader.repeat
-        layout = ViewShape(rows, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
-        made = EpochViews(cache, layout, owner, self.runtime)
+        layout = ViewShape(self.loader.total, spec.num_classes, spec.penultimate, self.cfg.CACHE.DTYPE)
+        made = EpochViews(cache, layout, owner, self.runtime, self.loader.arrangement.places)
         if meta is None:
             about = {"spec": spec.to_dict(), "stages": to_dict(self.cfg.TEACHER.STAGES)}
             made.prepare({**about, "layout": asdict(layout), "key": key})

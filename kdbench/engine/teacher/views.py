@@ -29,10 +29,19 @@ class EpochViews:
         layout: of its views.
         owner: name of the run.
         runtime: the processes.
+        rows_of: of a view, the row of each draw; None = a draw is the number of its row.
     """
 
-    def __init__(self, cache: TeacherCache, layout: ViewShape, owner: str, runtime: Runtime) -> None:
-        self.cache, self.layout, self.owner, self.runtime = cache, layout, owner, runtime
+    def __init__(
+        self,
+        cache: TeacherCache,
+        layout: ViewShape,
+        owner: str,
+        runtime: Runtime,
+        rows_of: Callable[[int], Tensor | None] = lambda view: None,
+    ) -> None:
+        self.cache, self.layout, self.owner, self.runtime, self.rows_of = cache, layout, owner, runtime, rows_of
+        self._row_of: Tensor | None = None
         self._rows: np.ndarray | None = None
         self._writer: ViewWriter | None = None
         #: what is done in the epoch: ``reads``, ``fills``, or neither
@@ -52,12 +61,13 @@ class EpochViews:
             if write and self.cache.writable:
                 self._begin(view)
         self.use = "reads" if self._rows is not None else "fills" if self._writer is not None else ""
+        self._row_of = self.rows_of(view) if self.use else None
 
     def read(self, draw: Tensor) -> Tensor | None:
         """(B, classes + width) rows of (B,) draws in the host's memory; None where the view is not read, or lacks some of them."""
         if self._rows is None:
             return None
-        rows = torch.from_numpy(self._rows[draw.numpy()])
+        rows = torch.from_numpy(self._rows[self._placed(draw).numpy()])
         # Rows that the filling run never drew (its last batch was dropped) are NaN; those are asked of the network.
         return None if bool(rows.isnan().any()) else rows
 
@@ -65,7 +75,7 @@ class EpochViews:
         """Store rows, if the view is being written: (B,), (B, classes) and (B, width) of the layout's type, all in the host's
         memory."""
         if self._writer is not None:
-            self._guard(functools.partial(self._writer.write, draw, logits, penultimate))
+            self._guard(functools.partial(self._writer.write, self._placed(draw), logits, penultimate))
 
     def end(self) -> None:
         """Publish the view that was written. One to which a process could not write has holes and is thrown away."""
@@ -87,6 +97,10 @@ class EpochViews:
         if self._writer is not None:
             self._writer.discard()
             self._writer = None
+
+    def _placed(self, draw: Tensor) -> Tensor:
+        """(B,) rows of (B,) draws."""
+        return draw if self._row_of is None else self._row_of[draw]
 
     def _begin(self, view: int) -> None:
         make = functools.partial(ViewWriter, self.cache, view, self.layout, self.owner, create=self.runtime.is_main)

@@ -186,12 +186,17 @@ class Loop:
             measured = room.measured() if room is not None and member in newcomers else contextlib.nullcontext()
             kind = self.channel.get(member, "") if epoch > 0 else _PHASE
             settled = fixed and (kind in ("", "network", _PHASE) or self.runners[kind].settled)
-            smoothing = batch.smoothing and member.cfg.SOLVER.LABEL_SMOOTHING
+            solver = member.cfg.SOLVER
+            criterion: dict[str, Any] = {
+                "smoothing": batch.smoothing and solver.LABEL_SMOOTHING,
+                "task_loss": solver.TASK_LOSS,
+                "bce_threshold": solver.BCE_TARGET_THRESH,
+            }
             own = self.networks.get(member, given.get(kind)) if epoch > 0 else given[_PHASE]
             first = bool(newcomers) and member is not there[0]
             with self._attempt(member, first=first), self._stream(member), measured:
                 explain = self._explain(member, epoch)
-                member.take(replace(batch, smoothing=smoothing), own, step, explain, epoch=epoch, fixed=settled)
+                member.take(replace(batch, **criterion), own, step, explain, epoch=epoch, fixed=settled)
             clock.took(member)
         for member in there:
             if member in self.streams:

@@ -30,6 +30,8 @@ NAMED: dict[str, dict[str, tuple[int, ...]]] = {
         "*vit_small*": (1, 3, 9, 11),
         "*vit_base*": (1, 3, 9, 11),
         "*deit_tiny*": (1, 3, 9, 11),
+        "*beitv2_base*": (1, 3, 9, 11),
+        "*beitv2_large*": (1, 3, 21, 23),
         "*mixer_b16*": (1, 3, 9, 11),
         "*resmlp_12*": (1, 3, 9, 11),
         "resnet*": (1, 2, 3, 4),

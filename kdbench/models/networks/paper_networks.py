@@ -34,7 +34,10 @@ def register_paper_models() -> None:
             models.add(known, entry, hidden=known != name)
     for name, width in (("Swin-Nano", 64), ("Swin-Pico", 48)):
         about = f"Swin, depths 2-2-2-2, width {width}, heads 2-4-8-16; no published weights"
-        _add(name, functools.partial(_swin, width), "vit", "img_size", about=about)
+        released = (
+            f"{name.lower().replace('-', '_')}_patch4_window7_224"  # OFAKD@18476ce, custom_model/swin_transformer.py
+        )
+        _add(name, functools.partial(_swin, width), "vit", "img_size", about=about, alias=released)
     _add("ShuffleNetV2", _shufflenet, "cnn", tag="torchvision shufflenet_v2_x1_0")
     about = "mdistiller's for ImageNet, with ReLU; no published weights"
     entry = ModelEntry("MobileNetV1", MobileNetV1, "cnn", 224, about=about, revision="mdistiller@a08d46f")
@@ -42,9 +45,18 @@ def register_paper_models() -> None:
 
 
 def _add(
-    name: str, build: Callable[..., nn.Module], family: str, size_option: str = "", *, tag: str = "", about: str = ""
+    name: str,
+    build: Callable[..., nn.Module],
+    family: str,
+    size_option: str = "",
+    *,
+    tag: str = "",
+    about: str = "",
+    alias: str = "",
 ) -> None:
-    models.add(name, ModelEntry(name, build, family, 224, not size_option, size_option, tag, about))
+    entry = ModelEntry(name, build, family, 224, not size_option, size_option, tag, about)
+    for known in (name, *filter(None, [alias])):
+        models.add(known, entry, hidden=known != name)
 
 
 def _swin(width: int, *, num_classes: int, **options: Any) -> nn.Module:

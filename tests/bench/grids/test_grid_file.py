@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from small_grids import grid_file, two_teachers
 
 from kdbench.bench.grids.find import find_grid, folder_of, shipped_grid
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.grids.tasks import make_tasks
 from kdbench.cli.main import main
+from kdbench.data.build import build_data
+from kdbench.engine.parts import make_loader
+from kdbench.engine.runtime import Runtime
 from kdbench.errors import ConfigError
 
 
@@ -110,3 +114,14 @@ def test_images_of_a_folder_are_counted(tmp_path):
     assert (task.samples, task.images) == (7, 70)
     [task] = [task for task in make_tasks(load_grid(file, ["DATASET.PER_CLASS=2"]), "runs") if task.cells]
     assert task.samples == 4
+
+
+def test_an_epoch_with_copies_of_its_images_is_no_longer(tmp_path):
+    data = {"DATASET": {"TYPE": "fake", "OPTIONS": {"train": 600}, "REPEAT": 2}, "SOLVER": {"EPOCHS": 5}}
+    file = grid_file(tmp_path, SET=data, METHODS=["Vanilla"])
+    for copies, length in ((0, 1200), (3, 1024)):  # then a multiple of 256
+        grid = load_grid(file, [f"DATASET.AUG_REPEATS={copies}"])
+        [task] = [task for task in make_tasks(grid, "runs") if task.cells]
+        assert (task.samples, task.epoch_length, task.images) == (600, length, 5 * length)
+        loader = make_loader(task.cfg, build_data(task.cfg), Runtime(torch.device("cpu")))
+        assert len(loader.order(1)) == length

@@ -79,12 +79,13 @@ def litter_of(runs) -> list[Path]:
     return made
 
 
-def unused_cache(runs) -> Path:
+def unused_cache(runs, **changes) -> Path:
+    """A cache whose key differs in these parts from that of the only one; without any, in the seed of the augmentation."""
     (used,) = cache_folders(runs / ".teacher-cache")
     key = json.loads((used / "meta.json").read_text())["key"]
     other = TeacherCache(used.parent, "0" * 16, 10**9)
     layout = asdict(ViewShape(8, 4, 2, "fp32"))
-    other.write_meta({"key": {**key, "aug_seed": key["aug_seed"] + 1}, "layout": layout})
+    other.write_meta({"key": {**key, **(changes or {"aug_seed": key["aug_seed"] + 1})}, "layout": layout})
     (other.folder / "view00001.bin").write_bytes(bytes(1000))
     return other.folder
 
@@ -184,6 +185,14 @@ def test_a_cache_stays_while_it_is_not_known_that_nobody_uses_it(runs):
     (unused / "meta.json").write_text("{")
     assert find_litter(runs).litter == []
     assert (unused / "meta.json").read_text() == "{"
+
+
+def test_a_cache_for_copies_of_images_is_for_runs_that_have_as_many(runs):
+    unused = unused_cache(runs, aug_repeats=3)
+    assert [one.path for one in find_litter(runs).litter] == [unused]
+    config = next((runs / "g").glob("KD-*")) / "config.yaml"
+    config.write_text(config.read_text().replace("AUG_REPEATS: 0", "AUG_REPEATS: 3"))
+    assert unused not in [one.path for one in find_litter(runs).litter]
 
 
 def test_a_cache_that_a_run_from_elsewhere_fills_is_left_alone(runs):

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_smoke_keeps_recipe_and_architectures():
-    grid = load_grid(ROOT / "configs" / "grids" / "table1.yaml", seeds=1, weights=False)
+    grid = load_grid(ROOT / "configs" / "grids" / "table1.yaml", ["DATASET.AUG_REPEATS=3"], seeds=1, weights=False)
     cell = next(c for c in grid.cells if c.method == "HCD")
     small = small_config(cell.cfg, batch=2, steps=2)
     assert (small.DATASET.TYPE, small.DATASET.OPTIONS.num_classes, small.DATASET.OPTIONS.train) == ("fake", 100, 4)
     assert (small.DATASET.IMAGE_SIZE, small.SOLVER.WEIGHT_DECAY, small.SOLVER.EPOCHS) == (224, 2e-3, 1)
-    assert small.DISTILLER.STUDENT == "ResNet18"
+    assert (small.DISTILLER.STUDENT, small.DATASET.AUG_REPEATS) == ("ResNet18", 0)
 
 
 def test_smoke_of_the_quickstart(capsys):
