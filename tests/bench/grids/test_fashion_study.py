@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import struct
 from pathlib import Path
 
@@ -125,3 +126,12 @@ def test_the_pictures_of_the_page_are_those_that_its_rows_make(tmp_path):
     made = {file.name for file in plot_study(open_study(ROWS, costs=COSTS), tmp_path)}
     shown = {file.name for file in PICTURES.iterdir()}
     assert shown == made
+
+
+def test_every_interval_in_the_words_of_the_page_stands_in_its_tables():
+    words, *rest = re.split(r"<!-- study: \w+ -->", PAGES[0].read_text(encoding="utf-8"))
+    number = r"([+-]\d+\.\d\d)"
+    interval = re.compile(rf"{number} \[{number}, {number}\]")
+    told = interval.findall(" ".join(words.split()))
+    assert len(told) > 10
+    assert set(told) <= set(interval.findall("".join(rest)))
