@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kdbench.domains import Domain
+from kdbench.errors import KdbenchError
 from kdbench.plugins import entry_points
 from kdbench.registry import Registry, datasets, distillers, models
 
@@ -118,6 +119,22 @@ def known_model(name: str, side: int = 0) -> tuple[str, str] | None:
     return None if row is None else (row["name"], row["tag"])
 
 
+def family_of(name: str) -> str:
+    """Family of a network (``cnn``, ``vit``, ``mlp``, ``hybrid``); empty for one that nothing here knows.
+
+    Args:
+        name: as in a configuration.
+    """
+    if _fits("models"):
+        row = _stored_models()[0].get(name.lower()) or _tagged_models().get(name)
+        if row is not None:
+            return str(row["family"])
+    try:
+        return str(importlib.import_module("kdbench.models.names").find_entry(name).family)
+    except KdbenchError:
+        return ""
+
+
 def is_known_tag(name: str) -> bool:
     """Whether ``timm:<name>.<tag>`` (or ``torchvision:...``) is what a registered network stands for, and so exists."""
     project, colon, rest = name.partition(":")
@@ -212,6 +229,12 @@ def _live_methods(version: int) -> Registry[Method]:
 def _stored_models() -> tuple[dict[str, dict[str, Any]], int]:
     rows = {name.lower(): row for row in _read()["models"] for name in (row["name"], *row["aliases"])}
     return rows, int(_read()["large_image"])
+
+
+@functools.cache
+def _tagged_models() -> dict[str, dict[str, Any]]:
+    """By ``project:architecture``, of those that have published weights."""
+    return {":".join(row["tag"].split(".")[0].split()): row for row in _read()["models"] if row["tag"]}
 
 
 def _registered(found: list[Method]) -> Registry[Method]:

@@ -15,7 +15,7 @@ from kdbench.distillers.create import method_classes
 #: the first epoch, on the teacher alone and on the student
 KINDS = {
     *("VANILLA", "KD", "CRD", "TEKAP_F", "MGD", "CTKD", "CC", "AT", "REVIEWKD", "OFD", "FCFD", "PAT", "HCD"),
-    *("VID", "OFA", "UHKD", "DEIT", "SIMKD", "SEMCKD", "USKD", "LDRLD", "FT", "AB"),
+    *("VID", "OFA", "DEIT", "SIMKD", "SEMCKD", "FT", "AB"),
 }
 
 

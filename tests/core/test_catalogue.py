@@ -12,6 +12,7 @@ from child_python import run_python
 import kdbench
 from kdbench import catalogue
 from kdbench.distillers.base import Distiller, distillers, register_distiller
+from kdbench.registry import models
 
 METHOD = '''
 from kdbench import Distiller, register_distiller
@@ -140,3 +141,28 @@ def test_a_method_that_was_taken_back_is_known_no_longer():
     assert catalogue.methods().names() == before
     distillers.remove("passing")  # nothing is there to take away, and nothing happens
     assert catalogue.methods().names() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("swin-t", "vit"),
+        ("timm:swin_tiny_patch4_window7_224", "vit"),
+        ("timm:resnet18", "cnn"),
+        ("cifar:resnet20", "cnn"),
+        ("small_mixer", "mlp"),
+        ("timm:no_such_network", ""),
+        ("no_such_network", ""),
+    ],
+)
+def test_families_by_any_name(name, family):
+    assert catalogue.family_of(name) == family
+
+
+def test_the_family_of_a_network_of_ones_own():
+    kdbench.register_model("a_net_of_mine", family="mlp", input_size=8)(lambda **options: None)
+    try:
+        assert catalogue.family_of("a_net_of_mine") == "mlp"
+        assert catalogue.family_of("Swin-T") == "vit"
+    finally:
+        models.remove("a_net_of_mine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,8 +86,13 @@ MOST_ROOMS, CROWDED = 12, {"", "distillers", "cli"}
 GROUND = {"__init__", "__main__"}
 
 
-def imports(file: Path) -> Iterator[tuple[str, ...]]:
+@functools.cache
+def imports(file: Path) -> tuple[tuple[str, ...], ...]:
     """Modules of this package that a file imports, as paths below it; those for type checkers alone do not count."""
+    return tuple(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[tuple[str, ...]]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     typing_only = {
         id(inner)
@@ -113,6 +119,7 @@ def rooms(floor: str) -> set[str]:
     return files | {p.name for p in folder.iterdir() if (p / "__init__.py").is_file()}
 
 
+@functools.cache
 def arrows(floor: str) -> dict[tuple[str, str], str]:
     """Pairs of rooms of which the first imports the second, with an example."""
     base = tuple(filter(None, floor.split("/")))

@@ -54,7 +54,7 @@ def run_page(page: Path, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("own-model", "own-data")), "own-loop", "trackers"],
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("own-model", "own-data", "trackers")), "own-loop"],
 )
 def test_a_page_runs(tmp_path, name):
     page = ROOT / "docs" / f"{name}.md"

@@ -10,7 +10,7 @@ import pandas as pd
 from kdbench.bench.comparison.seeds import LEVEL, baseline_of, paired_t
 from kdbench.bench.comparison.statistics import Summary, holm, summarise
 from kdbench.bench.comparison.table import Table, check_table
-from kdbench.catalogue import known_model, model_rows
+from kdbench.catalogue import family_of
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,9 @@ def pair_families(frame: pd.DataFrame) -> dict[str, Family]:
     Args:
         frame: of :func:`kdbench.bench.results.labels.load_grid_results`.
     """
-    known = {str(row["name"]): str(row["family"]) for row in model_rows()}
-    known |= {":".join(row["tag"].split(".")[0].split()): str(row["family"]) for row in model_rows() if row["tag"]}
     found = {}
     for row in frame[frame.teacher.ne("")].drop_duplicates("pair").itertuples(index=False):
-        families = [known.get((known_model(name) or (name,))[0], "") for name in (row.teacher, row.student)]
+        families = family_of(row.teacher), family_of(row.student)
         if all(families):
             found[str(row.pair)] = Family(str(row.student), *families)
     return found

@@ -69,6 +69,7 @@ def test_a_finished_grid_needs_no_worker(tmp_path):
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "runs").rglob("result.json")} == before
 
 
+@pytest.mark.slow
 def test_a_run_that_another_grid_is_at_is_waited_for(tmp_path):
     file, prefix = grid_file(tmp_path), str(tmp_path / "runs")
     assert run_grid(file, prefix=prefix, jobs=1, threads=1).ok

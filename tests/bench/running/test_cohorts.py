@@ -160,6 +160,7 @@ def test_a_run_whose_worker_dies_by_itself_has_failed(tmp_path):
     assert [len(group) for group in pool.begun] == [1, 4, 1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_worker_killed_with_its_cohort(tmp_path, apart):
     """The death of a real process: what it had saved is gone on from."""
     (tmp_path / "dies.py").write_text(DIES)

@@ -45,7 +45,11 @@ else:
 
 
 @pytest.mark.parametrize(
-    ("otherwise", "passed"), [("pass", 2), ("os.kill(os.getpid(), signal.SIGKILL)", 0)], ids=["once", "always"]
+    ("otherwise", "passed"),
+    [
+        pytest.param("pass", 2, id="once"),
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", 0, id="always", marks=pytest.mark.slow),
+    ],
 )
 def test_smoke_runs_a_cell_again_alone_when_its_worker_died(tmp_path, otherwise, passed):
     plugin = tmp_path / "dies.py"

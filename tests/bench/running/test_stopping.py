@@ -87,6 +87,7 @@ def test_the_command_stops_its_workers_and_goes_on(tmp_path, calm, number, whom)
     assert content(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_asked_alone_is_replaced(tmp_path, calm):
     file, expected = calm
     process = subprocess.Popen(
@@ -148,6 +149,7 @@ def test_a_worker_that_died_while_the_grid_was_asked_to_stop_is_no_failure(tmp_p
     assert run_grid(file, prefix=prefix, pool=InlinePool(), cohort=1).ok
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_repeated_while_the_command_ends_changes_nothing(tmp_path, calm):
     file, _ = calm
     process = subprocess.Popen(command(file, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

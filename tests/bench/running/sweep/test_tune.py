@@ -189,6 +189,7 @@ def test_the_same_whatever_runs_together(tmp_path, sweep):
     assert len(set(values)) == len(values)
 
 
+@pytest.mark.slow
 def test_the_same_with_two_workers(tmp_path):
     found = []
     for name, settings in (("a", {}), ("b", {"pool": None, "jobs": 2, "threads": 1})):

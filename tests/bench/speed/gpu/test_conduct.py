@@ -35,6 +35,7 @@ def files(folder: Path) -> tuple[dict, str]:
     )
 
 
+@pytest.mark.slow
 def test_two_parts(tool, tmp_path, capsys):
     words = ["--device", "cpu", "--only", "environment,methods", "--methods", "KD", "--out", str(tmp_path)]
     assert tool.main([*words, "--minutes", "20"]) == 0
