@@ -1,4 +1,5 @@
-"""Write ``docs/methods`` anew; ``--measure`` times every method's step first (minutes)."""
+"""Write ``docs/methods`` anew; ``--measure`` times every method's step first (minutes), ``--measure new`` that of methods without a
+figure."""
 
 from __future__ import annotations
 
@@ -15,10 +16,15 @@ FOLDER, MATRIX = Path("docs/methods"), Path("tests/conformance/matrix.json")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--measure", action="store_true")
-    if parser.parse_args().measure:
+    parser.add_argument("--measure", nargs="?", const="all", choices=["all", "new"])
+    if measure := parser.parse_args().measure:
         tune_malloc()  # as every run does at its start
-        costs = [{"teacher": t, "student": s, **measure_all(s, t)} for t, s in PAIRS]
+        old = json.loads(COSTS.read_text(encoding="utf-8")) if measure == "new" else [{"x KD": {}} for _ in PAIRS]
+        costs = []
+        for (teacher, student), before in zip(PAIRS, old, strict=True):
+            made = measure_all(student, teacher, known=before["x KD"])
+            ratios = dict(sorted({**made["x KD"], **before["x KD"]}.items()))
+            costs.append({"teacher": teacher, "student": student, **before, **made, "x KD": ratios})
         COSTS.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
     write_cards(FOLDER, json.loads(MATRIX.read_text(encoding="utf-8")))
 

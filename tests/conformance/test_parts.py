@@ -18,6 +18,7 @@ COUPLED = {
     "CC",
     "CHSIM",
     "CRD",
+    "DIFFKD",
     "DIST",
     "MLDR_KD",
     "MLKD",
@@ -31,7 +32,7 @@ COUPLED = {
     "TEKAP_F",
     "USKD",
 }
-NORMALISING = {"AFD", "FCFD", "FT", "HCD", "ICKD", "OFD", "PAT", "REVIEWKD", "SRRL", "UHKD"}
+NORMALISING = {"AFD", "CA_MKD", "FCFD", "FT", "HCD", "ICKD", "OFD", "PAT", "REVIEWKD", "SRRL", "UHKD"}
 ON_SOME_PAIRS = {"FITNET", "OFA"}
 
 

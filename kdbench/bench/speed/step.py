@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -53,8 +53,10 @@ def time_steps(
     return interleave(candidates | {name: pair.step(name) for name in methods}, rounds=rounds)
 
 
-def measure_all(student: str, teacher: str, batch: int = 8, size: int = 224, rounds: int = 5) -> dict[str, Any]:
-    """Every method's step relative to KD's (median of interleaved rounds, each method alone with KD).
+def measure_all(
+    student: str, teacher: str, batch: int = 8, size: int = 224, rounds: int = 5, *, known: Collection[str] = ()
+) -> dict[str, Any]:
+    """Every method's step relative to KD's (median of interleaved rounds, each method alone with KD), but for those ``known``.
 
     Returns:
         ``{"measured": what and where, "x KD": {method: ratio}}`` without the methods that refuse the pair.
@@ -62,7 +64,7 @@ def measure_all(student: str, teacher: str, batch: int = 8, size: int = 224, rou
     ratios: dict[str, float] = {}
     pair = _Pair(student, teacher, batch, size)
     kd = pair.step("KD")
-    for name in distillers.names():
+    for name in (name for name in distillers.names() if name not in known):
         try:
             seconds = interleave({"KD": kd, name: kd if name == "KD" else pair.step(name)}, rounds=rounds)
         except IncompatibleError:
