@@ -16,6 +16,7 @@ from kdbench.bench.pictures.curves import plot_curves
 from kdbench.bench.pictures.differences import plot_differences
 from kdbench.bench.pictures.gains import plot_gains
 from kdbench.bench.pictures.ranks import plot_ranks
+from kdbench.bench.pictures.steps import plot_steps
 from kdbench.bench.results.rows_file import is_rows_file
 from kdbench.errors import KdbenchError, did_you_mean
 
@@ -62,7 +63,7 @@ def plot_all(folder: str | Path, table: Table, out: str | Path, form: str = "png
 
 def plot_study(study: Study, out: str | Path, form: str = "png") -> list[Path]:
     """Write what each method gains as published, a picture a student (``gains-STUDENT``), and, where there are enough pairs and
-    methods, the diagram of ranks; of tuned methods the same with ``-tuned``.
+    methods, the diagram of ranks; of tuned methods the same with ``-tuned``. With the costs of steps also ``steps``.
 
     Returns:
         The files.
@@ -90,6 +91,9 @@ def plot_study(study: Study, out: str | Path, form: str = "png") -> list[Path]:
         else:
             files.append(Path(out) / f"ranks{tail}.{form}")
             plot_ranks(found, files[-1])
+    if study.costs:
+        files.append(Path(out) / f"steps.{form}")
+        plot_steps(study, files[-1])
     return files
 
 

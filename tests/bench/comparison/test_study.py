@@ -15,6 +15,8 @@ from kdbench.bench.comparison.seeds import MIN_SEEDS, paired_t, seed_tests
 from kdbench.bench.comparison.statistics import holm
 from kdbench.bench.comparison.study_page import fill, open_study, read_costs, whole
 from kdbench.bench.comparison.table import build_table
+from kdbench.bench.pictures.every import plot_study
+from kdbench.bench.pictures.steps import plot_steps
 from kdbench.bench.results.labels import load_grid_results
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
@@ -183,6 +185,18 @@ def test_a_page_that_names_nothing_or_nonsense_is_left_alone(file, tmp_path, cap
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
     assert page.read_text() == text
+
+
+def test_steps_are_drawn_where_they_were_timed(file, tmp_path):
+    costs = tmp_path / "costs.csv"
+    costs.write_text("pair,label,step\nCNN -> CNN,KD,1.5\nCNN -> CNN,Vanilla,1\n")
+    made = plot_study(open_study(file, costs=costs), tmp_path, "svg")
+    drawn = (tmp_path / "steps.svg").read_text()
+    assert tmp_path / "steps.svg" in made
+    assert ("CNN -&gt; CNN" in drawn, "ViT -&gt; CNN" in drawn) == (True, False)
+    costs.write_text("pair,label,step\nof another table,KD,1.5\n")
+    with pytest.raises(KdbenchError, match="no step of these methods was timed"):
+        plot_steps(open_study(file, costs=costs), tmp_path / "none.png")
 
 
 def test_costs_stand_beside_the_cells_and_only_what_is_not_beaten_in_the_table(file, tmp_path):
