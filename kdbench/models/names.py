@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdbench.errors import UnknownNameError, did_you_mean
 from kdbench.models.networks import small
 from kdbench.models.networks.cifar import CIFAR_MODELS
+from kdbench.models.networks.mobilenetv2_tiny import MobileNetV2Tiny
 from kdbench.models.networks.paper_names import LARGE_IMAGE, SHARED
 from kdbench.models.networks.paper_networks import register_paper_models
 from kdbench.models.registry import GIVEN, ModelEntry, models, register_model
@@ -18,6 +19,9 @@ register_model("small_mixer28", family="mlp", input_size=28, any_size=False, siz
     small.small_mixer28
 )
 
+register_model(
+    "mobilenetv2_tinyimagenet", family="cnn", input_size=64, about="mdistiller's MobileNetV2 for Tiny-ImageNet"
+)(MobileNetV2Tiny)
 for _name, _build_cifar in CIFAR_MODELS.items():
     _about = f"mdistiller's {_name} for 32x32 images"
     if _name in SHARED:

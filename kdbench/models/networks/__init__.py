@@ -5,6 +5,8 @@ Rooms:
 - cifar: mdistiller's networks for 32x32 images, with the layout of its checkpoints.
 - mobilenetv1: MobileNetV1 as mdistiller has it for ImageNet: ReLU in the place of timm's ReLU6, and the layout of its
   published checkpoints.
+- mobilenetv2_tiny: MobileNetV2 as mdistiller has it for the 64x64 images of Tiny-ImageNet: full width, with a stem that
+  keeps the grid.
 - paper_names: The names that papers give to the networks of the tables, each with the timm tag behind it; importing this is
   cheap.
 - paper_networks: The networks of the tables, built by the names that papers give them.

@@ -51,6 +51,7 @@ def load_into(
     if head not in HEADS:
         raise ModelError(f"HEAD: {head!r} is unknown, expected one of {', '.join(HEADS)}{did_you_mean(head, HEADS)}")
     own = module.state_dict()
+    state = {key: _linear(value, own.get(key)) if key in classifier_keys else value for key, value in state.items()}
     needed, given = _layout(own), _layout(state)
     classifier = [key for key in classifier_keys if key in needed or key in given]
     body = set(needed) | set(given)
@@ -97,6 +98,12 @@ def identify(state: Mapping[str, Tensor]) -> str | None:
         if likeness > best:
             best, name = likeness, candidate
     return name if best >= LIKENESS else None
+
+
+def _linear(value: Tensor, needed: Tensor | None) -> Tensor:
+    """A classifier's 1x1 convolution (K, D, 1, 1) as the linear layer (K, D) that it is on a pooled map, where that is needed."""
+    pointwise = value.dim() == 4 and value.shape[2:] == (1, 1)
+    return value.flatten(1) if pointwise and needed is not None and needed.dim() == 2 else value
 
 
 def _layout(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -148,3 +148,49 @@ def test_stages_of_the_release_from_resnet50_to_mobilenetv1() -> None:
         "AT": [(256, 256), (512, 512), (1024, 1024)],
         "OFD": [(256, 512), (512, 1024), (1024, 2048)],
     }
+
+
+def tiny_block(inputs: int, outputs: int, stride: int, t: int) -> nn.Sequential:
+    """A block of the release's MobileNetV2 for Tiny-ImageNet, written down from its description."""
+    wide = inputs * t
+    return nn.Sequential(
+        *(nn.Conv2d(inputs, wide, 1), nn.BatchNorm2d(wide), nn.ReLU6()),
+        *(nn.Conv2d(wide, wide, 3, stride, 1, groups=wide), nn.BatchNorm2d(wide), nn.ReLU6()),
+        *(nn.Conv2d(wide, outputs, 1), nn.BatchNorm2d(outputs)),
+    )
+
+
+def test_mobilenetv2_of_tiny_imagenet_reads_the_releases_layout_and_is_its_function(tmp_path) -> None:
+    torch.manual_seed(0)
+    pre = nn.Sequential(nn.Conv2d(3, 32, 1, padding=1), nn.BatchNorm2d(32), nn.ReLU6())
+    last = nn.Sequential(nn.Conv2d(320, 1280, 1), nn.BatchNorm2d(1280), nn.ReLU6())
+    classifier = nn.Conv2d(1280, 7, 1)
+    widths = [(16, 1, 1, 1), (24, 2, 2, 6), (32, 3, 2, 6), (64, 4, 2, 6), (96, 3, 1, 6), (160, 3, 2, 6), (320, 1, 1, 6)]
+    state, groups, width = {}, [], 32
+    for number, (outputs, depth, stride, t) in enumerate(widths, start=1):
+        blocks = [tiny_block(width if i == 0 else outputs, outputs, stride if i == 0 else 1, t) for i in range(depth)]
+        for i, block in enumerate(blocks):
+            place = f"stage{number}." + (f"{i}." if depth > 1 else "")
+            state |= {f"{place}residual.{key}": value for key, value in block.state_dict().items()}
+        groups.append([(block, i > 0) for i, block in enumerate(blocks)])
+        width = outputs
+    for name, module in (("pre", pre), ("conv1", last), ("conv2", classifier)):
+        state |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    torch.save({"model": state, "epoch": 200}, tmp_path / "mv2.pth")
+    model = create_model("mobilenetv2_tinyimagenet", num_classes=7, weights=str(tmp_path / "mv2.pth"), norm="imagenet")
+    images = torch.rand(2, 3, 64, 64)
+    x = model.eval().prepare(images)
+    for module in (pre, last, *(block for group in groups for block, _ in group)):
+        module.eval()
+    with torch.no_grad():
+        out, taps = model(images, need={"stages"}), []
+        x = pre(x)
+        for group in groups:
+            for block, shortcut in group:
+                x = block(x) + x if shortcut else block(x)
+            taps.append(x)
+        logits = classifier(F.adaptive_avg_pool2d(last(x), 1)).flatten(1)
+    torch.testing.assert_close(out.logits, logits)
+    for ours, theirs in zip(out.stages, (taps[1], taps[2], taps[3], taps[6]), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert [(s.channels, *s.grid) for s in model.spec.stages] == [(24, 33, 33), (32, 17, 17), (64, 9, 9), (320, 5, 5)]
