@@ -10,11 +10,11 @@ import pytest
 from kdbench import list_distillers
 from kdbench.distillers.create import method_classes
 
-#: the student alone; logits; a memory bank; draws of two kinds; a schedule; features, relations, stages; a network that is run in
+#: the student alone; logits; a memory bank; draws; a schedule; features, relations, stages; a network that is run in
 #: parts; a method's own modules, variances and branches; a second head; a changed student; attention over the batch; a phase before
 #: the first epoch, on the teacher alone and on the student
 KINDS = {
-    *("VANILLA", "KD", "CRD", "TEKAP_F", "MGD", "CTKD", "CC", "AT", "REVIEWKD", "OFD", "FCFD", "PAT", "HCD"),
+    *("VANILLA", "KD", "CRD", "TEKAP_F", "CTKD", "CC", "AT", "REVIEWKD", "OFD", "FCFD", "PAT", "HCD"),
     *("VID", "OFA", "DEIT", "SIMKD", "SEMCKD", "FT", "AB"),
 }
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from each_method import each_method
 from torch import nn
 
-from kdbench import list_distillers
 from kdbench.bench.methods.conformance import NETWORKS, check_pair, create_pair, make_batch, step, unused_parameters
 from kdbench.distillers.base import Batch, Distiller, Losses, distillers, register_distiller
 from kdbench.distillers.unused import left_out
@@ -23,7 +23,7 @@ MATRIX = json.loads(Path(__file__).with_name("matrix.json").read_text(encoding="
 STEPS = ((1, 8), (1, 8), (1, 6), (300, 8))
 
 
-@pytest.mark.parametrize("method", list_distillers())
+@pytest.mark.parametrize("method", each_method())
 def test_declared_where_it_happens_and_nowhere_else(method: str) -> None:
     happens = False
     for pair, outcome in MATRIX[method].items():

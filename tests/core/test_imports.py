@@ -81,6 +81,7 @@ def test_a_folder_that_is_handed_on_brings_no_code(folder):
     assert "importing" not in told.stderr
 
 
+@pytest.mark.slow
 def test_a_grid_hands_it_to_its_workers(folder):
     (folder / "methods" / "grids.py").write_text(METHOD.format(name="OFGRID"))
     file = grid_file(folder, IMPORTS=["methods/grids.py"], METHODS=["OFGRID"])

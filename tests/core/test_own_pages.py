@@ -52,10 +52,8 @@ def run_page(page: Path, folder: Path) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("own-model", "own-data", "trackers")), "own-loop"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["own-model", "own-data", "own-loop", "trackers"])
 def test_a_page_runs(tmp_path, name):
     page = ROOT / "docs" / f"{name}.md"
     assert len(blocks(page)) >= 2

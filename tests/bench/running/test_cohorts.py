@@ -115,6 +115,7 @@ def test_a_grid_in_cohorts_ends_in_the_bytes_of_one_without(tmp_path, apart, coh
     assert not list((report.folder / STATE_DIR).glob("*.lock"))
 
 
+@pytest.mark.slow
 def test_two_teachers_and_seeds_in_worker_processes(tmp_path):
     runs = {}
     for cohort in ("off", "auto"):

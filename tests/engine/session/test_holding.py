@@ -102,6 +102,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, caplog, monkeypatch):
     assert "see to it that no other process trains it" in caplog.text
 
 
+@pytest.mark.slow
 def test_many_begin_at_once_and_one_trains(tmp_path):
     code = CHILD.replace("time.sleep(100)", "time.sleep(1)")
     words = [sys.executable, "-c", code, json.dumps(overrides(tmp_path, EPOCHS))]

@@ -380,6 +380,7 @@ def test_optuna_is_named_where_it_is_missing(tmp_path, monkeypatch):
     assert not list((tmp_path / "runs").rglob("config.yaml"))
 
 
+@pytest.mark.slow
 def test_a_grid_that_tunes_nothing_does_not_import_it(tmp_path):
     file = grid_file(tmp_path)
     code = "\n".join(
