@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from kdbench.bench.comparison.seeds import LEVEL, baseline_of, paired_t
+from kdbench.bench.comparison.seeds import baseline_of, paired_t, told
 from kdbench.bench.comparison.statistics import Summary, holm, summarise
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.catalogue import family_of
@@ -49,9 +49,7 @@ class Gap:
     @property
     def sign(self) -> int:
         """1 where the gain is surely smaller under other families, -1 where it is surely larger, else 0."""
-        if self.p_holm is None or self.p_holm >= LEVEL:
-            return 0
-        return 1 if self.gap.mean > 0 else -1
+        return told(self.gap.mean, self.p_holm)
 
 
 def pair_families(frame: pd.DataFrame) -> dict[str, Family]:

@@ -39,9 +39,14 @@ class SeedTest:
     @property
     def sign(self) -> int:
         """1 for a gain and -1 for a loss that the corrected test tells from 0, else 0."""
-        if self.p_holm is None or self.p_holm >= LEVEL:
-            return 0
-        return 1 if self.difference.mean > 0 else -1
+        return told(self.difference.mean, self.p_holm)
+
+
+def told(mean: float, p: float | None) -> int:
+    """The sign of a mean that a corrected test tells from 0, else 0."""
+    if p is None or p >= LEVEL:
+        return 0
+    return 1 if mean > 0 else -1
 
 
 def baseline_of(table: Table, method: str) -> str:
