@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from kdbench.errors import ConfigError
+from kdbench.errors import ConfigError, KdbenchError
 from kdbench.escape import visible
 from kdbench.paths import expanded
 
@@ -14,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("results", type=expanded, help="a grid's folder with many seeds, or a file of its rows")
     parser.add_argument("--select", default="last", help="epoch to report: last (default), best, or selected")
-    parser.add_argument("--baseline", default="", help="the student alone (default: the grid's baseline)")
+    parser.add_argument("--baseline", default="", help="the student alone (default: the method Vanilla)")
     parser.add_argument("--few", type=int, default=3, metavar="N", help="seeds of a usual table (default: 3)")
     parser.add_argument(
         "--costs", default="", type=expanded, metavar="FILE.csv", help="time of a step: columns pair, label, step"
@@ -40,14 +41,23 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--few {args.few}: expects a number of seeds from 1")
     if args.picture != "png" and not args.plots:
         raise ConfigError("--picture needs --plots")
+    if args.plots:
+        from kdbench.bench.pictures.every import check_format
+
+        check_format(args.picture)
     study = open_study(args.results, select=args.select, baseline=args.baseline, costs=args.costs, few=args.few)
     if args.page:
-        page = Path(args.page)
+        page = Path(args.page).resolve()  # a link stays one
         try:
-            old = page.read_text(encoding="utf-8")
+            old = page.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--page {args.page!r} cannot be read: {error}") from None
-        new = fill(old, study)
+        try:
+            new = fill(old, study)
+        except KdbenchError as error:
+            raise KdbenchError(f"{args.page}: {error}") from None
+        if new != old and not os.access(page, os.W_OK):
+            raise ConfigError(f"--page {args.page!r} may not be written")
         if new != old:
             write_atomically(page, new)
         print(visible(f"{'written' if new != old else 'up to date'}: {page}"))

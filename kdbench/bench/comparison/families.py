@@ -59,7 +59,8 @@ def pair_families(frame: pd.DataFrame) -> dict[str, Family]:
         frame: of :func:`kdbench.bench.results.labels.load_grid_results`.
     """
     found = {}
-    for row in frame[frame.teacher.ne("")].drop_duplicates("pair").itertuples(index=False):
+    taught = frame[frame.teacher.fillna("").ne("") & frame.student.notna()]  # a failed run has neither
+    for row in taught.drop_duplicates("pair").itertuples(index=False):
         families = family_of(row.teacher), family_of(row.student)
         if all(families):
             found[str(row.pair)] = Family(str(row.student), *families)
@@ -75,8 +76,9 @@ def family_gaps(table: Table, families: Mapping[str, Family]) -> list[Gap]:
     """
     check_table(table)
     found = []
-    for student in dict.fromkeys(families[pair].student for pair in table.pairs if pair in families):
-        pairs = [pair for pair in table.pairs if pair in families and families[pair].student == student]
+    known = [pair for pair in table.pairs if pair in families and (pair, table.baseline) in table.cells]
+    for student in dict.fromkeys(families[pair].student for pair in known):
+        pairs = [pair for pair in known if families[pair].student == student]
         same = [pair for pair in pairs if families[pair].same]
         other = [pair for pair in pairs if not families[pair].same]
         if not same or not other:

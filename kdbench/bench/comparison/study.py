@@ -13,7 +13,7 @@ from kdbench.bench.comparison.luck import crowned, rankings_agree
 from kdbench.bench.comparison.seeds import LEVEL, MIN_SEEDS, baseline_of, seed_tests
 from kdbench.bench.comparison.statistics import Summary, friedman
 from kdbench.bench.comparison.table import Table
-from kdbench.bench.results.tuning import is_tuned_label
+from kdbench.bench.results.tuning import is_tuned_label, tuned_label
 from kdbench.errors import KdbenchError
 from kdbench.escape import markdown
 
@@ -58,37 +58,41 @@ class Study:
     def summary(self) -> str:
         """A row a pair: teacher, student alone, what the tests tell from it, and the best method."""
         rows = []
+        untested = any(test.p is None for test in self.tests.values())
         for methods, how in ((self.published, "as published"), (self.tuned, "tuned")):
             for pair in self.table.pairs:
-                tests = [self.tests[pair, m] for m in methods if (pair, m) in self.tests]
-                alone = self.table.cells.get((pair, baseline_of(self.table, methods[0]))) if tests else None
-                if not tests or alone is None:
+                own = [m for m in methods if (pair, m) in self.table.cells]
+                if not own:
                     continue
-                signs = Counter(test.sign for test in tests)
-                best = max(tests, key=lambda test: test.difference.mean)
+                tests = [self.tests[pair, m] for m in own if (pair, m) in self.tests]
+                alone = self.table.cells.get((pair, baseline_of(self.table, own[0])))
+                signs = Counter(test.sign for test in tests if test.p is not None)
+                best = max(tests, key=lambda test: test.difference.mean, default=None)
                 teacher = self.table.teachers.get(pair)
                 rows.append(
                     [
                         markdown(pair),
                         *([how] if self.tuned else []),
                         _NONE if teacher is None else f"{teacher:.2f}",
-                        alone.text(),
+                        "missing" if alone is None else alone.text(),
                         len(tests),
                         signs[1],
                         signs[0],
                         signs[-1],
-                        f"{markdown(best.method)} {_interval(best.difference)}",
+                        *([len(tests) - signs.total()] if untested else []),
+                        _NONE if best is None else f"{markdown(best.method)} {_interval(best.difference)}",
                     ]
                 )
         heads = [
             "pair",
             *(["values"] if self.tuned else []),
             "teacher",
-            markdown(f"{self.table.baseline} alone" if self.table.baseline != "Vanilla" else "student alone"),
+            "student alone" if self.table.baseline == "Vanilla" else markdown(self.table.baseline),
             "methods",
             "surely better",
             "not told apart",
             "surely worse",
+            *(["not tested"] if untested else []),
             "largest mean difference",
         ]
         tested = [test for test in self.tests.values() if test.p is not None]
@@ -96,15 +100,27 @@ class Study:
             f"*Surely* means a two-sided paired t test over the seeds with p < {LEVEL:g} after Holm's correction over all "
             f"{len(tested)} cells with at least {MIN_SEEDS} seeds. The largest of many means is too large on average."
         )
+        if self.tuned and tuned_label(self.table.baseline) not in self.tuned:
+            words += f" {markdown(self.table.baseline)} was not tuned: tuned methods are measured against it as it is."
         return f"{_grid(rows, heads)}\n\n{words}"
 
     def gains(self, methods: Sequence[str]) -> str:
         """A row a method, by its mean over the pairs; a column a pair: difference, interval, in bold where the test is sure."""
-        shown = [m for m in methods if any((pair, m) in self.tests for pair in self.table.pairs)]
-        means = {m: [self.tests[p, m].difference.mean for p in self.table.pairs if (p, m) in self.tests] for m in shown}
-        shown.sort(key=lambda m: -sum(means[m]) / len(means[m]))
+        pairs, failed = self.table.pairs, self.table.failed
+        means = {m: [self.tests[p, m].difference.mean for p in pairs if (p, m) in self.tests] for m in methods}
+        shown = [m for m in methods if means[m] or any((p, m) in failed for p in pairs)]
+        shown.sort(key=lambda m: -sum(means[m]) / len(means[m]) if means[m] else float("inf"))
         rows = [[markdown(m), *(self._gain(pair, m) for pair in self.table.pairs)] for m in shown]
-        return _grid(rows, ["method", *map(markdown, self.table.pairs)])
+        return f"{_grid(rows, ['method', *map(markdown, self.table.pairs)])}\n\n{self._seeds(shown)}"
+
+    def _seeds(self, methods: Sequence[str]) -> str:
+        """How many seeds the differences are of."""
+        counts = {
+            (p, m): self.tests[p, m].difference.n for p in self.table.pairs for m in methods if (p, m) in self.tests
+        }
+        most = max(counts.values(), default=0)
+        fewer = [f"{markdown(p)} / {markdown(m)} {n}" for (p, m), n in counts.items() if n < most]
+        return f"Seeds of each difference: {most}{'; fewer in ' + ', '.join(fewer) if fewer else ''}."
 
     def family_table(self, *, tuned: bool) -> str:
         """A row a method and student, by the gap."""
@@ -146,7 +162,7 @@ class Study:
             "pair",
             *(["values"] if self.tuned else []),
             "best mean",
-            f"another winner with {self.few} seeds",
+            f"another winner with {self.few} seed{'s' * (self.few != 1)}",
             "different winners",
             "most often",
             "lowest place of the best",
@@ -231,6 +247,8 @@ class Study:
     def _gain(self, pair: str, method: str) -> str:
         test = self.tests.get((pair, method))
         if test is None:
+            if (pair, method) in self.table.cells:
+                return f"no {markdown(baseline_of(self.table, method))}"
             return "failed" if (pair, method) in self.table.failed else _NONE
         return _sure(_interval(test.difference), test.sign)
 

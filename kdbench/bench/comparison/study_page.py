@@ -11,9 +11,13 @@ from kdbench.bench.comparison.families import pair_families
 from kdbench.bench.comparison.study import Study
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.results.labels import load_grid_results
+from kdbench.bench.results.tuning import is_tuned_label
 from kdbench.errors import KdbenchError, did_you_mean
+from kdbench.escape import markdown
 
-_MARK = re.compile(r"<!-- study: ([\w-]+) -->\n.*?<!-- /study -->\n?", re.S)
+#: lines of a page
+_BEGIN = re.compile(r"<!--\s*study:\s*([\w-]+)\s*-->")
+_END = re.compile(r"<!--\s*/study\s*-->")
 
 
 def open_study(
@@ -23,16 +27,23 @@ def open_study(
 
     Args:
         results: a grid's folder, or the CSV file of its rows.
-        select, baseline: see :func:`kdbench.bench.comparison.table.build_table`.
+        select: see :func:`kdbench.bench.comparison.table.build_table`.
+        baseline: label of the student alone; empty = the first whose method is Vanilla, and where none is the table's own.
         costs: CSV file with the columns ``pair``, ``label`` and ``step``; see :class:`kdbench.bench.comparison.study.Study`.
         few: seeds of a usual table.
 
     Raises:
         KdbenchError: no results there, an unknown baseline, or a file of costs that is none.
     """
+    frame, record = load_grid_results(results)
+    if not baseline:  # a grid's own baseline is often KD
+        alone = set(frame.label[frame.method == "Vanilla"])
+        baseline = next((m for m in record["methods"] if m in alone and not is_tuned_label(m)), "")
     table = build_table(results, select=select, baseline=baseline)
-    families = pair_families(load_grid_results(results)[0])
-    return Study(table, families, read_costs(costs) if costs else None, few=few)
+    timed = read_costs(costs) if costs else None
+    if timed is not None and not set(table.cells) & set(zip(timed.pair, timed.label)):
+        raise KdbenchError(f"{costs}: no pair and label of it is one of {results}")
+    return Study(table, pair_families(frame), timed, few=few)
 
 
 def read_costs(file: str | Path) -> pd.DataFrame:
@@ -55,31 +66,54 @@ def read_costs(file: str | Path) -> pd.DataFrame:
     if wrong.any():
         line = int(wrong.to_numpy().argmax())
         raise KdbenchError(f"{file}, line {line + 2}: step expects a number above 0, got {frame['step'][line]!r}")
+    twice = frame.duplicated(["pair", "label"])
+    if twice.any():
+        raise KdbenchError(f"{file}, line {int(twice.to_numpy().argmax()) + 2}: pair and label stand twice")
     return frame.assign(step=steps)[["pair", "label", "step"]]
 
 
 def fill(page: str, study: Study) -> str:
-    """A page with every section that it names, anew: what stands between ``<!-- study: NAME -->`` and ``<!-- /study -->``.
+    """A page with every section that it names, anew: what stands between a line ``<!-- study: NAME -->`` and the next
+    ``<!-- /study -->``. Lines within a block of code are none.
 
     Raises:
-        KdbenchError: the page names none, or one that there is not.
+        KdbenchError: the page names none, or one that there is not, or a mark has no partner.
     """
     known = study.sections()
-    named = _MARK.findall(page)
-    if not named:
+    made: list[str] = []
+    opened, fenced, count = (0, ""), False, 0
+    for number, line in enumerate(page.splitlines(keepends=True), start=1):
+        text, end = line.strip(), line[len(line.rstrip("\r\n")) :] or "\n"
+        fenced ^= text.startswith("```") and not opened[0]
+        begins, ends = (None, None) if fenced else (_BEGIN.fullmatch(text), _END.fullmatch(text))
+        if begins and opened[0]:
+            raise KdbenchError(f"line {number}: {text} before the <!-- /study --> of line {opened[0]}")
+        if ends and not opened[0]:
+            raise KdbenchError(f"line {number}: {text} without <!-- study: NAME --> before it")
+        if begins:
+            name = begins[1]
+            if name not in known:
+                raise KdbenchError(f"line {number}: no section {name!r}{did_you_mean(name, known)}: {', '.join(known)}")
+            opened, count = (number, name), count + 1
+            made.append(line)
+        elif ends:
+            made.append(end.join(["", *known[opened[1]]().split("\n"), "", line]))
+            opened = (0, "")
+        elif not opened[0]:
+            made.append(line)
+    if opened[0]:
+        raise KdbenchError(f"line {opened[0]}: <!-- study: {opened[1]} --> without <!-- /study --> behind it")
+    if not count:
         raise KdbenchError(
             f"the page names no section: <!-- study: NAME --> ... <!-- /study -->, of {', '.join(known)}"
         )
-    for name in named:
-        if name not in known:
-            raise KdbenchError(f"no section {name!r}{did_you_mean(name, known)}: {', '.join(known)}")
-    return _MARK.sub(lambda m: f"<!-- study: {m[1]} -->\n\n{known[m[1]]()}\n\n<!-- /study -->\n", page)
+    return "".join(made)
 
 
 def whole(study: Study) -> str:
     """All sections that say something, one after the other."""
     titles = {
-        "summary": "What the seeds tell from the student alone",
+        "summary": f"What the seeds tell from {markdown(study.table.baseline)}",
         "gains": "Differences, paired by seed",
         "families": "Teachers of the same and of other families",
         "luck": f"What {study.few} seeds would have said",

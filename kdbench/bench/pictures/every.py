@@ -42,7 +42,7 @@ def plot_all(folder: str | Path, table: Table, out: str | Path, form: str = "png
     Raises:
         KdbenchError: there is no such format.
     """
-    _check(form)
+    check_format(form)
     names = ("accuracy", "cost", "curves", "losses", "differences", "ranks")
     accuracy, cost, curves, losses, differences, rank = files = [Path(out) / f"{name}.{form}" for name in names]
     plot_table(table, accuracy)
@@ -71,7 +71,7 @@ def plot_study(study: Study, out: str | Path, form: str = "png") -> list[Path]:
     Raises:
         KdbenchError: there is no such format, or nothing to draw.
     """
-    _check(form)
+    check_format(form)
     files = []
     table = study.table
     students: dict[str, list[str]] = {}
@@ -101,6 +101,11 @@ def _file_name(text: str) -> str:
     return re.sub(r"\W+", "_", text)
 
 
-def _check(form: str) -> None:
+def check_format(form: str) -> None:
+    """Refuse what is no format of pictures.
+
+    Raises:
+        KdbenchError: it is none of :data:`FORMATS`.
+    """
     if form not in FORMATS:
         raise KdbenchError(f"pictures are {', '.join(FORMATS)}, not {form!r}{did_you_mean(form, FORMATS)}")

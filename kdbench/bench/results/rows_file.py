@@ -85,6 +85,7 @@ def read_rows(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     gap = next((name for name in _NEEDED if name != "teacher" and done[name].isna().any()), "")
     if gap:
         raise KdbenchError(f"{path}, line {int(done[gap].isna().to_numpy().argmax()) + 2}: {gap} is empty")
+    _check_cells(path, done)
     done[["teacher", "teacher_sha256"]] = done[["teacher", "teacher_sha256"]].fillna("")
     done["folder"] = None
     done.attrs |= {"skipped": [], "unfinished": 0}
@@ -103,6 +104,20 @@ def read_rows(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         "cells": cells,
     }
     return done, {**record, "notes": _notes(tuned), "tuned": tuned}
+
+
+def _check_cells(path: Path, done: pd.DataFrame) -> None:
+    """Refuse a seed that is no whole number, and a cell whose runs are of several kinds."""
+    broken = done.seed.ne(done.seed.round())
+    if broken.any():
+        raise KdbenchError(f"{path}: seed expects whole numbers, got {done.seed[broken].iloc[0]}")
+    for (pair, label), part in done.groupby(["pair", "label"], sort=False):
+        for name in ("method", "teacher", "student", "dataset"):
+            found = list(dict.fromkeys(part[name].fillna("")))
+            if len(found) > 1:
+                raise KdbenchError(
+                    f"{path}: {pair} / {label} has runs of several kinds: {name} {found[0]!r} and {found[1]!r}"
+                )
 
 
 def _notes(tuned: dict[tuple[str, str], dict[str, Any]]) -> list[str]:

@@ -7,7 +7,9 @@ import re
 
 import numpy as np
 import pytest
+from inline_pool import InlinePool
 from scipy import stats
+from small_grids import grid_file
 
 from kdbench.bench.comparison.families import family_gaps, pair_families
 from kdbench.bench.comparison.luck import crowned, rankings_agree
@@ -18,6 +20,7 @@ from kdbench.bench.comparison.table import build_table
 from kdbench.bench.pictures.every import plot_study
 from kdbench.bench.pictures.steps import plot_steps
 from kdbench.bench.results.labels import load_grid_results
+from kdbench.bench.running.run_grid import run_grid
 from kdbench.cli.main import main
 from kdbench.errors import KdbenchError
 
@@ -175,6 +178,13 @@ def test_a_page_is_filled_where_it_asks_for_it_and_twice_the_same(file, tmp_path
     ("text", "said"),
     [
         ("no marks", "the page names no section"),
+        (
+            "<!-- study: gains -->\nmine\n<!-- study: luck -->\n<!-- /study -->\n",
+            "line 3: <!-- study: luck --> before the",
+        ),
+        ("<!-- study: luck -->\n<!-- /study -->\nmine\n<!-- /study -->\n", "line 4: <!-- /study --> without"),
+        ("<!--study: luck-->  \n", "line 1: <!-- study: luck --> without <!-- /study --> behind it"),
+        ("```\n<!-- study: luck -->\n<!-- /study -->\n```\n", "the page names no section"),
         ("<!-- study: gians -->\n<!-- /study -->\n", "'gians' (did you mean 'gains'?)"),
     ],
 )
@@ -194,9 +204,11 @@ def test_steps_are_drawn_where_they_were_timed(file, tmp_path):
     drawn = (tmp_path / "steps.svg").read_text()
     assert tmp_path / "steps.svg" in made
     assert ("CNN -&gt; CNN" in drawn, "ViT -&gt; CNN" in drawn) == (True, False)
-    costs.write_text("pair,label,step\nof another table,KD,1.5\n")
     with pytest.raises(KdbenchError, match="no step of these methods was timed"):
-        plot_steps(open_study(file, costs=costs), tmp_path / "none.png")
+        plot_steps(open_study(file), tmp_path / "none.png")
+    costs.write_text("pair,label,step\nof another table,KD,1.5\n")
+    with pytest.raises(KdbenchError, match="no pair and label of it is one of"):
+        open_study(file, costs=costs)
 
 
 def test_costs_stand_beside_the_cells_and_only_what_is_not_beaten_in_the_table(file, tmp_path):
@@ -216,6 +228,7 @@ def test_costs_stand_beside_the_cells_and_only_what_is_not_beaten_in_the_table(f
         ("pair,label,stp\na,b,1\n", "without the column 'step' (did you mean 'stp'?)"),
         ("pair,label,step\na,b,1\na,c,-2\n", "line 3: step expects a number above 0, got '-2'"),
         ("pair,label,step\na,b,nan\n", "line 2: step expects"),
+        ("pair,label,step\na,b,1\na,b,2\n", "line 3: pair and label stand twice"),
         ("", "no CSV of costs"),
     ],
 )
@@ -240,3 +253,75 @@ def test_wrong_words_are_one_line(file, capsys, monkeypatch, tmp_path, words, sa
     assert main(["study", str(file), *words]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def changed(file, folder, change):
+    """A copy of the rows with each line put through a function; None leaves it out."""
+    head, *lines = file.read_text().splitlines()
+    kept = [line for line in map(change, lines) if line is not None]
+    (folder / "changed.csv").write_text("\n".join([head, *kept]) + "\n")
+    return folder / "changed.csv"
+
+
+def test_the_student_alone_is_vanilla_wherever_it_stands_and_whatever_the_grids_baseline(file, tmp_path):
+    order = iter(sorted(file.read_text().splitlines()[1:]))
+    other = changed(file, tmp_path, lambda line: next(order))
+    assert build_table(other).baseline != "Vanilla"
+    study = open_study(other)
+    assert study.table.baseline == "Vanilla"
+    before = open_study(file)
+    assert {place: test.difference for place, test in study.tests.items()} == {
+        place: test.difference for place, test in before.tests.items()
+    }
+    assert open_study(file, baseline="KD").table.baseline == "KD"
+
+
+def test_a_folder_with_a_failed_cell(tmp_path, capsys):
+    work = tmp_path / "work"
+    work.mkdir()
+    methods = ["Vanilla", "KD", "OFD"]  # undefined for a Mixer as the teacher
+    report = run_grid(
+        grid_file(work, METHODS=methods, SEEDS=[1, 2]), prefix=str(tmp_path), pool=InlinePool(), threads=1
+    )
+    assert report.failed
+    assert main(["study", str(tmp_path / "g")]) == 0
+    told = capsys.readouterr().out
+    assert "| failed" in told
+    assert "not tested" in told
+
+
+def test_a_pair_without_the_student_alone_says_so(file, tmp_path):
+    without = changed(file, tmp_path, lambda line: None if line.startswith("ViT -> CNN,Vanilla,") else line)
+    study = open_study(without)
+    assert "missing" in study.summary()
+    assert "no Vanilla" in study.gains(study.published)
+    assert "KD" in study.family_table(tuned=False)  # CNN and Mixer are left
+
+
+def test_fewer_seeds_and_an_untuned_baseline_are_told(file, tmp_path):
+    fewer = changed(file, tmp_path, lambda line: None if line.startswith("ViT -> CNN,KD,9,") else line)
+    study = open_study(fewer)
+    assert "Seeds of each difference: 10; fewer in ViT -> CNN / KD 9." in study.gains(study.published)
+    assert "was not tuned" not in study.summary()
+    untuned = changed(file, tmp_path, lambda line: None if ",Vanilla (tuned)," in line else line)
+    assert "Vanilla was not tuned: tuned methods are measured against it as it is." in open_study(untuned).summary()
+
+
+def test_a_label_that_looks_like_a_mark_and_other_line_ends(file, tmp_path):
+    odd = changed(file, tmp_path, lambda line: line.replace(",KD,", ",<!-- /study -->,", 1))
+    page = tmp_path / "page.md"
+    page.write_bytes(b"mine\r\n<!-- study: gains -->\r\n<!-- /study -->\r\nmore\r\n")
+    assert main(["study", str(odd), "--page", str(page)]) == 0
+    first = page.read_bytes()
+    assert first.count(b"\n") == first.count(b"\r\n")
+    assert first.endswith(b"\r\n<!-- /study -->\r\nmore\r\n")
+    assert main(["study", str(odd), "--page", str(page)]) == 0
+    assert page.read_bytes() == first
+
+
+def test_a_page_that_is_a_link_stays_one(file, tmp_path):
+    (tmp_path / "real.md").write_text("<!-- study: luck -->\n<!-- /study -->\n")
+    (tmp_path / "link.md").symlink_to(tmp_path / "real.md")
+    assert main(["study", str(file), "--page", str(tmp_path / "link.md")]) == 0
+    assert (tmp_path / "link.md").is_symlink()
+    assert "best mean" in (tmp_path / "real.md").read_text()

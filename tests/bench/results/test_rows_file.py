@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_files
+import re
 
 import pytest
 from small_grids import tuned_grid
@@ -133,3 +134,26 @@ def test_words_that_do_not_go_together(tuned, words, part, capsys):
     folder, file = tuned
     assert main(["table", *(word.format(folder=folder, file=file) for word in words)]) == 2
     assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("method", "DKD", "has runs of several kinds: method 'KD' and 'DKD'"),
+        ("student", "small_vit", "has runs of several kinds: student 'small_cnn' and 'small_vit'"),
+        ("dataset", "cifar10", "several kinds: dataset"),
+        ("teacher", "small_cnn", "several kinds: teacher"),
+        ("seed", "4.5", "seed expects whole numbers, got 4.5"),
+    ],
+)
+def test_a_cell_of_several_kinds_of_runs_is_refused(tuned, tmp_path, column, value, said):
+    with tuned[1].open(newline="") as stream:
+        rows = list(csv_files.DictReader(stream))
+    last = [row for row in rows if row["method"] == "KD"][-1]
+    last[column] = value
+    with (tmp_path / "r.csv").open("w", newline="") as stream:
+        writer = csv_files.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(KdbenchError, match=re.escape(said)):
+        build_table(tmp_path / "r.csv")

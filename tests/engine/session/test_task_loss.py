@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,28 @@ def test_a_run_learns_what_timms_loss_teaches(keys, loss, timms, tmp_path):
     assert means[0] == pytest.approx(means[1], rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("smoothing", "threshold", "said"),
+    [
+        (
+            0.1,
+            0.95,
+            "0.95 makes every target 0; with SOLVER.LABEL_SMOOTHING=0.1 and 4 classes expects at least 0.025 and less than 0.925",
+        ),
+        (0.1, 0.0, "0 makes every target 1"),
+        (0.3, 0.78, "0.78 makes every target 0"),
+    ],
+)
+def test_a_threshold_that_makes_all_targets_equal_is_refused(tmp_path, smoothing, threshold, said):
+    keys = {"SOLVER.LABEL_SMOOTHING": smoothing, "SOLVER.BCE_TARGET_THRESH": threshold}
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        kdbench.train(settings(tmp_path, 1, **BCE, **keys))
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
 def test_members_of_a_cohort_have_their_own(tmp_path):
-    keys = [{}, BCE, {**BCE, "SOLVER.BCE_TARGET_THRESH": 0.01, "SOLVER.LABEL_SMOOTHING": 0.1}]
+    mixed = {"AUGMENT.MIXUP": 0.8}  # of plain labels any threshold makes the same targets
+    keys = [mixed, {**BCE, **mixed}, {**BCE, **mixed, "SOLVER.BCE_TARGET_THRESH": 0.3}]
     alone = [kdbench.train(settings(tmp_path / "alone", 2, **TAUGHT, **one)) for one in keys]
     together = kdbench.train_cohort([settings(tmp_path / "together", 2, **TAUGHT, **one) for one in keys])
     contents = [content(result.folder) for result in together]

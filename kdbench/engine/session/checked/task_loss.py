@@ -13,7 +13,7 @@ from kdbench.distillers.base import Batch, Distiller
 from kdbench.distillers.compose import Composed
 from kdbench.engine.session.checked.single import black_batch, outputs_for
 from kdbench.engine.teacher.several import Teachers
-from kdbench.errors import IncompatibleError
+from kdbench.errors import ConfigError, IncompatibleError
 from kdbench.models.feature_model.model import FeatureModel
 
 
@@ -30,9 +30,11 @@ def check_task_loss(
 
     Raises:
         IncompatibleError: one never does, so that the key would say nothing of it.
+        ConfigError: with ``SOLVER.BCE_TARGET_THRESH`` the targets of all classes would be the same.
     """
     if cfg.SOLVER.TASK_LOSS == "ce":
         return
+    _check_threshold(cfg, student.spec.num_classes)
     with torch.random.fork_rng(), torch.no_grad():
         own, method = (copy.deepcopy(module).to(loader.device).train() for module in (student, distiller))
         parts = list(method.parts.values()) if isinstance(method, Composed) else [method]
@@ -47,6 +49,18 @@ def check_task_loss(
                 f"SOLVER.TASK_LOSS: {cfg.SOLVER.TASK_LOSS} would change nothing for {one.method.name}, whose loss has no term by "
                 "self.cross_entropy(logits, batch); set SOLVER.TASK_LOSS=ce"
             )
+
+
+def _check_threshold(cfg: CfgNode, classes: int) -> None:
+    threshold, smoothing = cfg.SOLVER.BCE_TARGET_THRESH, cfg.SOLVER.LABEL_SMOOTHING
+    off = smoothing / classes
+    label = 1.0 - smoothing + off
+    if threshold >= 0 and not off <= threshold < label:
+        value = 0 if threshold >= label else 1
+        raise ConfigError(
+            f"SOLVER.BCE_TARGET_THRESH: {threshold:g} makes every target {value}; with SOLVER.LABEL_SMOOTHING={smoothing:g} and "
+            f"{classes} classes expects at least {off:g} and less than {label:g}, or -1"
+        )
 
 
 class _Asked:
