@@ -82,18 +82,24 @@ def paired_seeds(cell: Cell, base: Cell) -> list[Any]:
     return [s for s in _shared(cell, base) if _one_recipe(cell, base, s) and _one_teacher(cell, base, s)]
 
 
+def paired_differences(cell: Cell | None, base: Cell | None) -> dict[Any, float]:
+    """``cell - base`` by seed, over :func:`paired_seeds`; none where one of the cells is missing."""
+    if cell is None or base is None:
+        return {}
+    return {seed: cell.values[seed] - base.values[seed] for seed in paired_seeds(cell, base)}
+
+
 def gain_over(cell: Cell | None, base: Cell | None) -> Gain:
     """What one cell gains over another: the mean difference over :func:`paired_seeds`."""
     if cell is None or base is None:
         return Gain()
-    shared, used = _shared(cell, base), paired_seeds(cell, base)
+    shared, used = _shared(cell, base), paired_differences(cell, base)
     if not used:
         apart = shared and not any(_one_recipe(cell, base, s) for s in shared)
         return Gain(note="" if not shared else _RECIPES if apart else _TEACHERS)
-    differences = [cell.values[s] - base.values[s] for s in used]
     note = f"own gain of {len(used)} of {len(shared)} seeds: {_REST}" if len(used) < len(shared) else ""
     deviations = tuple(dict.fromkeys(line for s in used for line in cell.by_seed.get(s, ())))
-    return Gain(_mean(differences), _sd(differences), len(used), note, deviations)
+    return Gain(_mean(used.values()), _sd(used.values()), len(used), note, deviations)
 
 
 _REST = "in the others the two sides differ in recipe or teacher"

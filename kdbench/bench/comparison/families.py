@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from kdbench.bench.comparison.seeds import baseline_of, paired_t, told
+from kdbench.bench.comparison.seeds import baseline_of, differences_by_seed, paired_t, told
 from kdbench.bench.comparison.statistics import Summary, holm, summarise
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.catalogue import family_of
@@ -86,7 +86,7 @@ def family_gaps(table: Table, families: Mapping[str, Family]) -> list[Gap]:
         for method in table.methods:
             if method == baseline_of(table, method):
                 continue
-            gains = {pair: _gains(table, pair, method) for pair in pairs}
+            gains = {pair: differences_by_seed(table, pair, method) for pair in pairs}
             seeds = sorted(set.intersection(*map(set, gains.values())))
             if not seeds:
                 continue
@@ -95,13 +95,6 @@ def family_gaps(table: Table, families: Mapping[str, Family]) -> list[Gap]:
             gap = [a - b for a, b in zip(at, away)]
             found.append(Gap(student, method, summarise(at), summarise(away), summarise(gap), paired_t(gap)))
     return [replace(gap, p_holm=p) for gap, p in zip(found, holm([gap.p for gap in found]))]
-
-
-def _gains(table: Table, pair: str, method: str) -> dict[int, float]:
-    cell, base = table.cells.get((pair, method)), table.cells.get((pair, baseline_of(table, method)))
-    if cell is None or base is None:
-        return {}
-    return {seed: value - base.values[seed] for seed, value in cell.values.items() if seed in base.values}
 
 
 def _mean(gains: Mapping[str, Mapping[int, float]], pairs: list[str], seed: int) -> float:

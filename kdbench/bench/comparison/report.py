@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from tabulate import tabulate
 
-from kdbench.bench.comparison.cell import paired_seeds
+from kdbench.bench.comparison.cell import paired_differences
 from kdbench.bench.comparison.statistics import (
     Friedman,
     PairTest,
@@ -74,12 +74,8 @@ def _differences(table: Table) -> str:
         base = table.cells.get((pair, table.baseline))
         texts = []
         for method in methods:
-            cell = table.cells.get((pair, method))
-            seeds = [] if cell is None or base is None else paired_seeds(cell, base)
-            if cell is None or base is None or not seeds:
-                texts.append(table.absent(pair, method))
-            else:
-                texts.append(summarise([cell.values[seed] - base.values[seed] for seed in seeds]).text())
+            by_seed = paired_differences(table.cells.get((pair, method)), base)
+            texts.append(summarise(list(by_seed.values())).text() if by_seed else table.absent(pair, method))
         rows.append([markdown(pair), *texts])
     return tabulate(rows, ["pair", *map(markdown, methods)], tablefmt="pipe", disable_numparse=True)
 

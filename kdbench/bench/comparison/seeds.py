@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kdbench.bench.comparison.cell import Cell, paired_seeds
+from kdbench.bench.comparison.cell import Cell, paired_differences
 from kdbench.bench.comparison.statistics import Summary, holm, summarise
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.results.tuning import is_tuned_label, tuned_label
@@ -56,6 +56,11 @@ def baseline_of(table: Table, method: str) -> str:
     return tuned if is_tuned_label(method) and tuned in table.methods else table.baseline
 
 
+def differences_by_seed(table: Table, pair: str, method: str) -> dict[int, float]:
+    """Of a cell from its baseline, see :func:`kdbench.bench.comparison.cell.paired_differences`."""
+    return paired_differences(table.cells.get((pair, method)), table.cells.get((pair, baseline_of(table, method))))
+
+
 def seed_tests(table: Table) -> list[SeedTest]:
     """Every cell of a table against its baseline, pair by pair in the table's order; cells without a paired seed are left out.
 
@@ -66,12 +71,9 @@ def seed_tests(table: Table) -> list[SeedTest]:
     found = []
     for pair in table.pairs:
         for method in table.methods:
-            base = table.cells.get((pair, baseline_of(table, method)))
-            cell = table.cells.get((pair, method))
-            if cell is None or base is None or method == baseline_of(table, method):
-                continue
-            if seeds := paired_seeds(cell, base):
-                values = [cell.values[seed] - base.values[seed] for seed in seeds]
+            values = list(differences_by_seed(table, pair, method).values())
+            if values and method != baseline_of(table, method):
+                cell = table.cells[pair, method]
                 found.append(SeedTest(pair, method, cell, summarise(values), paired_t(values)))
     corrected = holm([test.p for test in found])
     return [replace(test, p_holm=p) for test, p in zip(found, corrected)]

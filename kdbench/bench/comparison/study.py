@@ -9,6 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from kdbench.bench.comparison.families import Family, Gap, family_gaps
+from kdbench.bench.comparison.frontier import frontier
 from kdbench.bench.comparison.luck import crowned, rankings_agree
 from kdbench.bench.comparison.seeds import LEVEL, MIN_SEEDS, baseline_of, seed_tests
 from kdbench.bench.comparison.statistics import Summary, friedman
@@ -198,19 +199,20 @@ class Study:
         rows = {pair: {m: cells[pair, m].mean for m in whole} for pair in self.table.pairs}
         return pd.DataFrame.from_dict(rows, orient="index", columns=whole)
 
+    def points(self, pair: str) -> dict[str, tuple[float, float]]:
+        """Step time and mean top-1 of the methods as published, by label, of those that were timed."""
+        cells = self.table.cells
+        own = [m for m in self.published if (pair, m) in self.costs and (pair, m) in cells]
+        return {m: (self.costs[pair, m], cells[pair, m].mean) for m in own}
+
     def cost(self) -> str:
         """A row a pair: the methods that no other one beats in both step time and accuracy, cheapest first."""
         if not self.costs:
             return "No step was timed."
         rows = []
         for pair in self.table.pairs:
-            steps = {m: self.costs[pair, m] for m in self.published if (pair, m) in self.costs}
-            means = {m: self.table.cells[pair, m].mean for m in steps if (pair, m) in self.table.cells}
-            best, chosen = float("-inf"), []
-            for m in sorted(means, key=lambda m: (steps[m], -means[m])):
-                if means[m] > best:
-                    best = means[m]
-                    chosen.append(f"{markdown(m)} ({steps[m]:.2f}x, {best:.2f})")
+            points = self.points(pair)
+            chosen = [f"{markdown(m)} ({points[m][0]:.2f}x, {points[m][1]:.2f})" for m in frontier(points)]
             if chosen:
                 rows.append([markdown(pair), ", ".join(chosen)])
         return _grid(rows, ["pair", "not beaten in both: step time as a multiple of the student's alone, mean top-1"])

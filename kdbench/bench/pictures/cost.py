@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdbench.bench.comparison.frontier import frontier
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.pictures.canvas import MARKS, legend_below, panels, save
 from kdbench.bench.results.labels import load_grid_results
@@ -42,17 +43,6 @@ def _seconds(folder: str, rough: float) -> float:
     if timed is not None:
         return timed
     return math.nan if is_cost_mixed(folder) else rough
-
-
-def frontier(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Names, cheapest first, of the (cost, accuracy) points of which no other is both as cheap and as accurate."""
-    chosen: list[str] = []
-    best = float("-inf")
-    for name in sorted(points, key=lambda n: (points[n][0], -points[n][1])):
-        if points[name][1] > best:
-            chosen.append(name)
-            best = points[name][1]
-    return chosen
 
 
 def plot_cost(folder: str | Path, table: Table, path: str | Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdbench.bench.comparison.cell import paired_seeds
+from kdbench.bench.comparison.cell import paired_differences
 from kdbench.bench.comparison.statistics import Summary, summarise
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.pictures.canvas import panels, save
@@ -16,12 +16,9 @@ def differences(table: Table) -> dict[tuple[str, str], Summary]:
     check_table(table)
     found = {}
     for (pair, method), cell in table.cells.items():
-        base = table.cells.get((pair, table.baseline))
-        if method == table.baseline or base is None:
-            continue
-        seeds = paired_seeds(cell, base)
-        if seeds:
-            found[pair, method] = summarise([cell.values[seed] - base.values[seed] for seed in seeds])
+        by_seed = paired_differences(cell, table.cells.get((pair, table.baseline)))
+        if method != table.baseline and by_seed:
+            found[pair, method] = summarise(list(by_seed.values()))
     return found
 
 

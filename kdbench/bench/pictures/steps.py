@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdbench.bench.comparison.frontier import frontier
 from kdbench.bench.comparison.study import Study
 from kdbench.bench.pictures.canvas import panels, save
-from kdbench.bench.pictures.cost import frontier
 from kdbench.errors import KdbenchError
 from kdbench.escape import picture
 
@@ -22,12 +22,7 @@ def plot_steps(study: Study, path: str | Path) -> None:
         KdbenchError: no step of these methods was timed.
     """
     table = study.table
-    points = {
-        pair: {
-            m: (study.costs[pair, m], table.cells[pair, m].mean) for m in study.published if (pair, m) in study.costs
-        }
-        for pair in table.pairs
-    }
+    points = {pair: study.points(pair) for pair in table.pairs}
     pairs = [pair for pair in table.pairs if points[pair]]
     if not pairs:
         raise KdbenchError("no step of these methods was timed")

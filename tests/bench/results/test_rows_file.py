@@ -98,6 +98,17 @@ def test_what_is_no_file_of_rows_is_refused(tuned, tmp_path, capsys, change, par
     assert part in capsys.readouterr().err
 
 
+def with_value(file, copy, choose, column, value):
+    """A copy of the rows, one of which has another value."""
+    with file.open(newline="") as stream:
+        rows = list(csv_files.DictReader(stream))
+    choose(rows)[column] = value
+    with copy.open("w", newline="") as stream:
+        writer = csv_files.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "part"),
     [
@@ -110,13 +121,7 @@ def test_what_is_no_file_of_rows_is_refused(tuned, tmp_path, capsys, change, par
     ],
 )
 def test_values_that_are_none_are_refused(tuned, tmp_path, column, value, part):
-    with tuned[1].open(newline="") as stream:
-        rows = list(csv_files.DictReader(stream))
-    rows[0][column] = value
-    with (tmp_path / "r.csv").open("w", newline="") as stream:
-        writer = csv_files.DictWriter(stream, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    with_value(tuned[1], tmp_path / "r.csv", lambda rows: rows[0], column, value)
     with pytest.raises(KdbenchError) as caught:
         kdbench.build_table(tmp_path / "r.csv")
     assert part in str(caught.value)
@@ -147,13 +152,9 @@ def test_words_that_do_not_go_together(tuned, words, part, capsys):
     ],
 )
 def test_a_cell_of_several_kinds_of_runs_is_refused(tuned, tmp_path, column, value, said):
-    with tuned[1].open(newline="") as stream:
-        rows = list(csv_files.DictReader(stream))
-    last = [row for row in rows if row["method"] == "KD"][-1]
-    last[column] = value
-    with (tmp_path / "r.csv").open("w", newline="") as stream:
-        writer = csv_files.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    def last(rows):
+        return [row for row in rows if row["method"] == "KD"][-1]
+
+    with_value(tuned[1], tmp_path / "r.csv", last, column, value)
     with pytest.raises(KdbenchError, match=re.escape(said)):
         build_table(tmp_path / "r.csv")
