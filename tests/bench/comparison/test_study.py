@@ -325,3 +325,14 @@ def test_a_page_that_is_a_link_stays_one(file, tmp_path):
     assert main(["study", str(file), "--page", str(tmp_path / "link.md")]) == 0
     assert (tmp_path / "link.md").is_symlink()
     assert "best mean" in (tmp_path / "real.md").read_text()
+
+
+def test_a_gap_leaves_out_seeds_that_learned_from_other_weights(file, tmp_path):
+    other = changed(
+        file,
+        tmp_path,
+        lambda line: line.replace(",ViT,", ",other weights,") if line.startswith("ViT -> CNN,AT,9,") else line,
+    )
+    study = open_study(other, baseline="KD")
+    gaps = {gap.method: gap for gap in family_gaps(study.table, study.families)}
+    assert (gaps["AT"].gap.n, gaps["SP"].gap.n) == (9, 10)
