@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path.cwd()
-#: a kdbench that is this one, whatever is installed
-SHIM = f'kdbench() {{ "{sys.executable}" -m kdbench "$@"; }}; set -euo pipefail; '
+#: a kdbench that is this one, whatever is installed, and the Python in which it runs, whatever PATH names
+SHIM = (
+    f'kdbench() {{ "{sys.executable}" -m kdbench "$@"; }}; python() {{ "{sys.executable}" "$@"; }}; set -euo pipefail; '
+)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
