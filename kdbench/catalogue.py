@@ -100,6 +100,20 @@ def model_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def aliases_of(part: str, name: str) -> list[str]:
+    """Further names of a registered method or network, which lists do not show.
+
+    Args:
+        part: ``methods``, ``models`` or ``datasets``.
+        name: registered.
+    """
+    if part == "methods":
+        return methods().aliases(name)
+    if part == "models" and _believed(part):
+        return list(_stored_models()[0][name.lower()]["aliases"])
+    return _REGISTRIES[part].aliases(name)
+
+
 def known_model(name: str, side: int = 0) -> tuple[str, str] | None:
     """Name and tag of the entry that :func:`kdbench.models.names.find_entry` finds, without importing networks.
 

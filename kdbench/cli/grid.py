@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option for ray.init, or for submitit's executor",
     )
-    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides for every cell")
+    parser.add_argument("opts", nargs="*", metavar="KEY=VALUE", help="overrides for every cell and teacher")
 
 
 def run(args: argparse.Namespace) -> int:

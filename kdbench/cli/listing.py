@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdbench.catalogue import COMPARED, dataset_rows, methods, model_rows
+from kdbench.catalogue import COMPARED, aliases_of, dataset_rows, methods, model_rows
 from kdbench.domains import show
 from kdbench.errors import KdbenchError, did_you_mean
 from kdbench.escape import visible
 
 #: of timm's and torchvision's names more than this many are only named: a spec takes a moment, and there are 1,400
 _MANY = 20
+#: letters of the last column below which others give way
+_ROOM = 30
 _KINDS = ("methods", "models", "datasets")
 
 
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.kind not in _KINDS:
         raise KdbenchError(f"list shows {', '.join(_KINDS)}, not {args.kind!r}{did_you_mean(args.kind, _KINDS)}")
     rows = {"methods": _methods, "models": _models, "datasets": _datasets}[args.kind](args)
-    rows = [row for row in rows if fnmatch.fnmatch(str(row["name"]).lower(), args.pattern.lower())]
+    rows = [row for row in rows if _fits(args.kind, str(row["name"]), args.pattern.lower())]
     if args.json:
         print(json.dumps(rows, indent=1))
     elif not rows:
@@ -43,6 +45,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(rows, wide=args.detail)
     return 0 if rows else 1
+
+
+def _fits(kind: str, name: str, pattern: str) -> bool:
+    """Whether a name, or another one by which a configuration may call the same, is asked for."""
+    names = [name] if ":" in name else [name, *aliases_of(kind, name)]  # timm's and torchvision's are not registered
+    return any(fnmatch.fnmatch(known.lower(), pattern) for known in names)
 
 
 def _methods(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -128,11 +136,14 @@ def _datasets(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _print(rows: Sequence[dict[str, Any]], *, wide: bool) -> None:
-    """Aligned columns; the last one is cut at the terminal's width unless ``wide``."""
+    """Aligned columns; unless ``wide`` the last one is cut at the terminal's width, and where little of it would be left, what a
+    method needs is left out."""
     rows = [{column: visible(value) for column, value in row.items()} for row in rows]
     columns = list(rows[0])
     widths = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
     limit = 10**6 if wide else shutil.get_terminal_size((100, 24)).columns
+    if "needs" in columns and limit - sum(widths[c] + 2 for c in columns[:-1]) < _ROOM:
+        columns.remove("needs")
     for row in [{c: c for c in columns}, *rows]:
         line = "  ".join(row[c].ljust(widths[c]) for c in columns).rstrip()
         print(line if len(line) <= limit else line[: limit - 1] + "…")

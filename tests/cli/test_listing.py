@@ -79,3 +79,21 @@ def test_hashes_are_for_those_who_ask(capsys):
 def test_kinds_that_are_declared_are_known():
     known = methods()
     assert {known.get(name).kind for name in known.names()} <= {"", "logits", "features", "relations"}
+
+
+def test_another_name_of_the_same_is_found(capsys):
+    for kind, alias, name in (("methods", "kd_ours", "MLKD"), ("models", "DINOv2-ViT-S", "DINOv2 (ViT-S)")):
+        assert main(["list", kind, alias]) == 0
+        listed = capsys.readouterr().out.splitlines()
+        assert len(listed) == 2
+        assert listed[1].startswith(name)
+
+
+def test_what_a_method_is_about_can_be_read_at_80_columns(capsys, monkeypatch):
+    for columns, needs in (("80", False), ("120", True)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert main(["list", "methods"]) == 0
+        header, *lines = capsys.readouterr().out.splitlines()
+        assert all(len(line) <= int(columns) for line in lines)
+        assert len(header) + 30 - len("about") <= int(columns)
+        assert ("needs" in header) == needs

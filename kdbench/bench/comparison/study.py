@@ -212,7 +212,7 @@ class Study:
         rows = []
         for pair in self.table.pairs:
             points = self.points(pair)
-            chosen = [f"{markdown(m)} ({points[m][0]:.2f}x, {points[m][1]:.2f})" for m in frontier(points)]
+            chosen = [f"{markdown(m)} ({_multiple(points[m][0])}x, {points[m][1]:.2f})" for m in frontier(points)]
             if chosen:
                 rows.append([markdown(pair), ", ".join(chosen)])
         return _grid(rows, ["pair", "not beaten in both: step time as a multiple of the student's alone, mean top-1"])
@@ -232,7 +232,7 @@ class Study:
                         self.table.cells[pair, m].text(),
                         "" if test is None else _interval(test.difference),
                         *(["", ""] if test is None else [_p(test.p), _p(test.p_holm)]),
-                        *([_NONE if step is None else f"{step:.2f}"] if self.costs else []),
+                        *([_NONE if step is None else _multiple(step)] if self.costs else []),
                     ]
                 )
             heads = [
@@ -270,6 +270,11 @@ def _interval(summary: Summary) -> str:
 
 def _sure(text: str, sign: int) -> str:
     return f"**{text}**" if sign else text
+
+
+def _multiple(value: float) -> str:
+    """In two digits: a time repeats no better."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
 def _p(value: float | None) -> str:

@@ -13,7 +13,7 @@ from kdbench.bench.comparison.table import build_table
 from kdbench.bench.results.labels import load_grid_results
 from kdbench.bench.results.tuning import is_tuned_label
 from kdbench.errors import KdbenchError, did_you_mean
-from kdbench.escape import markdown
+from kdbench.escape import markdown, read_csv
 
 #: lines of a page
 _BEGIN = re.compile(r"<!--\s*study:\s*([\w-]+)\s*-->")
@@ -52,10 +52,7 @@ def read_costs(file: str | Path) -> pd.DataFrame:
     Raises:
         KdbenchError: it cannot be read, lacks a column, or holds what is no positive number.
     """
-    try:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise KdbenchError(f"{file}: no CSV of costs: {str(error).splitlines()[0]}") from None
+    frame = read_csv(file, "costs")
     for name in ("pair", "label", "step"):
         if name not in frame:
             raise KdbenchError(

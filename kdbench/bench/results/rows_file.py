@@ -11,7 +11,7 @@ from kdbench.bench.grids.grid import is_tuned_label
 from kdbench.bench.results.environments import FACTS
 from kdbench.bench.results.run_files import timing_of
 from kdbench.errors import KdbenchError, did_you_mean
-from kdbench.escape import csv, from_csv
+from kdbench.escape import csv, from_csv, read_csv
 
 _TEXTS = ("pair", "label", "run_id", "method", "teacher", "student", "dataset", "stopped", "teacher_sha256")
 _WHOLE = ("seed", "epochs", "best_epoch", "kept_epoch", "student_params", "extra_params", "student_flops")
@@ -61,10 +61,7 @@ def read_rows(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         KdbenchError: it cannot be read, is no such file, or holds what is no accuracy.
     """
     path = Path(file)
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise KdbenchError(f"{path}: no CSV of runs: {str(error).splitlines()[0]}") from None
+    frame = read_csv(path, "runs").replace("", None)
     absent = [name for name in _NEEDED if name not in frame]
     if absent:
         raise KdbenchError(
@@ -81,11 +78,12 @@ def read_rows(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
             what = "an accuracy in percent" if name in _PERCENT else "a number"
             raise KdbenchError(f"{path}, line {line}: {name} expects {what}, got {frame[name][line - 2]!r}")
         frame[name] = numbers
-    done = frame[frame.error.isna()].reset_index(drop=True)
+    done = frame[frame.error.isna()]
     gap = next((name for name in _NEEDED if name != "teacher" and done[name].isna().any()), "")
     if gap:
-        raise KdbenchError(f"{path}, line {int(done[gap].isna().to_numpy().argmax()) + 2}: {gap} is empty")
+        raise KdbenchError(f"{path}, line {done.index[done[gap].isna()][0] + 2}: {gap} is empty")
     _check_cells(path, done)
+    done = done.reset_index(drop=True)
     done[["teacher", "teacher_sha256"]] = done[["teacher", "teacher_sha256"]].fillna("")
     done["folder"] = None
     done.attrs |= {"skipped": [], "unfinished": 0}
@@ -107,11 +105,17 @@ def read_rows(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _check_cells(path: Path, done: pd.DataFrame) -> None:
-    """Refuse a seed that is no whole number, and a cell whose runs are of several kinds."""
+    """Refuse a seed that is no whole number or stands twice in a cell, and a cell whose runs are of several kinds."""
     broken = done.seed.ne(done.seed.round())
     if broken.any():
         raise KdbenchError(f"{path}: seed expects whole numbers, got {done.seed[broken].iloc[0]}")
     for (pair, label), part in done.groupby(["pair", "label"], sort=False):
+        again = part.index[part.seed.duplicated()]
+        if len(again):
+            first = part.index[part.seed.eq(part.seed[again[0]])][0]
+            raise KdbenchError(
+                f"{path}, lines {first + 2} and {again[0] + 2}: two runs of {pair} / {label} with seed {part.seed[first]:.0f}"
+            )
         for name in ("method", "teacher", "student", "dataset"):
             found = list(dict.fromkeys(part[name].fillna("")))
             if len(found) > 1:

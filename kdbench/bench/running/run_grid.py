@@ -21,6 +21,7 @@ from kdbench.bench.machine.workers import Workers, plan_workers, visible_gpus
 from kdbench.bench.results.recorded import given_weights
 from kdbench.bench.running.cohorts import AUTO
 from kdbench.bench.running.forecast import Outlook, device_of, use_gpus
+from kdbench.bench.running.main_guard import check_main
 from kdbench.bench.running.pools.local_pool import LocalPool
 from kdbench.bench.running.pools.pool import Pool
 from kdbench.bench.running.runner import Runner, accuracy_text
@@ -85,9 +86,11 @@ def run_grid(
             run; :data:`kdbench.bench.running.cohorts.AUTO` as many as there are, 1 none. Runs of several processes never are.
 
     Raises:
-        KdbenchError: the grid is wrong; nothing was run.
+        KdbenchError: the grid is wrong, or a script calls this on being imported; nothing was run.
         RunStoppedError: a signal asked this process to stop; what was under way is saved.
     """
+    if pool is None:
+        check_main("run_grid")
     grid = grid if isinstance(grid, Grid) else load_grid(grid, overrides)
     imports = tuple(dict.fromkeys([*imports, *grid.imports]))
     work = _Work(grid, expanded(prefix), processes, announce or log.info, foretell, imports, retry)

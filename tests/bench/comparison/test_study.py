@@ -215,11 +215,11 @@ def test_costs_stand_beside_the_cells_and_only_what_is_not_beaten_in_the_table(f
     costs = tmp_path / "costs.csv"
     costs.write_text("pair,label,step\nCNN -> CNN,KD,1.5\nCNN -> CNN,AT,1.77\nCNN -> CNN,SP,1.7\n")
     study = open_study(file, costs=costs)
-    assert re.search(r"KD \(1\.50x, \d+\.\d\d\), AT \(1\.77x, \d+\.\d\d\) +\|", study.cost())
+    assert re.search(r"KD \(1\.5x, \d+\.\d\d\), AT \(1\.8x, \d+\.\d\d\) +\|", study.cost())
     assert "SP (" not in study.cost()
     assert "## Accuracy and cost" in whole(study)
     assert "No step was timed." in open_study(file).cost()
-    assert fill("<!-- study: cells -->\n<!-- /study -->\n", study).count("| 1.77 ") == 1
+    assert fill("<!-- study: cells -->\n<!-- /study -->\n", study).count("| 1.8 ") == 1
 
 
 @pytest.mark.parametrize(

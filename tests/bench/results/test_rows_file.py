@@ -85,6 +85,7 @@ def test_runs_outside_a_grid_have_rows_too(tmp_path):
     [
         (lambda text: "", "no CSV of runs"),
         (lambda text: "\0\1", "no CSV of runs"),
+        (lambda text: text + '"x', "no CSV of runs: EOF inside string starting at row 7"),
         (
             lambda text: text.replace("top1_last", "top_last"),
             "without the column 'top1_last' (did you mean 'top_last'?)",
@@ -158,3 +159,34 @@ def test_a_cell_of_several_kinds_of_runs_is_refused(tuned, tmp_path, column, val
     with_value(tuned[1], tmp_path / "r.csv", last, column, value)
     with pytest.raises(KdbenchError, match=re.escape(said)):
         build_table(tmp_path / "r.csv")
+
+
+@pytest.fixture
+def among_failed(tuned, tmp_path):
+    """Rows of a file whose first one is that of a cell that failed, and a function that writes them."""
+    with tuned[1].open(newline="") as stream:
+        header, *rows = csv_files.reader(stream)
+    failed = {"pair": "A -> small_cnn", "label": "bad", "error": "undefined"}
+    header = [*header, "error"]
+    rows = [[failed.get(name, "") for name in header], *([*row, ""] for row in rows)]
+
+    def write(rows):
+        with (tmp_path / "r.csv").open("w", newline="") as stream:
+            csv_files.writer(stream).writerows([header, *rows])
+        return tmp_path / "r.csv"
+
+    return header, rows, write
+
+
+def test_two_runs_of_a_seed_are_named_by_their_lines(among_failed):
+    _, rows, write = among_failed
+    said = f"lines 3 and {len(rows) + 2}: two runs of A -> small_cnn / Vanilla with seed 1"
+    with pytest.raises(KdbenchError, match=said):
+        build_table(write([*rows, rows[1]]))
+
+
+def test_a_gap_is_named_by_its_line_in_the_file(among_failed):
+    header, rows, write = among_failed
+    rows[2][header.index("run_id")] = ""
+    with pytest.raises(KdbenchError, match="line 4: run_id is empty"):
+        build_table(write(rows))
