@@ -104,14 +104,12 @@ def aliases_of(part: str, name: str) -> list[str]:
     """Further names of a registered method or network, which lists do not show.
 
     Args:
-        part: ``methods``, ``models`` or ``datasets``.
+        part: ``methods`` or ``models``.
         name: registered.
     """
     if part == "methods":
         return methods().aliases(name)
-    if part == "models" and _believed(part):
-        return list(_stored_models()[0][name.lower()]["aliases"])
-    return _REGISTRIES[part].aliases(name)
+    return list(_stored_models()[0][name.lower()]["aliases"]) if _believed(part) else models.aliases(name)
 
 
 def known_model(name: str, side: int = 0) -> tuple[str, str] | None:

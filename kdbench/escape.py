@@ -14,10 +14,7 @@ Whatever it holds, it is shown as text: it formats nothing, links nowhere, runs 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from kdbench.errors import KdbenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,25 +72,6 @@ def csv(frame: pd.DataFrame) -> str:
         if kind.kind not in "biuf":
             safe.isetitem(place, frame.iloc[:, place].map(_cell))
     return str(safe.to_csv(index=False, lineterminator="\n"))
-
-
-def read_csv(file: str | Path, what: str) -> pd.DataFrame:
-    """A CSV file as texts.
-
-    Args:
-        file: with a header, UTF-8.
-        what: of which rows, for messages.
-
-    Raises:
-        KdbenchError: it cannot be read, or is damaged.
-    """
-    import pandas as pd
-
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        why = str(error).splitlines()[0].removeprefix("Error tokenizing data. C error: ")
-        raise KdbenchError(f"{file}: no CSV of {what}: {why}") from None
 
 
 def latex(text: Any) -> str:

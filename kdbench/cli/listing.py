@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _fits(kind: str, name: str, pattern: str) -> bool:
     """Whether a name, or another one by which a configuration may call the same, is asked for."""
-    names = [name] if ":" in name else [name, *aliases_of(kind, name)]  # timm's and torchvision's are not registered
+    names = [name]
+    if kind != "datasets" and ":" not in name:  # timm's and torchvision's are not registered
+        names += aliases_of(kind, name)
     return any(fnmatch.fnmatch(known.lower(), pattern) for known in names)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pandas as pd
 from tabulate import tabulate
@@ -12,6 +12,7 @@ from kdbench.bench.comparison.families import Family, Gap, family_gaps
 from kdbench.bench.comparison.frontier import frontier
 from kdbench.bench.comparison.luck import crowned, rankings_agree
 from kdbench.bench.comparison.seeds import LEVEL, MIN_SEEDS, baseline_of, seed_tests
+from kdbench.bench.comparison.sizes import MARK, told_larger
 from kdbench.bench.comparison.statistics import Summary, friedman
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.results.tuning import is_tuned_label, tuned_label
@@ -28,13 +29,21 @@ class Study:
         table: with many seeds.
         families: of its pairs, by :func:`kdbench.bench.comparison.families.pair_families`.
         costs: columns ``pair``, ``label`` and ``step``: the time of a training step as a multiple of the student's alone.
+        larger: of :func:`kdbench.bench.comparison.sizes.larger_students`.
         few: seeds of a usual table.
     """
 
     def __init__(
-        self, table: Table, families: Mapping[str, Family], costs: pd.DataFrame | None = None, *, few: int = 3
+        self,
+        table: Table,
+        families: Mapping[str, Family],
+        costs: pd.DataFrame | None = None,
+        *,
+        larger: Mapping[tuple[str, str], float] | None = None,
+        few: int = 3,
     ) -> None:
         self.table, self.families, self.few = table, families, few
+        self.larger = dict(larger or {})
         self.costs = {} if costs is None else {(str(r.pair), str(r.label)): float(r.step) for r in costs.itertuples()}
         self.tests = {(test.pair, test.method): test for test in seed_tests(table)}
         self.published = [m for m in table.methods if not is_tuned_label(m)]
@@ -81,7 +90,7 @@ class Study:
                         signs[0],
                         signs[-1],
                         *([len(tests) - signs.total()] if untested else []),
-                        _NONE if best is None else f"{markdown(best.method)} {_interval(best.difference)}",
+                        _NONE if best is None else f"{self._name(best.method, pair)} {_interval(best.difference)}",
                     ]
                 )
         heads = [
@@ -103,7 +112,15 @@ class Study:
         )
         if self.tuned and tuned_label(self.table.baseline) not in self.tuned:
             words += f" {markdown(self.table.baseline)} was not tuned: tuned methods are measured against it as it is."
-        return f"{_grid(rows, heads)}\n\n{words}"
+        return "\n\n".join(filter(None, [_grid(rows, heads), words, self._told_larger(set(self.table.methods))]))
+
+    def _name(self, method: str, pair: str = "") -> str:
+        """As it is shown, with a mark where it deploys more than the student alone on this pair (empty: on any)."""
+        marked = (pair, method) in self.larger if pair else any(method == label for _, label in self.larger)
+        return f"{markdown(method)} {MARK}" if marked else markdown(method)
+
+    def _told_larger(self, methods: Collection[str]) -> str:
+        return told_larger({place: multiple for place, multiple in self.larger.items() if place[1] in methods})
 
     def gains(self, methods: Sequence[str]) -> str:
         """A row a method, by its mean over the pairs; a column a pair: difference, interval, in bold where the test is sure."""
@@ -111,8 +128,9 @@ class Study:
         means = {m: [self.tests[p, m].difference.mean for p in pairs if (p, m) in self.tests] for m in methods}
         shown = [m for m in methods if means[m] or any((p, m) in failed for p in pairs)]
         shown.sort(key=lambda m: -sum(means[m]) / len(means[m]) if means[m] else float("inf"))
-        rows = [[markdown(m), *(self._gain(pair, m) for pair in self.table.pairs)] for m in shown]
-        return f"{_grid(rows, ['method', *map(markdown, self.table.pairs)])}\n\n{self._seeds(shown)}"
+        rows = [[self._name(m), *(self._gain(pair, m) for pair in self.table.pairs)] for m in shown]
+        grid = _grid(rows, ["method", *map(markdown, self.table.pairs)])
+        return "\n\n".join(filter(None, [grid, self._seeds(shown), self._told_larger(shown)]))
 
     def _seeds(self, methods: Sequence[str]) -> str:
         """How many seeds the differences are of."""

@@ -8,12 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from kdbench.bench.comparison.families import pair_families
+from kdbench.bench.comparison.sizes import larger_students
 from kdbench.bench.comparison.study import Study
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.results.labels import load_grid_results
+from kdbench.bench.results.rows_file import read_csv
 from kdbench.bench.results.tuning import is_tuned_label
 from kdbench.errors import KdbenchError, did_you_mean
-from kdbench.escape import markdown, read_csv
+from kdbench.escape import markdown
 
 #: lines of a page
 _BEGIN = re.compile(r"<!--\s*study:\s*([\w-]+)\s*-->")
@@ -43,7 +45,7 @@ def open_study(
     timed = read_costs(costs) if costs else None
     if timed is not None and not set(table.cells) & set(zip(timed.pair, timed.label)):
         raise KdbenchError(f"{costs}: no pair and label of it is one of {results}")
-    return Study(table, pair_families(frame), timed, few=few)
+    return Study(table, pair_families(frame), timed, larger=larger_students(frame, table), few=few)
 
 
 def read_costs(file: str | Path) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from kdbench.escape import picture
 def plot_gains(table: Table, path: str | Path, *, pairs: Sequence[str] = (), methods: Sequence[str] = ()) -> None:
     """A panel a pair, a row a method, best on average first: its mean difference from the student alone with the 95% t interval;
     black where the test is sure (:attr:`kdbench.bench.comparison.seeds.SeedTest.sign`), white where it is not. A loss greater than
-    the greatest gain is a triangle at the left edge with its number, so that it does not press the gains together.
+    the greatest gain is a triangle at the left edge with its number, so that it does not press the gains together; an interval that
+    goes on beyond the edge ends in a small one.
 
     Args:
         table: of many seeds.
@@ -54,6 +55,8 @@ def plot_gains(table: Table, path: str | Path, *, pairs: Sequence[str] = (), met
                 continue
             if found.low is not None and found.high is not None:
                 axis.plot([max(found.low, edge), found.high], [row, row], color="black", linewidth=1.1, zorder=2)
+                if found.low < edge:
+                    axis.plot(edge, row, "<", color="black", markersize=3, zorder=2)
             axis.plot(found.mean, row, "o", markerfacecolor=face, markeredgecolor="black", markersize=4, zorder=3)
         axis.axvline(0, color="0.5", linewidth=1, zorder=1)
         axis.set(yticks=range(len(order)), ylim=(len(order) - 0.5, -0.5))

@@ -11,7 +11,7 @@ from kdbench.bench.grids.grid import is_tuned_label
 from kdbench.bench.results.environments import FACTS
 from kdbench.bench.results.run_files import timing_of
 from kdbench.errors import KdbenchError, did_you_mean
-from kdbench.escape import csv, from_csv, read_csv
+from kdbench.escape import csv, from_csv
 
 _TEXTS = ("pair", "label", "run_id", "method", "teacher", "student", "dataset", "stopped", "teacher_sha256")
 _WHOLE = ("seed", "epochs", "best_epoch", "kept_epoch", "student_params", "extra_params", "student_flops")
@@ -51,6 +51,23 @@ def rows_as_csv(frame: pd.DataFrame, record: dict[str, Any]) -> str:
     frame[list(_WHOLE)] = frame[list(_WHOLE)].astype("Int64")
     kept = [name for name in COLUMNS if name in _NEEDED or frame[name].notna().any()]
     return csv(frame[kept])
+
+
+def read_csv(file: str | Path, what: str) -> pd.DataFrame:
+    """A CSV file as texts.
+
+    Args:
+        file: with a header, UTF-8.
+        what: of which rows, for messages.
+
+    Raises:
+        KdbenchError: it cannot be read, or is damaged.
+    """
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        why = str(error).splitlines()[0].removeprefix("Error tokenizing data. C error: ")
+        raise KdbenchError(f"{file}: no CSV of {what}: {why}") from None
 
 
 def read_rows(file: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:

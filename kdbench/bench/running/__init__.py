@@ -6,7 +6,6 @@
 ``cohorts.py``          which runs are trained together
 ``sweep/``              tunes methods by trials, before the cells are run
 ``run_task.py``         one run, or several together, in a worker: lock, training, record
-``main_guard.py``       refuses a script whose import would start a grid
 ``pools/``              what executes tasks: processes of this machine, Ray, Slurm
 ``torchrun.py``         one run over several processes
 ``small_run.py``        a run of a few steps on random data

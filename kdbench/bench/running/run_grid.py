@@ -21,8 +21,8 @@ from kdbench.bench.machine.workers import Workers, plan_workers, visible_gpus
 from kdbench.bench.results.recorded import given_weights
 from kdbench.bench.running.cohorts import AUTO
 from kdbench.bench.running.forecast import Outlook, device_of, use_gpus
-from kdbench.bench.running.main_guard import check_main
 from kdbench.bench.running.pools.local_pool import LocalPool
+from kdbench.bench.running.pools.main_guard import check_main
 from kdbench.bench.running.pools.pool import Pool
 from kdbench.bench.running.runner import Runner, accuracy_text
 from kdbench.bench.running.sweep.contest import validation_text

@@ -336,3 +336,39 @@ def test_a_gap_leaves_out_seeds_that_learned_from_other_weights(file, tmp_path):
     study = open_study(other, baseline="KD")
     gaps = {gap.method: gap for gap in family_gaps(study.table, study.families)}
     assert (gaps["AT"].gap.n, gaps["SP"].gap.n) == (9, 10)
+
+
+def test_methods_that_deploy_more_than_the_student_are_marked_wherever_they_gain(file, tmp_path):
+    lines = file.read_text().splitlines()
+    params = {"AT": "2500", "SP": "1005"}  # a hundredth more is no other network
+    counted = [f"{line},{params.get(line.split(',')[1], '1000') if 'Mixer' in line else '1000'}" for line in lines[1:]]
+    (tmp_path / "r.csv").write_text("\n".join([f"{lines[0]},student_params", *counted]) + "\n")
+    study = open_study(tmp_path / "r.csv")
+    assert study.larger == {("Mixer -> CNN", "AT"): 2.5}
+    said = "† deploys more than the student alone, parameters as a multiple of its: AT 2.5 (Mixer -> CNN)."
+    gains = study.gains(study.published)
+    assert said in gains
+    assert next(line.split("|")[1].strip() for line in gains.splitlines() if "†" in line) == "AT †"
+    assert gains.count("†") == 2
+    assert "†" not in study.gains(study.tuned)
+    assert "AT †" not in study.summary()  # the best of the other pairs
+    assert "†" not in open_study(file).gains(study.published)
+
+
+def test_an_interval_beyond_the_edge_of_the_picture_is_marked(tmp_path, monkeypatch):
+    import matplotlib.axes
+
+    drawn = []
+    plot = matplotlib.axes.Axes.plot
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "plot", lambda self, *args, **kw: drawn.append(args) or plot(self, *args, **kw)
+    )
+    gains = {"Vanilla": (0, 0, 0), "KD": (3, 3, 3), "AT": (-2.9, 1, 1), "SP": (-9, 1, 1)}
+    study = open_study(rows(tmp_path, gains=gains, spread=2.0))
+    plot_study(study, tmp_path)
+    at = study.tests["CNN -> CNN", "AT"].difference
+    edge = -max(test.difference.mean for test in study.tests.values())
+    assert at.low < edge < at.mean
+    marks = [args for args in drawn if args[2:] == ("<",)]
+    assert len(marks) == 2
+    assert all(args[0] == pytest.approx(edge) for args in marks)
