@@ -32,7 +32,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (default: %(default)d)"
     )
-    parser.add_argument("--no-least", action="store_true", help="stop in time, however few cases a kind has had")
+    parser.add_argument("--no-least", action="store_true", help="stop in time, as soon as each kind has had a case")
     parser.add_argument("--replay", default="", metavar="KIND:NUMBER", help="one case alone, as a fault was told")
     args = parser.parse_args(words)
     import torch

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -153,7 +154,16 @@ def test_faults_are_told_with_what_repeats_them_and_counted(monkeypatch):
 
 
 def test_nothing_tried_is_not_clean():
-    assert not conduct(["kills"], seed=5, minutes=0, jobs=1, say=print, least=False).clean
+    assert not conduct_module.Found({"kills": Counter({HEALED: 1}), "yaml": Counter()}, []).clean
+
+
+def test_each_kind_has_a_case_when_the_time_is_over_before_it(monkeypatch):
+    for name in ("kills", "yaml"):
+        case = lambda place, number, chance: [Verdict(HEALED, "", "")]  # noqa: E731
+        monkeypatch.setitem(kinds_module.KINDS, name, Kind(name, case, 1, lambda _: 9))
+    found = conduct(["kills", "yaml"], seed=5, minutes=0, jobs=2, say=print, least=False)
+    assert found.clean
+    assert found.counts == {"kills": {HEALED: 1}, "yaml": {HEALED: 1}}
 
 
 def test_some_seconds_of_the_command():

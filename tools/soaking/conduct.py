@@ -59,7 +59,7 @@ def conduct(
         minutes: that it takes.
         jobs: processes that cause accidents.
         say: is given each fault when it is seen, and now and then how far it is.
-        least: whether each kind has its least number of cases however long it takes.
+        least: whether each kind has its least number of cases however long it takes; otherwise it has one.
 
     Raises:
         BrokenSoakError: what ought to go well without any accident does not.
@@ -135,7 +135,7 @@ def _next(
 ) -> str | None:
     names = list(spent)
     if time.monotonic() >= deadline:
-        names = [name for name in names if least and numbers[name] < KINDS[name].least(place)]
+        names = [name for name in names if numbers[name] < (KINDS[name].least(place) if least else 1)]
     return min(names, key=lambda name: spent[name] / KINDS[name].share, default=None)
 
 

@@ -96,7 +96,7 @@ _SECTIONS = (
 )
 _AFTER = """[Equal tuning](tuning.md) explains `SWEEP`; [reproducing the tables](reproducing-the-tables.md) what a grid's
 command can do, [clusters](clusters.md) how it runs elsewhere. In Python, `kdbench.run_grid` takes a file, or what it holds as a
-dictionary.
+dictionary; a script calls it below `if __name__ == "__main__":`, since each of its workers imports the script.
 """
 
 
