@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: seconds that the processes have to find one another
 JOINING = 300.0
+#: seconds after them in which the place where they meet has to answer
+ANSWER = 10.0
 #: the longest that one waits for another that is alive: what the main one does alone, or a slower disk
 PATIENCE = datetime.timedelta(hours=2)
 
@@ -83,12 +86,28 @@ class Board:
         """Show this process and wait for all others.
 
         Raises:
-            KdbenchError: some do not come, or the process at which all meet ends meanwhile.
+            KdbenchError: some do not come, or the process at which all meet ends or freezes meanwhile.
         """
-        try:
-            return self._introduce()
-        except RuntimeError as error:  # torch's, of a connection
-            raise _lost(error) from None
+        found: list[list[Place] | Exception] = []
+
+        def meet_all() -> None:
+            try:
+                found.append(self._introduce())
+            except Exception as error:  # noqa: BLE001 - raised where it is waited for
+                found.append(error)
+
+        # a store whose process is frozen does not answer, and its calls have no limit
+        asking = threading.Thread(target=meet_all, name="kdbench-introduce", daemon=True)
+        asking.start()
+        asking.join(JOINING + ANSWER)
+        if not found:
+            raise KdbenchError(f"where the processes of this run meet, nobody answered for {ANSWER:g} seconds")
+        (outcome,) = found
+        if isinstance(outcome, RuntimeError):  # torch's, of a connection
+            raise _lost(outcome) from None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def _introduce(self) -> list[Place]:
         self.beat(Beat())

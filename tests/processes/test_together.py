@@ -207,6 +207,25 @@ def test_one_that_ends_while_all_meet_is_told_in_one_line(tmp_path, at):
     assert "Traceback" not in done.texts[1]
 
 
+def test_one_that_freezes_while_all_meet_keeps_nobody_waiting(tmp_path, monkeypatch):
+    """The one at which they meet, whose store takes connections and says nothing."""
+    monkeypatch.setattr(board, "JOINING", 2.0)
+    monkeypatch.setattr(board, "ANSWER", 1.0)
+
+    def work(rank):
+        if rank == 0:
+            (tmp_path / "pid").write_text(str(os.getpid()))
+            board.Board.introduce = lambda _: os.kill(os.getpid(), signal.SIGSTOP)
+            return main(words(tmp_path))
+        code = main(words(tmp_path))
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        return code
+
+    done = forked(tmp_path, work)
+    assert done.codes == [-signal.SIGKILL, 2], done.texts
+    assert done.lines == ["kdbench: where the processes of this run meet, nobody answered for 1 seconds"]
+
+
 def test_variables_that_do_not_say_where_to_meet_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):

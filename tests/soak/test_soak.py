@@ -19,9 +19,11 @@ from soaking.child import Child, Ended, command, ended
 from soaking.conduct import conduct
 from soaking.damage import damage
 from soaking.kinds import KINDS, Kind
-from soaking.place import Calm, Place, difference, train
+from soaking.place import Calm, Place, difference, train, trained_methods
 from soaking.states import other_figures
 from soaking.verdict import CRASH, HANG, HEALED, REFUSED, TRACEBACK, WRONG, Verdict, fault_of, judge
+
+import kdbench
 
 
 @pytest.fixture
@@ -185,3 +187,15 @@ def test_some_cases_of_each_kind(kind):
         [sys.executable, "tools/soak.py", *words], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_methods_of_the_soak_are_all_that_its_networks_have():
+    others = set(kdbench.list_distillers()) - set(trained_methods())
+    # they need a distillation token, maps of equal width, and tokens
+    assert others == {"DEIT", "FSP", "VITKD"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", trained_methods())
+def test_each_method_of_the_soak_goes_well_undisturbed(method, tmp_path):
+    assert ended(command(*train(tmp_path, method))).code == 0

@@ -7,7 +7,7 @@ import signal
 import time
 
 from soaking.child import Child, command, ended
-from soaking.place import Place, difference, train
+from soaking.place import Place, difference, train, trained_methods
 from soaking.verdict import Verdict, fault_of, judge
 
 #: of SOLVER.CHECKPOINT_EVERY
@@ -16,9 +16,7 @@ _EVERY = ("", "", "1 steps", "4 steps")
 
 def case(place: Place, number: int, chance: random.Random) -> list[Verdict]:
     """Kill a run up to four times, and let it end."""
-    from kdbench.catalogue import methods
-
-    names = list(methods().names())
+    names = trained_methods()
     method = names[number % len(names)]
     calm = place.calm(method)
     moments = [chance.uniform(0, 1.1 * calm.seconds) for _ in range(chance.randint(1, 4))]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from soaking import crash_points, disk, images, kills, labels, ranks, signals, states, weights, writers, yaml_files
-from soaking.place import Place
+from soaking.place import Place, trained_methods
 from soaking.verdict import Verdict
 
 #: a case: a place, its number, draws
@@ -35,9 +35,7 @@ def _fixed(count: int) -> Callable[[Place], int]:
 
 
 def _methods(_: Place) -> int:
-    from kdbench.catalogue import methods
-
-    return len(methods().names())
+    return len(trained_methods())
 
 
 KINDS: dict[str, Kind] = {

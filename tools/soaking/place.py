@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import interrupted_runs
+import torch
+from each_method import short
 from tiny_run import content
 
 from soaking.child import Ended, command, ended
@@ -72,10 +75,26 @@ class Place:
         return self.once((method, *sorted(map(str, extra.items()))), make)
 
 
+@functools.cache
+def trained_methods() -> tuple[str, ...]:
+    """Every method that the networks of these runs have: others need another pair (a distillation token, equal widths)."""
+    from kdbench.distillers.base import DataInfo
+    from kdbench.distillers.create import judge_methods
+    from kdbench.models.zoo import create_model
+
+    settings = interrupted_runs.SETTINGS
+    student = create_model(settings["DISTILLER.STUDENT"], num_classes=10)
+    teacher = create_model(_TEACHER["DISTILLER.TEACHER"], num_classes=10, widths=_TEACHER["TEACHER.OPTIONS.widths"])
+    count, side = (settings["DATASET.OPTIONS"][name] for name in ("train", "size"))
+    info = DataInfo(10, count, torch.arange(count) % 10, side)
+    return tuple(name for name, why in judge_methods(student.spec, teacher.spec, info).items() if not why)
+
+
 def train(folder: Path, method: str, **extra: Any) -> list[str]:
-    """Words of the command that trains three epochs of six steps below ``folder``."""
+    """Words of the command that trains three epochs of six steps below ``folder``, after one of each first phase."""
     teacher = {} if method == "Vanilla" else _TEACHER
-    settings = {**interrupted_runs.SETTINGS, "LOG.PREFIX": folder, "DISTILLER.TYPE": method, **teacher, **extra}
+    settings = {**interrupted_runs.SETTINGS, "LOG.PREFIX": folder, "DISTILLER.TYPE": method, **teacher, **short(method)}
+    settings |= extra
     return ["train", *(f"{key}={value}" for key, value in settings.items())]
 
 

@@ -35,7 +35,8 @@ def case(place: Place, number: int, chance: random.Random) -> list[Verdict]:
         for rank, done in enumerate(found):
             sent = (how, signal.SIGKILL) if rank == victim else ()
             fault = fault_of(done, f"{accident}; process {rank}", codes=_CODES, sent=sent)
-            if fault is not None and not (fault.word == HANG and rank == victim and _ended_without(found, victim)):
+            frozen = fault is not None and fault.word == HANG and rank == victim
+            if fault is not None and not (frozen and (_ended_without(found, victim) or _never_came(found, victim))):
                 return [fault]
         lines = [line for done in found for line in done.err.splitlines() if line.startswith("kdbench: ")]
         if len(lines) > 1:
@@ -48,6 +49,15 @@ def case(place: Place, number: int, chance: random.Random) -> list[Verdict]:
 def _ended_without(found: list[Ended], victim: int) -> bool:
     """Whether the other one was done before its fellow was frozen at its very end, which then waits for nobody."""
     return found[1 - victim].code == 0
+
+
+def _never_came(found: list[Ended], victim: int) -> bool:
+    """Whether it was frozen before it had met the other one, which gave it up without knowing whom to end."""
+    told = found[1 - victim]
+    missed = any(
+        words in told.err for words in (f"process {victim} of 2 did not come", "did not meet at", "nobody answered")
+    )
+    return told.code == 2 and missed and not found[victim].err
 
 
 def _calm(folder: Path) -> Calm:

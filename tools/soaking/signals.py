@@ -12,7 +12,7 @@ from pathlib import Path
 from small_grids import FAKE, grid_file
 
 from soaking.child import LIMIT, Child, Ended, command, ended
-from soaking.place import BrokenSoakError, Place, difference, train
+from soaking.place import BrokenSoakError, Place, difference, train, trained_methods
 from soaking.verdict import Verdict, fault_of, judge
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
@@ -27,9 +27,7 @@ def case(place: Place, number: int, chance: random.Random) -> list[Verdict]:
 
 
 def _run(place: Place, number: int, chance: random.Random) -> list[Verdict]:
-    from kdbench.catalogue import methods
-
-    names = list(methods().names())
+    names = trained_methods()
     method = names[number % len(names)]
     calm = place.calm(method)
     sent = [(chance.choice(_SIGNALS), chance.uniform(0, 1.1 * calm.seconds)) for _ in range(chance.randint(1, 2))]
