@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from tabulate import tabulate
@@ -67,7 +67,7 @@ class Study:
 
     def summary(self) -> str:
         """A row a pair: teacher, student alone, what the tests tell from it, and the best method."""
-        rows = []
+        rows, marked = [], set()
         untested = any(test.p is None for test in self.tests.values())
         for methods, how in ((self.published, "as published"), (self.tuned, "tuned")):
             for pair in self.table.pairs:
@@ -78,6 +78,7 @@ class Study:
                 alone = self.table.cells.get((pair, baseline_of(self.table, own[0])))
                 signs = Counter(test.sign for test in tests if test.p is not None)
                 best = max(tests, key=lambda test: test.difference.mean, default=None)
+                marked |= {(pair, best.method)} if best is not None else set()
                 teacher = self.table.teachers.get(pair)
                 rows.append(
                     [
@@ -112,15 +113,13 @@ class Study:
         )
         if self.tuned and tuned_label(self.table.baseline) not in self.tuned:
             words += f" {markdown(self.table.baseline)} was not tuned: tuned methods are measured against it as it is."
-        return "\n\n".join(filter(None, [_grid(rows, heads), words, self._told_larger(set(self.table.methods))]))
+        larger = {place: multiple for place, multiple in self.larger.items() if place in marked}
+        return "\n\n".join(filter(None, [_grid(rows, heads), words, told_larger(larger)]))
 
     def _name(self, method: str, pair: str = "") -> str:
         """As it is shown, with a mark where it deploys more than the student alone on this pair (empty: on any)."""
         marked = (pair, method) in self.larger if pair else any(method == label for _, label in self.larger)
         return f"{markdown(method)} {MARK}" if marked else markdown(method)
-
-    def _told_larger(self, methods: Collection[str]) -> str:
-        return told_larger({place: multiple for place, multiple in self.larger.items() if place[1] in methods})
 
     def gains(self, methods: Sequence[str]) -> str:
         """A row a method, by its mean over the pairs; a column a pair: difference, interval, in bold where the test is sure."""
@@ -130,7 +129,8 @@ class Study:
         shown.sort(key=lambda m: -sum(means[m]) / len(means[m]) if means[m] else float("inf"))
         rows = [[self._name(m), *(self._gain(pair, m) for pair in self.table.pairs)] for m in shown]
         grid = _grid(rows, ["method", *map(markdown, self.table.pairs)])
-        return "\n\n".join(filter(None, [grid, self._seeds(shown), self._told_larger(shown)]))
+        larger = {place: multiple for place, multiple in self.larger.items() if place[1] in shown}
+        return "\n\n".join(filter(None, [grid, self._seeds(shown), told_larger(larger)]))
 
     def _seeds(self, methods: Sequence[str]) -> str:
         """How many seeds the differences are of."""

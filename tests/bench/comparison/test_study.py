@@ -351,8 +351,13 @@ def test_methods_that_deploy_more_than_the_student_are_marked_wherever_they_gain
     assert next(line.split("|")[1].strip() for line in gains.splitlines() if "†" in line) == "AT †"
     assert gains.count("†") == 2
     assert "†" not in study.gains(study.tuned)
-    assert "AT †" not in study.summary()  # the best of the other pairs
+    assert "†" not in study.summary()  # AT is not the best of that pair
     assert "†" not in open_study(file).gains(study.published)
+    everywhere = [f"{line},{2500 if ',AT,' in line else 1000}" for line in lines[1:]]
+    (tmp_path / "r.csv").write_text("\n".join([f"{lines[0]},student_params", *everywhere]) + "\n")
+    summary = open_study(tmp_path / "r.csv").summary()
+    assert "AT † +3" in summary
+    assert "its: AT 2.5 (CNN -> CNN); AT (tuned) 2.5 (CNN -> CNN)." in summary  # where each is the best
 
 
 def test_an_interval_beyond_the_edge_of_the_picture_is_marked(tmp_path, monkeypatch):
