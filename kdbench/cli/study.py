@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         ConfigError: arguments that do not go together.
         KdbenchError: no results, or a page that names no section.
     """
-    from kdbench.bench.comparison.study_page import fill, open_study, whole
+    from kdbench.bench.comparison.study.page import fill, open_study, whole
     from kdbench.files import write_atomically
 
     if args.few < 1:

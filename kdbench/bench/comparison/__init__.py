@@ -7,11 +7,7 @@
 ``statistics.py``    intervals, ranks and tests
 ``report.py``        the statistics of a table as Markdown
 ``seeds.py``         cells of many seeds against the student alone, with a test of each
-``families.py``      gains under teachers of the student's family and of others
-``sizes.py``         whose deployed student is larger than the student alone
 ``frontier.py``      what no other one beats in both cost and accuracy
-``luck.py``          which method a few of many seeds would have crowned; rankings as published and tuned
-``study.py``         what many seeds say, section by section, as Markdown
-``study_page.py``    the sections as one text, or filled into a page
+``study/``           what a comparison with many seeds says, as sections of a page
 ===================  =================================================================================================
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kdbench.bench.comparison.report import ranks
 from kdbench.bench.comparison.statistics import friedman
-from kdbench.bench.comparison.study import Study
+from kdbench.bench.comparison.study.study import Study
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.accuracy import plot_table
 from kdbench.bench.pictures.cost import plot_cost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdbench.bench.comparison.frontier import frontier
-from kdbench.bench.comparison.study import Study
+from kdbench.bench.comparison.study.study import Study
 from kdbench.bench.pictures.canvas import panels, save
 from kdbench.errors import KdbenchError
 from kdbench.escape import picture

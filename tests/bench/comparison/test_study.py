@@ -11,11 +11,12 @@ from inline_pool import InlinePool
 from scipy import stats
 from small_grids import grid_file
 
-from kdbench.bench.comparison.families import family_gaps, pair_families
-from kdbench.bench.comparison.luck import crowned, rankings_agree
 from kdbench.bench.comparison.seeds import MIN_SEEDS, paired_t, seed_tests
 from kdbench.bench.comparison.statistics import holm
-from kdbench.bench.comparison.study_page import fill, open_study, read_costs, whole
+from kdbench.bench.comparison.study.families import family_gaps, pair_families
+from kdbench.bench.comparison.study.luck import crowned
+from kdbench.bench.comparison.study.page import fill, open_study, read_costs, sections, whole
+from kdbench.bench.comparison.study.tuning import rankings_agree, tuning_changes
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.pictures.every import plot_study
 from kdbench.bench.pictures.steps import plot_steps
@@ -49,6 +50,10 @@ def rows(folder, seeds=10, gains=None, student="small_cnn28", spread=0.3):
     return file
 
 
+def told(study, section):
+    return sections(study)[section]()
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     return rows(tmp_path_factory.mktemp("study"))
@@ -76,7 +81,7 @@ def test_few_seeds_have_an_interval_but_no_test(tmp_path):
     tests = seed_tests(table)
     assert {(test.p, test.p_holm, test.sign) for test in tests} == {(None, None, 0)}
     assert all(test.difference.low is not None for test in tests)
-    assert "\u2013" in open_study(tmp_path / "rows.csv").cells()
+    assert "\u2013" in told(open_study(tmp_path / "rows.csv"), "cells")
 
 
 def test_differences_without_spread():
@@ -104,7 +109,7 @@ def test_the_gap_between_families_is_paired_by_seed(file):
 def test_networks_that_the_zoo_does_not_know_have_no_family(tmp_path):
     file = rows(tmp_path, student="a_network_of_mine")
     assert pair_families(load_grid_results(file)[0]) == {}
-    assert "There are no two teachers" in open_study(file).family_table(tuned=False)
+    assert "There are no two teachers" in told(open_study(file), "families")
 
 
 def test_timm_names_have_the_families_of_what_they_stand_for(tmp_path):
@@ -153,11 +158,65 @@ def test_rankings_as_published_and_as_tuned(file):
         assert (tau, count) == (pytest.approx(stats.kendalltau(before, after).statistic), 4)
 
 
+def test_what_tuning_changed_is_paired_by_seed_and_corrected_over_all_changes(file):
+    table = build_table(file)
+    found = {(one.pair, one.method): one for one in tuning_changes(table)}
+    assert set(found) == {(f"{t} -> CNN", m) for t in TEACHERS for m in ("Vanilla", "KD", "AT", "SP")}
+    for (pair, method), one in found.items():
+        before, after = (list(table.cells[pair, f"{method}{tail}"].values.values()) for tail in ("", " (tuned)"))
+        if method == "Vanilla":
+            assert (one.change.mean, one.p, one.unchanged) == (pytest.approx(1), pytest.approx(0, abs=1e-9), False)
+        else:
+            assert one.p == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-9)
+            interval = stats.ttest_rel(after, before).confidence_interval(0.95)
+            assert (one.change.low, one.change.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert [one.p_holm for one in found.values()] == holm([one.p for one in found.values()])
+    assert [found[f"{t} -> CNN", "AT"].sign for t in TEACHERS] == [0, 1, 1]
+
+
+def test_the_sections_of_tuning(file, tmp_path):
+    study = open_study(file)
+    [line] = [line for line in told(study, "tuning").splitlines() if line.startswith("| CNN -> CNN")]
+    methods, better, same, worse, unchanged = (int(cell) for cell in line.split("|")[2:7])
+    signs = [one.sign for one in tuning_changes(study.table) if one.pair == "CNN -> CNN"]
+    assert (methods, better, same, worse) == (4, signs.count(1), signs.count(0), signs.count(-1))
+    assert (better, same, unchanged) == (2, 2, 0)  # the student alone and KD
+    assert re.search(r"\| AT +\| [+-]0\.\d\d \[[^|]*\] +\| \*\*\+[45]\.", told(study, "changes"))
+    as_before = changed(
+        file, tmp_path, lambda line: None if ",Vanilla (tuned)," in line else line.replace(",KD (tuned),", ",x,")
+    )
+    lines = as_before.read_text().splitlines()
+    copies = [line.replace(",KD,", ",KD (tuned),", 1) for line in lines if ",KD,KD-" in line or ",KD,1" in line]
+    as_before.write_text("\n".join([*lines, *copies]) + "\n")
+    kept = {(one.pair, one.method) for one in tuning_changes(build_table(as_before)) if one.unchanged}
+    assert kept == {(f"{t} -> CNN", "KD") for t in TEACHERS}
+    untuned = changed(file, tmp_path, lambda line: None if " (tuned)," in line else line)
+    assert {told(open_study(untuned), name) for name in ("tuning", "changes")} == {"Nothing was tuned yet."}
+
+
+def test_chosen_values_stand_beside_tuned_cells(file, tmp_path):
+    head, *lines = file.read_text().splitlines()
+    chosen = [
+        f"{line},8,801,qmc,validation part,SOLVER.LR 0.5" if "KD (tuned)" in line else f"{line},,,,," for line in lines
+    ]
+    (tmp_path / "v.csv").write_text("\n".join([f"{head},trials,trial_seeds,sampler,chosen_on,values", *chosen]) + "\n")
+    cells = told(open_study(tmp_path / "v.csv"), "cells")
+    assert [line.split("|")[1].strip() for line in cells.splitlines() if "SOLVER.LR 0.5" in line] == ["KD (tuned)"] * 3
+    assert cells.count("| chosen values") == 3
+    assert "chosen values" not in told(open_study(file), "cells")
+
+
+def test_pairs_that_were_not_tuned_are_no_columns_of_tuned_gains(file, tmp_path):
+    part = changed(file, tmp_path, lambda line: None if " (tuned)," in line and not line.startswith("CNN") else line)
+    heads = {name: told(open_study(part), name).splitlines()[0] for name in ("gains", "gains-tuned", "changes")}
+    assert {name: head.count("->") for name, head in heads.items()} == {"gains": 3, "gains-tuned": 1, "changes": 1}
+
+
 def test_the_command_prints_all_of_it(file, capsys, tmp_path):
     assert main(["study", str(file), "--plots", str(tmp_path / "p"), "--picture", "svg"]) == 0
-    told = capsys.readouterr().out
+    out = capsys.readouterr().out
     for words in ("**-4.", "| Mixer -> CNN |", "same - other", "another winner with 3 seeds", "Kendall's tau"):
-        assert words in told
+        assert words in out
     names = {"gains-small_cnn28.svg", "gains-small_cnn28-tuned.svg", "ranks.svg", "ranks-tuned.svg"}
     assert {file.name for file in (tmp_path / "p").iterdir()} == names
 
@@ -215,10 +274,10 @@ def test_costs_stand_beside_the_cells_and_only_what_is_not_beaten_in_the_table(f
     costs = tmp_path / "costs.csv"
     costs.write_text("pair,label,step\nCNN -> CNN,KD,1.5\nCNN -> CNN,AT,1.77\nCNN -> CNN,SP,1.7\n")
     study = open_study(file, costs=costs)
-    assert re.search(r"KD \(1\.5x, \d+\.\d\d\), AT \(1\.8x, \d+\.\d\d\) +\|", study.cost())
-    assert "SP (" not in study.cost()
+    assert re.search(r"KD \(1\.5x, \d+\.\d\d\), AT \(1\.8x, \d+\.\d\d\) +\|", told(study, "cost"))
+    assert "SP (" not in told(study, "cost")
     assert "## Accuracy and cost" in whole(study)
-    assert "No step was timed." in open_study(file).cost()
+    assert "No step was timed." in told(open_study(file), "cost")
     assert fill("<!-- study: cells -->\n<!-- /study -->\n", study).count("| 1.8 ") == 1
 
 
@@ -285,26 +344,28 @@ def test_a_folder_with_a_failed_cell(tmp_path, capsys):
     )
     assert report.failed
     assert main(["study", str(tmp_path / "g")]) == 0
-    told = capsys.readouterr().out
-    assert "| failed" in told
-    assert "not tested" in told
+    out = capsys.readouterr().out
+    assert "| failed" in out
+    assert "not tested" in out
 
 
 def test_a_pair_without_the_student_alone_says_so(file, tmp_path):
     without = changed(file, tmp_path, lambda line: None if line.startswith("ViT -> CNN,Vanilla,") else line)
     study = open_study(without)
-    assert "missing" in study.summary()
-    assert "no Vanilla" in study.gains(study.published)
-    assert "KD" in study.family_table(tuned=False)  # CNN and Mixer are left
+    assert "missing" in told(study, "summary")
+    assert "no Vanilla" in told(study, "gains")
+    assert "KD" in told(study, "families")  # CNN and Mixer are left
 
 
 def test_fewer_seeds_and_an_untuned_baseline_are_told(file, tmp_path):
     fewer = changed(file, tmp_path, lambda line: None if line.startswith("ViT -> CNN,KD,9,") else line)
     study = open_study(fewer)
-    assert "Seeds of each difference: 10; fewer in ViT -> CNN / KD 9." in study.gains(study.published)
-    assert "was not tuned" not in study.summary()
+    assert "Seeds of each difference: 10; fewer in ViT -> CNN / KD 9." in told(study, "gains")
+    assert "was not tuned" not in told(study, "summary")
     untuned = changed(file, tmp_path, lambda line: None if ",Vanilla (tuned)," in line else line)
-    assert "Vanilla was not tuned: tuned methods are measured against it as it is." in open_study(untuned).summary()
+    assert "Vanilla was not tuned: tuned methods are measured against it as it is." in told(
+        open_study(untuned), "summary"
+    )
 
 
 def test_a_label_that_looks_like_a_mark_and_other_line_ends(file, tmp_path):
@@ -346,16 +407,16 @@ def test_methods_that_deploy_more_than_the_student_are_marked_wherever_they_gain
     study = open_study(tmp_path / "r.csv")
     assert study.larger == {("Mixer -> CNN", "AT"): 2.5}
     said = "† deploys more than the student alone, parameters as a multiple of its: AT 2.5 (Mixer -> CNN)."
-    gains = study.gains(study.published)
+    gains = told(study, "gains")
     assert said in gains
     assert next(line.split("|")[1].strip() for line in gains.splitlines() if "†" in line) == "AT †"
     assert gains.count("†") == 2
-    assert "†" not in study.gains(study.tuned)
-    assert "†" not in study.summary()  # AT is not the best of that pair
-    assert "†" not in open_study(file).gains(study.published)
+    assert "†" not in told(study, "gains-tuned")
+    assert "†" not in told(study, "summary")  # AT is not the best of that pair
+    assert "†" not in told(open_study(file), "gains")
     everywhere = [f"{line},{2500 if ',AT,' in line else 1000}" for line in lines[1:]]
     (tmp_path / "r.csv").write_text("\n".join([f"{lines[0]},student_params", *everywhere]) + "\n")
-    summary = open_study(tmp_path / "r.csv").summary()
+    summary = told(open_study(tmp_path / "r.csv"), "summary")
     assert "AT † +3" in summary
     assert "its: AT 2.5 (CNN -> CNN); AT (tuned) 2.5 (CNN -> CNN)." in summary  # where each is the best
 

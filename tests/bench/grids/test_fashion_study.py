@@ -16,7 +16,7 @@ import yaml
 from inline_pool import InlinePool
 
 import kdbench
-from kdbench.bench.comparison.study_page import fill, open_study
+from kdbench.bench.comparison.study.page import fill, open_study
 from kdbench.bench.grids.grid import is_tuned_label
 from kdbench.bench.grids.grid_file import load_grid
 from kdbench.bench.pictures.every import plot_study

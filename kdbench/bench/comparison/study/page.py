@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from kdbench.bench.comparison.families import pair_families
-from kdbench.bench.comparison.sizes import larger_students
-from kdbench.bench.comparison.study import Study
+from kdbench.bench.comparison.study.cells import cells, cost
+from kdbench.bench.comparison.study.changes import changes, tuning
+from kdbench.bench.comparison.study.families import pair_families
+from kdbench.bench.comparison.study.gains import family_table, gains
+from kdbench.bench.comparison.study.sizes import larger_students
+from kdbench.bench.comparison.study.stability import luck, rank_table
+from kdbench.bench.comparison.study.study import Study
+from kdbench.bench.comparison.study.summary import summary
 from kdbench.bench.comparison.table import build_table
 from kdbench.bench.results.labels import load_grid_results
 from kdbench.bench.results.rows_file import read_csv
@@ -22,6 +28,24 @@ _BEGIN = re.compile(r"<!--\s*study:\s*([\w-]+)\s*-->")
 _END = re.compile(r"<!--\s*/study\s*-->")
 
 
+def sections(study: Study) -> dict[str, Callable[[], str]]:
+    """What there is, by name; each gives Markdown."""
+    return {
+        "summary": lambda: summary(study),
+        "gains": lambda: gains(study, study.published),
+        "gains-tuned": lambda: gains(study, study.tuned),
+        "families": lambda: family_table(study, tuned=False),
+        "families-tuned": lambda: family_table(study, tuned=True),
+        "luck": lambda: luck(study),
+        "tuning": lambda: tuning(study),
+        "changes": lambda: changes(study),
+        "ranks": lambda: rank_table(study, study.published),
+        "ranks-tuned": lambda: rank_table(study, study.tuned),
+        "cost": lambda: cost(study),
+        "cells": lambda: cells(study),
+    }
+
+
 def open_study(
     results: str | Path, *, select: str = "last", baseline: str = "", costs: str | Path = "", few: int = 3
 ) -> Study:
@@ -31,7 +55,7 @@ def open_study(
         results: a grid's folder, or the CSV file of its rows.
         select: see :func:`kdbench.bench.comparison.table.build_table`.
         baseline: label of the student alone; empty = the first whose method is Vanilla, and where none is the table's own.
-        costs: CSV file with the columns ``pair``, ``label`` and ``step``; see :class:`kdbench.bench.comparison.study.Study`.
+        costs: CSV file with the columns ``pair``, ``label`` and ``step``; see :class:`kdbench.bench.comparison.study.study.Study`.
         few: seeds of a usual table.
 
     Raises:
@@ -78,7 +102,7 @@ def fill(page: str, study: Study) -> str:
     Raises:
         KdbenchError: the page names none, or one that there is not, or a mark has no partner.
     """
-    known = study.sections()
+    known = sections(study)
     made: list[str] = []
     opened, fenced, count = (0, ""), False, 0
     for number, line in enumerate(page.splitlines(keepends=True), start=1):
@@ -123,7 +147,8 @@ def whole(study: Study) -> str:
             "gains-tuned": "Differences, tuned",
             "families-tuned": "Families, tuned",
             "tuning": "Published and tuned",
+            "changes": "What tuning changed",
         }
     titles |= {"cost": "Accuracy and cost"} if study.costs else {}
-    sections = study.sections()
-    return "\n\n".join(f"## {title}\n\n{sections[name]()}" for name, title in titles.items()) + "\n"
+    made = sections(study)
+    return "\n\n".join(f"## {title}\n\n{made[name]()}" for name, title in titles.items()) + "\n"

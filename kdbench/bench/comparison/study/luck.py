@@ -10,7 +10,6 @@ from math import comb
 import numpy as np
 
 from kdbench.bench.comparison.table import Table, check_table
-from kdbench.bench.results.tuning import tuned_label
 from kdbench.errors import KdbenchError
 
 #: most choices of seeds that are looked at
@@ -82,25 +81,4 @@ def crowned(table: Table, methods: Sequence[str], *, few: int = 3) -> list[Crown
                 winners[name] = winners.get(name, 0.0) + 1 / len(best)
             worst = max(worst, 1 + int((means > means[winner]).sum()))
         found.append(Crowned(pair, names[winner], len(seeds), few, len(choices), winners, worst))
-    return found
-
-
-def rankings_agree(table: Table) -> dict[str, tuple[float, int]]:
-    """Kendall's tau-b between the methods' means as published and as tuned, with the number of methods, by pair; only pairs with at
-    least three methods that have both.
-
-    Raises:
-        KdbenchError: this is no table.
-    """
-    from scipy import stats
-
-    check_table(table)
-    found = {}
-    for pair in table.pairs:
-        both = [m for m in table.methods if (pair, m) in table.cells and (pair, tuned_label(m)) in table.cells]
-        if len(both) < 3:
-            continue
-        before = [table.cells[pair, m].mean for m in both]
-        after = [table.cells[pair, tuned_label(m)].mean for m in both]
-        found[pair] = (float(stats.kendalltau(before, after).statistic), len(both))
     return found
