@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdbench.bench.comparison.seeds import seed_tests
+from kdbench.bench.comparison.seeds import baseline_of, seed_tests
 from kdbench.bench.comparison.table import Table
 from kdbench.bench.pictures.canvas import panels, save
 from kdbench.errors import KdbenchError
@@ -36,6 +36,7 @@ def plot_gains(table: Table, path: str | Path, *, pairs: Sequence[str] = (), met
     if not means:
         raise KdbenchError("no method has a difference from the baseline to draw")
     order = sorted(means, key=lambda method: -means[method])
+    bases = dict.fromkeys(baseline_of(table, method) for method in order)
     shown = [tests[place].difference.mean for place in tests if place[0] in pairs and place[1] in means]
     edge = -max(1.0, *shown)
     height = 1.0 + 0.17 * len(order)
@@ -63,7 +64,7 @@ def plot_gains(table: Table, path: str | Path, *, pairs: Sequence[str] = (), met
         axis.set_yticklabels(list(map(picture, order)), fontsize=7)
         axis.tick_params(axis="x", labelsize=8)
         axis.set_title(picture(pair), fontsize=10)
-        axis.set_xlabel(picture(f"difference from {table.baseline}, points"), fontsize=8)
+        axis.set_xlabel(picture(f"difference from {' or '.join(bases)}, points"), fontsize=8)
         axis.grid(color="0.92")
         axis.set_axisbelow(True)
     save(figure, path)

@@ -39,7 +39,8 @@ def tuning(study: Study) -> str:
 
 
 def changes(study: Study) -> str:
-    """A row a method, by its mean over the pairs; a column a pair: accuracy as tuned less accuracy as published."""
+    """A row a method, by its mean over the pairs; a column a pair: accuracy as tuned less accuracy as published, in bold
+    where the test is sure."""
     found = {(one.pair, one.method): one for one in tuning_changes(study.table)}
     if not found:
         return _NOTHING
@@ -57,4 +58,6 @@ def changes(study: Study) -> str:
 
 
 def _change(one: Change | None) -> str:
-    return NONE if one is None else sure(interval(one.change), one.sign)
+    if one is None:
+        return NONE
+    return "unchanged" if one.unchanged else sure(interval(one.change), one.sign)
