@@ -219,6 +219,9 @@ def test_the_command_prints_all_of_it(file, capsys, tmp_path):
         assert words in out
     names = {"gains-small_cnn28.svg", "gains-small_cnn28-tuned.svg", "ranks.svg", "ranks-tuned.svg"}
     assert {file.name for file in (tmp_path / "p").iterdir()} == names
+    drawn = {tail: (tmp_path / "p" / f"gains-small_cnn28{tail}.svg").read_text() for tail in ("", "-tuned")}
+    assert ["difference from Vanilla, points" in text for text in drawn.values()] == [True, False]
+    assert "difference from Vanilla (tuned), points" in drawn["-tuned"]
 
 
 def test_a_page_is_filled_where_it_asks_for_it_and_twice_the_same(file, tmp_path, capsys):
@@ -362,6 +365,10 @@ def test_fewer_seeds_and_an_untuned_baseline_are_told(file, tmp_path):
     study = open_study(fewer)
     assert "Seeds of each difference: 10; fewer in ViT -> CNN / KD 9." in told(study, "gains")
     assert "was not tuned" not in told(study, "summary")
+    assert "measured against Vanilla (tuned), which was tuned for each pair." in told(study, "summary")
+    gaps = f"after Holm's correction over all {len(family_gaps(study.table, study.families))} gaps)"
+    assert gaps in told(study, "families")
+    assert gaps in told(study, "families-tuned")
     untuned = changed(file, tmp_path, lambda line: None if ",Vanilla (tuned)," in line else line)
     assert "Vanilla was not tuned: tuned methods are measured against it as it is." in told(
         open_study(untuned), "summary"

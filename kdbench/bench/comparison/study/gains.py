@@ -30,7 +30,9 @@ def gains(study: Study, methods: Sequence[str]) -> str:
 
 def family_table(study: Study, *, tuned: bool) -> str:
     """A row a method and student, by the gap."""
-    gaps = [g for g in family_gaps(study.table, study.families) if is_tuned_label(g.method) == tuned]
+    found = family_gaps(study.table, study.families)
+    tested = sum(g.p is not None for g in found)
+    gaps = [g for g in found if is_tuned_label(g.method) == tuned]
     if not gaps:
         return "There are no two teachers of one student, one of its family and one of another."
     parts = []
@@ -38,7 +40,7 @@ def family_table(study: Study, *, tuned: bool) -> str:
         own = sorted((gap for gap in gaps if gap.student == student), key=lambda gap: gap.gap.mean)
         rows = [[markdown(g.method), interval(g.same), interval(g.other), sure(interval(g.gap), g.sign)] for g in own]
         heads = ["method", "gain, same family", "gain, other families", "same - other"]
-        parts.append(f"**{markdown(student)}** as the student: {_gap_counts(own)}\n\n{grid(rows, heads)}")
+        parts.append(f"**{markdown(student)}** as the student: {_gap_counts(own, tested)}\n\n{grid(rows, heads)}")
     return "\n\n".join(parts)
 
 
@@ -60,9 +62,9 @@ def _seeds(study: Study, methods: Sequence[str]) -> str:
     return f"Seeds of each difference: {most}{'; fewer in ' + ', '.join(fewer) if fewer else ''}."
 
 
-def _gap_counts(gaps: Sequence[Gap]) -> str:
+def _gap_counts(gaps: Sequence[Gap], tested: int) -> str:
     signs = Counter(gap.sign for gap in gaps)
     return (
         f"of {len(gaps)} methods {signs[1]} surely gain less under other families, {signs[-1]} surely more, {signs[0]} are not "
-        f"told apart (p < {LEVEL:g} after Holm's correction over all gaps)."
+        f"told apart (p < {LEVEL:g} after Holm's correction over all {tested} gaps)."
     )

@@ -60,5 +60,7 @@ def summary(study: Study) -> str:
     )
     if study.tuned and tuned_label(table.baseline) not in study.tuned:
         words += f" {markdown(table.baseline)} was not tuned: tuned methods are measured against it as it is."
+    elif study.tuned:
+        words += f" Tuned methods are measured against {markdown(tuned_label(table.baseline))}, which was tuned for each pair."
     larger = {place: multiple for place, multiple in study.larger.items() if place in marked}
     return "\n\n".join(filter(None, [grid(rows, heads), words, told_larger(larger)]))
