@@ -20,7 +20,7 @@ from kdbench.engine.training.saving.checkpoint import load_checkpoint
 from kdbench.errors import RunStoppedError
 
 #: long enough to be stopped at work
-LONG = {**FAKE, "SOLVER": {**FAKE["SOLVER"], "EPOCHS": 60}}
+LONG = {**FAKE, "SOLVER": {**FAKE["SOLVER"], "EPOCHS": 30}}
 
 
 def command(file, prefix, *words):
