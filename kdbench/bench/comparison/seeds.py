@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,36 +18,53 @@ MIN_SEEDS = 6
 LEVEL = 0.05
 
 
-@dataclass(frozen=True)
-class SeedTest:
+_T = TypeVar("_T", bound="Tested")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A mean of differences that are paired by seed, and its test.
+
+    Attributes:
+        difference: in percentage points.
+        p: of a two-sided paired t test; None for fewer than :data:`MIN_SEEDS` seeds.
+        p_holm: corrected by Holm's procedure over everything that was tested with it and has a p (:func:`corrected`).
+    """
+
+    difference: Summary
+    p: float | None = None
+    p_holm: float | None = None
+
+    @classmethod
+    def of(cls: type[_T], differences: Sequence[float], **facts: Any) -> _T:
+        """Mean and test of these differences, by seed; ``facts`` are the other fields."""
+        return cls(difference=summarise(differences), p=paired_t(differences), **facts)
+
+    @property
+    def sign(self) -> int:
+        """1 where the corrected test tells the mean from 0 and it is above, -1 where it is below, else 0."""
+        if self.p_holm is None or self.p_holm >= LEVEL:
+            return 0
+        return 1 if self.difference.mean > 0 else -1
+
+
+def corrected(found: Sequence[_T]) -> list[_T]:
+    """With ``p_holm``, over all of them."""
+    return [replace(one, p_holm=p) for one, p in zip(found, holm([one.p for one in found]))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedTest(Tested):
     """A method on one pair against its baseline.
 
     Attributes:
         pair, method: labels of the cell.
         cell: its accuracies.
-        difference: from the baseline, paired by seed, in percentage points.
-        p: of a two-sided paired t test; None for fewer than :data:`MIN_SEEDS` seeds.
-        p_holm: corrected by Holm's procedure over every cell of the table that has a p.
     """
 
     pair: str
     method: str
     cell: Cell
-    difference: Summary
-    p: float | None = None
-    p_holm: float | None = None
-
-    @property
-    def sign(self) -> int:
-        """1 for a gain and -1 for a loss that the corrected test tells from 0, else 0."""
-        return told(self.difference.mean, self.p_holm)
-
-
-def told(mean: float, p: float | None) -> int:
-    """The sign of a mean that a corrected test tells from 0, else 0."""
-    if p is None or p >= LEVEL:
-        return 0
-    return 1 if mean > 0 else -1
 
 
 def baseline_of(table: Table, method: str) -> str:
@@ -74,9 +92,8 @@ def seed_tests(table: Table) -> list[SeedTest]:
             values = list(differences_by_seed(table, pair, method).values())
             if values and method != baseline_of(table, method):
                 cell = table.cells[pair, method]
-                found.append(SeedTest(pair, method, cell, summarise(values), paired_t(values)))
-    corrected = holm([test.p for test in found])
-    return [replace(test, p_holm=p) for test, p in zip(found, corrected)]
+                found.append(SeedTest.of(values, pair=pair, method=method, cell=cell))
+    return corrected(found)
 
 
 def paired_t(differences: Sequence[float]) -> float | None:

@@ -14,7 +14,7 @@ from kdbench.escape import picture
 
 def plot_gains(table: Table, path: str | Path, *, pairs: Sequence[str] = (), methods: Sequence[str] = ()) -> None:
     """A panel a pair, a row a method, best on average first: its mean difference from the student alone with the 95% t interval;
-    black where the test is sure (:attr:`kdbench.bench.comparison.seeds.SeedTest.sign`), white where it is not. A loss greater than
+    black where the test is sure (:attr:`kdbench.bench.comparison.seeds.Tested.sign`), white where it is not. A loss greater than
     the greatest gain is a triangle at the left edge with its number, so that it does not press the gains together; an interval that
     goes on beyond the edge ends in a small one.
 

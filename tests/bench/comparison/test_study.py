@@ -99,7 +99,7 @@ def test_the_gap_between_families_is_paired_by_seed(file):
     for method, gap in gaps.items():
         one, two, three = (np.array(list(table.cells[f"{t} -> CNN", method].values.values())) for t in TEACHERS)
         paired = one - (two + three) / 2  # the student alone is the same in all pairs
-        assert gap.gap.mean == pytest.approx(paired.mean(), abs=1e-9)
+        assert gap.difference.mean == pytest.approx(paired.mean(), abs=1e-9)
         assert gap.p == pytest.approx(stats.ttest_1samp(paired, 0).pvalue, rel=1e-6)
     assert gaps["AT"].sign == 1
     assert gaps["SP (tuned)"].sign == -1
@@ -165,11 +165,11 @@ def test_what_tuning_changed_is_paired_by_seed_and_corrected_over_all_changes(fi
     for (pair, method), one in found.items():
         before, after = (list(table.cells[pair, f"{method}{tail}"].values.values()) for tail in ("", " (tuned)"))
         if method == "Vanilla":
-            assert (one.change.mean, one.p, one.unchanged) == (pytest.approx(1), pytest.approx(0, abs=1e-9), False)
+            assert (one.difference.mean, one.p, one.unchanged) == (pytest.approx(1), pytest.approx(0, abs=1e-9), False)
         else:
             assert one.p == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-9)
             interval = stats.ttest_rel(after, before).confidence_interval(0.95)
-            assert (one.change.low, one.change.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+            assert (one.difference.low, one.difference.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
     assert [one.p_holm for one in found.values()] == holm([one.p for one in found.values()])
     assert [found[f"{t} -> CNN", "AT"].sign for t in TEACHERS] == [0, 1, 1]
 
@@ -403,7 +403,7 @@ def test_a_gap_leaves_out_seeds_that_learned_from_other_weights(file, tmp_path):
     )
     study = open_study(other, baseline="KD")
     gaps = {gap.method: gap for gap in family_gaps(study.table, study.families)}
-    assert (gaps["AT"].gap.n, gaps["SP"].gap.n) == (9, 10)
+    assert (gaps["AT"].difference.n, gaps["SP"].difference.n) == (9, 10)
 
 
 def test_methods_that_deploy_more_than_the_student_are_marked_wherever_they_gain(file, tmp_path):

@@ -23,7 +23,7 @@ def tuning(study: Study) -> str:
         if not own:
             continue
         signs = Counter(one.sign for one in own if one.p is not None)
-        unchanged, middle = sum(one.unchanged for one in own), median(one.change.mean for one in own)
+        unchanged, middle = sum(one.unchanged for one in own), median(one.difference.mean for one in own)
         tau = f"{agree[pair][0]:.2f}" if pair in agree else NONE
         rows.append([markdown(pair), len(own), signs[1], signs[0], signs[-1], unchanged, f"{middle:+.2f}", tau])
     if not rows:
@@ -47,7 +47,7 @@ def changes(study: Study) -> str:
     pairs = [pair for pair in study.table.pairs if any(place[0] == pair for place in found)]
     means = {}
     for method in study.published:
-        own = [found[pair, method].change.mean for pair in pairs if (pair, method) in found]
+        own = [found[pair, method].difference.mean for pair in pairs if (pair, method) in found]
         if own:
             means[method] = sum(own) / len(own)
     rows = [
@@ -60,4 +60,4 @@ def changes(study: Study) -> str:
 def _change(one: Change | None) -> str:
     if one is None:
         return NONE
-    return "unchanged" if one.unchanged else sure(interval(one.change), one.sign)
+    return "unchanged" if one.unchanged else sure(interval(one.difference), one.sign)

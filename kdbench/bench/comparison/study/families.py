@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
-from kdbench.bench.comparison.seeds import baseline_of, differences_by_seed, paired_t, told
-from kdbench.bench.comparison.statistics import Summary, holm, summarise
+from kdbench.bench.comparison.seeds import Tested, baseline_of, corrected, differences_by_seed
+from kdbench.bench.comparison.statistics import Summary, summarise
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.catalogue import family_of
 
@@ -27,29 +27,20 @@ class Family:
         return self.teacher_family == self.student_family
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A method with one student: its gain over the baseline under teachers of the student's family and of others.
+@dataclass(frozen=True, kw_only=True)
+class Gap(Tested):
+    """A method with one student: its gain over the baseline under teachers of the student's family and of others. Its
+    ``difference`` is ``same - other``, paired by seed, so that its sign is 1 where the gain is surely smaller under other families.
 
     Attributes:
         student, method: whose.
         same, other: means over the pairs of each kind, by seed, in percentage points.
-        gap: ``same - other``, paired by seed.
-        p, p_holm: of its paired t test, and corrected over all gaps.
     """
 
     student: str
     method: str
     same: Summary
     other: Summary
-    gap: Summary
-    p: float | None = None
-    p_holm: float | None = None
-
-    @property
-    def sign(self) -> int:
-        """1 where the gain is surely smaller under other families, -1 where it is surely larger, else 0."""
-        return told(self.gap.mean, self.p_holm)
 
 
 def pair_families(frame: pd.DataFrame) -> dict[str, Family]:
@@ -93,8 +84,8 @@ def family_gaps(table: Table, families: Mapping[str, Family]) -> list[Gap]:
             at = [_mean(gains, same, seed) for seed in seeds]
             away = [_mean(gains, other, seed) for seed in seeds]
             gap = [a - b for a, b in zip(at, away)]
-            found.append(Gap(student, method, summarise(at), summarise(away), summarise(gap), paired_t(gap)))
-    return [replace(gap, p_holm=p) for gap, p in zip(found, holm([gap.p for gap in found]))]
+            found.append(Gap.of(gap, student=student, method=method, same=summarise(at), other=summarise(away)))
+    return corrected(found)
 
 
 def _mean(gains: Mapping[str, Mapping[int, float]], pairs: list[str], seed: int) -> float:

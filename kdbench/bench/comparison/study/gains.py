@@ -37,8 +37,10 @@ def family_table(study: Study, *, tuned: bool) -> str:
         return "There are no two teachers of one student, one of its family and one of another."
     parts = []
     for student in dict.fromkeys(gap.student for gap in gaps):
-        own = sorted((gap for gap in gaps if gap.student == student), key=lambda gap: gap.gap.mean)
-        rows = [[markdown(g.method), interval(g.same), interval(g.other), sure(interval(g.gap), g.sign)] for g in own]
+        own = sorted((gap for gap in gaps if gap.student == student), key=lambda gap: gap.difference.mean)
+        rows = [
+            [markdown(g.method), interval(g.same), interval(g.other), sure(interval(g.difference), g.sign)] for g in own
+        ]
         heads = ["method", "gain, same family", "gain, other families", "same - other"]
         parts.append(f"**{markdown(student)}** as the student: {_gap_counts(own, tested)}\n\n{grid(rows, heads)}")
     return "\n\n".join(parts)

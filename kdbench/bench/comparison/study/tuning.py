@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kdbench.bench.comparison.cell import paired_differences
-from kdbench.bench.comparison.seeds import paired_t, told
-from kdbench.bench.comparison.statistics import Summary, holm, summarise
+from kdbench.bench.comparison.seeds import Tested, corrected
 from kdbench.bench.comparison.table import Table, check_table
 from kdbench.bench.results.tuning import tuned_label
 
 
-@dataclass(frozen=True)
-class Change:
-    """What tuning changed for a method on one pair.
+@dataclass(frozen=True, kw_only=True)
+class Change(Tested):
+    """What tuning changed for a method on one pair. Its ``difference`` is the accuracy as tuned less the one as published.
 
     Attributes:
         pair, method: whose; the label as published.
-        change: accuracy as tuned less accuracy as published, paired by seed, in percentage points.
         unchanged: every seed has the accuracy that it had.
-        p: of a two-sided paired t test; None for few seeds.
-        p_holm: corrected by Holm's procedure over all changes of the table that have a p.
     """
 
     pair: str
     method: str
-    change: Summary
     unchanged: bool
-    p: float | None = None
-    p_holm: float | None = None
-
-    @property
-    def sign(self) -> int:
-        """1 where the tuned values are surely better than the published ones, -1 where they are surely worse, else 0."""
-        return told(self.change.mean, self.p_holm)
 
 
 def tuning_changes(table: Table) -> list[Change]:
@@ -49,8 +37,8 @@ def tuning_changes(table: Table) -> list[Change]:
             before, after = table.cells.get((pair, method)), table.cells.get((pair, tuned_label(method)))
             values = list(paired_differences(after, before).values())
             if values:
-                found.append(Change(pair, method, summarise(values), not any(values), paired_t(values)))
-    return [replace(one, p_holm=p) for one, p in zip(found, holm([one.p for one in found]))]
+                found.append(Change.of(values, pair=pair, method=method, unchanged=not any(values)))
+    return corrected(found)
 
 
 def rankings_agree(table: Table) -> dict[str, tuple[float, int]]:
