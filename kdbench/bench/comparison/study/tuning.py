@@ -31,14 +31,13 @@ def tuning_changes(table: Table) -> list[Change]:
         KdbenchError: this is no table.
     """
     check_table(table)
-    found = []
-    for pair in table.pairs:
-        for method in table.methods:
-            before, after = table.cells.get((pair, method)), table.cells.get((pair, tuned_label(method)))
-            values = list(paired_differences(after, before).values())
-            if values:
-                found.append(Change.of(values, pair=pair, method=method, unchanged=not any(values)))
-    return corrected(found)
+    sides = {
+        (p, m): (table.cells.get((p, tuned_label(m))), table.cells.get((p, m)))
+        for p in table.pairs
+        for m in table.methods
+    }
+    values = {place: list(paired_differences(*both).values()) for place, both in sides.items()}
+    return corrected([Change.of(v, pair=p, method=m, unchanged=not any(v)) for (p, m), v in values.items() if v])
 
 
 def rankings_agree(table: Table) -> dict[str, tuple[float, int]]:
