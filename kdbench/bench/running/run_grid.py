@@ -204,7 +204,8 @@ class _Work:
 
     def _write(self, grid: Grid) -> None:
         """What table and status need to know of a grid whose trials are under way."""
-        write_grid_record(self.folder, compose(grid, self.tasks, {}, {}, given_weights(grid)))
+        tasks = make_tasks(grid, self.prefix, self.processes)
+        write_grid_record(self.folder, compose(grid, tasks, {}, {}, given_weights(grid)))
 
 
 def _local_pool(plan: Workers, outlook: Outlook, folder: Path, tasks: Sequence[Task], processes: int) -> LocalPool:

@@ -62,6 +62,16 @@ class Contest:
             trial.cells, trial.error = [], str(error)
         return trial
 
+    def recall(self, study: Mapping[str, Any]) -> None:
+        """Take the scores that a record has of these very trials, if it has a choice among them; :meth:`judge` replaces them.
+
+        Args:
+            study: of an earlier record, as :meth:`record` makes it; may be empty.
+        """
+        if study.get("chosen") and [one["keys"] for one in study["trials"]] == [trial.keys for trial in self.trials]:
+            for trial, one in zip(self.trials, study["trials"]):
+                trial.score = one["score"]
+
     def judge(self, trial: Trial, results: Mapping[str, RunResult], failed: Mapping[str, str], final: set[str]) -> None:
         """Note a trial's score, the mean of its runs' validation accuracies at the last epoch. Nothing here sees the test part.
 
@@ -71,6 +81,7 @@ class Contest:
             failed: reasons by the runs' keys.
             final: keys of runs whose failure is recorded; others are tried again by the next command.
         """
+        trial.score = None
         for key in trial.keys:
             if key in failed and key not in final:
                 self.undecided = f"trial {trial.number} did not run ({failed[key]}); the same command runs it again"

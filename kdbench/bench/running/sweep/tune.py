@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kdbench.bench.grids.grid import Cell, Grid, Range, Sweep
+from kdbench.bench.grids.grid_record import read_grid_record
 from kdbench.bench.grids.state import clear_failures, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
 from kdbench.bench.results.tuning import shown_values
@@ -51,7 +52,7 @@ class Tuning:
         assert grid.sweep is not None
         self.grid, self.sweep, self.folder, self.say = grid, grid.sweep, folder, say
         self.prefix, self.processes, self.retry = prefix, processes, retry
-        self.studies = Studies(folder)
+        self.studies, self.earlier = Studies(folder), _earlier(folder)
         with self.studies.held():
             self.contests = [self._contest(*place) for place in contests(grid)]
 
@@ -71,7 +72,8 @@ class Tuning:
         Args:
             carry_out: carries out the runs of a part of the grid, until all have ended; the number is that of the trials of each
                 method that are then behind it.
-            write: writes the record of the grid as it stands.
+            write: writes the record of the grid as it stands. Choices of an earlier command hold until their trials are judged
+                anew, so that a grid to which pairs were added still shows what was tuned before.
 
         Raises:
             RunStoppedError: see :meth:`kdbench.bench.running.runner.Runner.run`.
@@ -81,7 +83,7 @@ class Tuning:
             self._round(number, number * each, carry_out, write)
         for contest in self.contests:
             self._tell_choice(contest)
-        return self._tuned()
+        return self._with_choices(ended=True)
 
     def _round(
         self,
@@ -103,7 +105,9 @@ class Tuning:
         runs = sum(not task.trains for task in tasks)
         turn = f", round {number} of {self.sweep.rounds}" if self.sweep.rounds > 1 else ""
         self.say(f"tuning{turn}: {len(new)} trials, {runs} run{'s' * (runs != 1)}")
-        write(self.noted())
+        for contest in self.contests:
+            contest.recall(self.earlier.get((contest.pair, contest.label), {}))
+        write(self._with_choices(ended=False))
         ended = carry_out(part, tasks, count)
         self._judge(new, tasks, ended)
         with self.studies.held():
@@ -140,7 +144,8 @@ class Tuning:
         keys = [key for contest in self.contests for trial in contest.trials for key in trial.keys]
         return replace(self.grid, tuning={"sweep": told, "trials": dict.fromkeys(keys, "")})
 
-    def _tuned(self) -> Grid:
+    def _with_choices(self, *, ended: bool) -> Grid:
+        """The grid with the tuned cells whose values are chosen; once all trials have ended, the others say why theirs are not."""
         found = {(contest.pair, contest.label): contest for contest in self.contests}
         cells: list[Cell] = []
         left: list[tuple[Cell, str]] = []
@@ -156,8 +161,17 @@ class Tuning:
                     raise KdbenchError(contest.reason)
                 cells.append(contest.cell(cell.seed))
             except KdbenchError as error:
-                left.append((place, str(error)))
+                left.append((place, str(error) if ended else ""))
         return replace(self.noted(), cells=cells, open=tuple(left))
+
+
+def _earlier(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What an earlier command's record says of each method's trials, by pair and label."""
+    try:
+        record = read_grid_record(folder) or {}
+    except ValueError:  # who writes the new one says so, and sets it aside
+        record = {}
+    return {(study["pair"], study["method"]): study for study in record.get("sweep", {"studies": []})["studies"]}
 
 
 def _digest(sweep: Sweep, label: str, keys: list[str]) -> str:

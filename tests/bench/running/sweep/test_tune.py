@@ -271,6 +271,39 @@ def test_more_trials_begin_with_those_that_there_were(tmp_path):
     assert (after[:3], len(after)) == (before, 5)
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["the same recipe", "another recipe"])
+def test_what_was_tuned_is_shown_while_added_pairs_are_tuned(tuned, tmp_path, same):
+    """And nothing that was tuned by another recipe."""
+    shutil.copytree(tuned[0] / "runs", tmp_path / "runs")
+    own, before = build_table(tmp_path / "runs" / "g"), sweep_of(tmp_path)
+    [pair] = own.pairs
+    node = {"CFG": "teacher.yaml"}
+    more = {"TEACHERS": {"A": node, "B": {**node, "SET": {"EXPERIMENT.SEED": 2}}}}
+    more["PAIRS"] = [{"TEACHER": name, "STUDENT": "small_cnn"} for name in "AB"]
+
+    class Killed(BaseException):
+        pass
+
+    class Deadly(InlinePool):
+        def start(self, *args, **more):
+            raise Killed
+
+    file = tuned_grid(tmp_path, BOTH, SEEDS=[1, 2], **more)
+    changes = [] if same else ["SOLVER.MOMENTUM=0.8"]
+    with pytest.raises(Killed):
+        run(file, pool=Deadly(), overrides=changes)
+    if not same:
+        with pytest.raises(KdbenchError, match="no finished runs"):
+            build_table(tmp_path / "runs" / "g")
+        return
+    table = build_table(tmp_path / "runs" / "g")
+    assert {m: table.cells[pair, m].values for m in own.methods} == {m: own.cells[pair, m].values for m in own.methods}
+    assert {place: fields for place, fields in table.tuned.items() if place[0] == pair} == own.tuned
+    found, _ = run(file)
+    assert found.ok, found.failed
+    assert sweep_of(tmp_path)["studies"][:2] == before["studies"]
+
+
 def test_a_run_of_two_labels_has_a_row_for_each(tmp_path):
     run(
         tuned_grid(tmp_path, {"TRIALS": 1, "SPACE": {"KD": {"TEMPERATURE": [2, 4]}}}, SEEDS=[1, 2])
