@@ -63,14 +63,16 @@ class Contest:
         return trial
 
     def recall(self, study: Mapping[str, Any]) -> None:
-        """Take the scores that a record has of these very trials, if it has a choice among them; :meth:`judge` replaces them.
+        """Take the scores that a record has of these very trials, if it has a choice among them, for those that are not judged yet;
+        :meth:`judge` replaces them.
 
         Args:
             study: of an earlier record, as :meth:`record` makes it; may be empty.
         """
         if study.get("chosen") and [one["keys"] for one in study["trials"]] == [trial.keys for trial in self.trials]:
             for trial, one in zip(self.trials, study["trials"]):
-                trial.score = one["score"]
+                if trial.score is None and not trial.error:
+                    trial.score = one["score"]
 
     def judge(self, trial: Trial, results: Mapping[str, RunResult], failed: Mapping[str, str], final: set[str]) -> None:
         """Note a trial's score, the mean of its runs' validation accuracies at the last epoch. Nothing here sees the test part.
