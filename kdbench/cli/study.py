@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from kdbench.errors import ConfigError, KdbenchError
@@ -21,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--costs", default="", type=expanded, metavar="FILE.csv", help="time of a step: columns pair, label, step"
     )
     parser.add_argument(
-        "--page", default="", type=expanded, metavar="PAGE.md", help="fill the sections that this page names, in place"
+        "--page",
+        default=[],
+        action="append",
+        type=expanded,
+        metavar="PAGE.md",
+        help="fill the sections that this page names, in place; may be given several times",
     )
     parser.add_argument("--plots", default="", type=expanded, metavar="FOLDER", help="write pictures there")
     parser.add_argument("--picture", default="png", help="with --plots: png (default), pdf or svg")
@@ -46,22 +52,12 @@ def run(args: argparse.Namespace) -> int:
 
         check_format(args.picture)
     study = open_study(args.results, select=args.select, baseline=args.baseline, costs=args.costs, few=args.few)
-    if args.page:
-        page = Path(args.page).resolve()  # a link stays one
-        try:
-            old = page.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--page {args.page!r} cannot be read: {error}") from None
-        try:
-            new = fill(old, study)
-        except KdbenchError as error:
-            raise KdbenchError(f"{args.page}: {error}") from None
-        if new != old and not os.access(page, os.W_OK):
-            raise ConfigError(f"--page {args.page!r} may not be written")
+    filled = [_filled(name, lambda old: fill(old, study)) for name in args.page]
+    for page, old, new in filled:
         if new != old:
             write_atomically(page, new)
         print(visible(f"{'written' if new != old else 'up to date'}: {page}"))
-    else:
+    if not args.page:
         print(whole(study))
     if args.plots:
         from kdbench.bench.pictures.every import plot_study
@@ -71,3 +67,19 @@ def run(args: argparse.Namespace) -> int:
         for file in plot_study(study, folder, args.picture):
             print(visible(f"written: {file}"))
     return 0
+
+
+def _filled(name: str, fill: Callable[[str], str]) -> tuple[Path, str, str]:
+    """A page that may be written, its text, and that with its sections filled."""
+    page = Path(name).resolve()  # a link stays one
+    try:
+        old = page.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--page {name!r} cannot be read: {error}") from None
+    try:
+        new = fill(old)
+    except KdbenchError as error:
+        raise KdbenchError(f"{name}: {error}") from None
+    if new != old and not os.access(page, os.W_OK):
+        raise ConfigError(f"--page {name!r} may not be written")
+    return page, old, new

@@ -81,9 +81,10 @@ def plot_study(study: Study, out: str | Path, form: str = "png") -> list[Path]:
         if not methods:
             continue
         for student, pairs in students.items():
-            if any((pair, method) in study.tests for pair in pairs for method in methods):
+            known = [pair for pair in pairs if any((pair, method) in study.tests for method in methods)]
+            if known:
                 files.append(Path(out) / f"gains-{_file_name(student)}{tail}.{form}")
-                plot_gains(table, files[-1], pairs=pairs, methods=methods)
+                plot_gains(table, files[-1], pairs=known, methods=methods)
         try:
             found = friedman(study.frame(methods))
         except KdbenchError as error:

@@ -259,6 +259,19 @@ def test_a_page_that_names_nothing_or_nonsense_is_left_alone(file, tmp_path, cap
     assert page.read_text() == text
 
 
+def test_several_pages_are_filled_and_none_where_one_is_wrong(file, tmp_path, capsys):
+    pages = [tmp_path / name for name in ("a.md", "b.md")]
+    for page in pages:
+        page.write_text("<!-- study: summary -->\n<!-- /study -->\n")
+    words = ["study", str(file), *(word for page in pages for word in ("--page", str(page)))]
+    assert main([*words, "--page", str(tmp_path / "none.md")]) == 2
+    assert "none.md' cannot be read" in capsys.readouterr().err
+    assert {page.read_text() for page in pages} == {"<!-- study: summary -->\n<!-- /study -->\n"}
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("written: ") == 2
+    assert all("| ViT -> CNN" in page.read_text() for page in pages)
+
+
 def test_steps_are_drawn_where_they_were_timed(file, tmp_path):
     costs = tmp_path / "costs.csv"
     costs.write_text("pair,label,step\nCNN -> CNN,KD,1.5\nCNN -> CNN,Vanilla,1\n")
@@ -271,6 +284,17 @@ def test_steps_are_drawn_where_they_were_timed(file, tmp_path):
     costs.write_text("pair,label,step\nof another table,KD,1.5\n")
     with pytest.raises(KdbenchError, match="no pair and label of it is one of"):
         open_study(file, costs=costs)
+
+
+def test_a_picture_of_tuned_gains_has_only_the_pairs_that_were_tuned(file, tmp_path):
+    head, *lines = file.read_text().splitlines()
+    assert any("(tuned)" in line and line.startswith("ViT -> CNN") for line in lines)
+    kept = [line for line in lines if "(tuned)" not in line or line.startswith("CNN -> CNN")]
+    (tmp_path / "r.csv").write_text("\n".join([head, *kept]) + "\n")
+    plot_study(open_study(tmp_path / "r.csv"), tmp_path, "svg")
+    found = {name.stem.endswith("-tuned"): name.read_text() for name in tmp_path.glob("gains-*.svg")}
+    pairs = {tuned: ("CNN -&gt; CNN" in drawn, "ViT -&gt; CNN" in drawn) for tuned, drawn in found.items()}
+    assert pairs == {False: (True, True), True: (True, False)}
 
 
 def test_costs_stand_beside_the_cells_and_only_what_is_not_beaten_in_the_table(file, tmp_path):
