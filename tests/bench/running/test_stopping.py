@@ -19,8 +19,12 @@ from kdbench.bench.running.run_grid import run_grid
 from kdbench.engine.training.saving.checkpoint import load_checkpoint
 from kdbench.errors import RunStoppedError
 
-#: long enough to be stopped at work
-LONG = {**FAKE, "SOLVER": {**FAKE["SOLVER"], "EPOCHS": 30}}
+#: long enough to be stopped at work, and with so many steps in an epoch that a signal rarely meets the end of one
+LONG = {
+    **FAKE,
+    "DATASET": {**FAKE["DATASET"], "OPTIONS": {**FAKE["DATASET"]["OPTIONS"], "train": 512}},
+    "SOLVER": {**FAKE["SOLVER"], "EPOCHS": 8},
+}
 
 
 def command(file, prefix, *words):
