@@ -78,7 +78,7 @@ def test_a_board_before_the_first_run():
 def test_a_terminal_sees_lines_and_board_and_a_pipe_lines_alone(tmp_path):
     # long enough for the board to be drawn anew while it runs
     file = grid_file(
-        tmp_path, METHODS=["Vanilla", "KD"], SEEDS=[1], SET={**FAKE, "SOLVER": {**FAKE["SOLVER"], "EPOCHS": 60}}
+        tmp_path, METHODS=["Vanilla", "KD"], SEEDS=[1], SET={**FAKE, "SOLVER": {**FAKE["SOLVER"], "EPOCHS": 40}}
     )
     words = [sys.executable, "-m", "kdbench", "grid", str(file), "--jobs", "1"]
     screen = on_a_terminal([*words, "--prefix", str(tmp_path / "a")])

@@ -118,6 +118,15 @@ def read_grid_record(
     return record
 
 
+def earlier_record(folder: str | Path) -> dict[str, Any]:
+    """What :func:`read_grid_record` gives to a command that is to write a record of its own: empty where there is none, or where it
+    is damaged, which :func:`write_grid_record` says."""
+    try:
+        return read_grid_record(folder) or {}
+    except ValueError:
+        return {}
+
+
 def read_trial_runs(folder: str | Path) -> dict[str, tuple[str, int]]:
     """The runs of a grid's folder that are trials and stand in no cell: the label of their method, and the trial's number; of a
     method that the grid no longer tunes an empty label and 0.

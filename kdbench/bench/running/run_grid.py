@@ -11,7 +11,7 @@ from typing import Any
 from kdbench import stopping
 from kdbench.bench.grids.grid import Grid
 from kdbench.bench.grids.grid_file import load_grid
-from kdbench.bench.grids.grid_record import compose, read_grid_record, write_grid_record
+from kdbench.bench.grids.grid_record import compose, earlier_record, write_grid_record
 from kdbench.bench.grids.lock import STATE_DIR, read_lock
 from kdbench.bench.grids.state import clear_failures, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
@@ -136,10 +136,7 @@ class _Work:
 
     def _without_done(self) -> Grid:
         """The grid without those tuned cells whose runs an earlier command has done."""
-        try:
-            cells = (read_grid_record(self.folder) or {"cells": []})["cells"]
-        except ValueError:  # its writer says so, and sets it aside
-            cells = []
+        cells = earlier_record(self.folder).get("cells", [])
         done = {(cell["pair"], cell["method"], cell.get("seed")) for cell in cells if cell["run"]}
         left = [entry for entry in self.grid.open if (entry[0].pair, entry[0].method, entry[0].seed) not in done]
         return replace(self.grid, open=tuple(left))

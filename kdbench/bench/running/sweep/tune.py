@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kdbench.bench.grids.grid import Cell, Grid, Range, Sweep
-from kdbench.bench.grids.grid_record import read_grid_record
+from kdbench.bench.grids.grid_record import earlier_record
 from kdbench.bench.grids.state import clear_failures, read_states
 from kdbench.bench.grids.tasks import Task, make_tasks
 from kdbench.bench.results.tuning import shown_values
@@ -52,7 +52,9 @@ class Tuning:
         assert grid.sweep is not None
         self.grid, self.sweep, self.folder, self.say = grid, grid.sweep, folder, say
         self.prefix, self.processes, self.retry = prefix, processes, retry
-        self.studies, self.earlier = Studies(folder), _earlier(folder)
+        self.studies = Studies(folder)
+        told = earlier_record(folder).get("sweep", {"studies": []})["studies"]
+        self.earlier: dict[tuple[str, str], dict[str, Any]] = {(one["pair"], one["method"]): one for one in told}
         with self.studies.held():
             self.contests = [self._contest(*place) for place in contests(grid)]
 
@@ -163,15 +165,6 @@ class Tuning:
             except KdbenchError as error:
                 left.append((place, str(error) if ended else ""))
         return replace(self.noted(), cells=cells, open=tuple(left))
-
-
-def _earlier(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """What an earlier command's record says of each method's trials, by pair and label."""
-    try:
-        record = read_grid_record(folder) or {}
-    except ValueError:  # who writes the new one says so, and sets it aside
-        record = {}
-    return {(study["pair"], study["method"]): study for study in record.get("sweep", {"studies": []})["studies"]}
 
 
 def _digest(sweep: Sweep, label: str, keys: list[str]) -> str:

@@ -112,3 +112,22 @@ def test_of_a_run_that_keeps_its_best_epoch_that_epoch_counts(contest, tmp_path)
     assert validation_text(found["1-101"]) == "validation top-1 60.00"
     judged(contest, found)
     assert contest.trials[0].score == 60
+
+
+def test_scores_of_a_record_stand_until_their_trials_are_judged(contest, tmp_path):
+    lines = {f"r{n}_{s}": [line(50 + n, 0)] for n in (1, 2, 3) for s in (101, 102)}
+    results = runs(tmp_path, **lines)
+    record = judged(contest, results).record()
+    assert record["chosen"] == 3
+    for trial in contest.trials:
+        trial.score = None
+    other = {**record, "trials": [{**one, "keys": [f"{key}-other" for key in one["keys"]]} for one in record["trials"]]}
+    for said in ({}, {**record, "chosen": None}, other):
+        contest.recall(said)
+        assert contest.chosen is None
+    contest.recall(record)
+    assert contest.record() == record
+    bad = contest.trials[2]
+    contest.judge(bad, results, {bad.keys[0]: "no loss is finite"}, set(bad.keys))
+    contest.recall(record)  # what was judged is not taken from the record
+    assert (bad.score, contest.chosen.number) == (None, 2)

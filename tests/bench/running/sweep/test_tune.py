@@ -295,6 +295,7 @@ def test_what_was_tuned_is_shown_while_added_pairs_are_tuned(tuned, tmp_path, sa
     if not same:
         with pytest.raises(KdbenchError, match="no finished runs"):
             build_table(tmp_path / "runs" / "g")
+        assert [study["chosen"] for study in sweep_of(tmp_path)["studies"]] == [None] * 4
         return
     table = build_table(tmp_path / "runs" / "g")
     assert {m: table.cells[pair, m].values for m in own.methods} == {m: own.cells[pair, m].values for m in own.methods}
