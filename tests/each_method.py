@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from kdbench.distillers.create import method_classes
 #: parts; a method's own modules, variances and branches; a second head; a changed student; attention over the batch; a phase before
 #: the first epoch, on the teacher alone and on the student
 KINDS = {
-    *("VANILLA", "KD", "CRD", "TEKAP_F", "CTKD", "CC", "AT", "REVIEWKD", "OFD", "FCFD", "PAT", "HCD"),
+    *("VANILLA", "KD", "CRD", "TEKAP_F", "CTKD", "CC", "AT", "REVIEWKD", "OFD", "FCFD", "HCD"),
     *("VID", "OFA", "DEIT", "SIMKD", "SEMCKD", "FT", "AB"),
 }
 
@@ -24,11 +24,12 @@ def short(method: str) -> dict[str, int]:
     return {f"{cls.name.upper()}.INIT_EPOCHS": 1 for cls in method_classes(method) if "INIT_EPOCHS" in cls.defaults}
 
 
-def each_method(names: Iterable[str] = ()) -> list[Any]:
+def each_method(names: Iterable[str] = (), kinds: Collection[str] = frozenset(KINDS)) -> list[Any]:
     """Parameters of a test of every method that takes a second or more for each.
 
     Args:
         names: of methods; all by default.
+        kinds: names in capitals of those that are not slow.
     """
     chosen = list(names) or list_distillers()
-    return [name if name.upper() in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in chosen]
+    return [name if name.upper() in kinds else pytest.param(name, marks=pytest.mark.slow) for name in chosen]
