@@ -29,7 +29,9 @@ def files(folder: Path) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("limit", [0, 200, 3_000, 20_000, 60_000])
+@pytest.mark.parametrize(
+    "limit", [0, pytest.param(200, marks=pytest.mark.slow), 3_000, pytest.param(20_000, marks=pytest.mark.slow), 60_000]
+)
 def test_a_limit_on_the_size_of_files(tmp_path, whole, limit):
     """As a quota or a full disk: whichever file does not fit, one line names it."""
     words = [f"{key}={value}" for key, value in overrides(tmp_path / "runs", EPOCHS).items()]

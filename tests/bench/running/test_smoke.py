@@ -23,6 +23,7 @@ def test_smoke_keeps_recipe_and_architectures():
     assert (small.DISTILLER.STUDENT, small.DATASET.AUG_REPEATS) == ("ResNet18", 0)
 
 
+@pytest.mark.slow
 def test_smoke_of_the_quickstart(capsys):
     words = ["grid", "quickstart", "--smoke", "--jobs", "1", "--only", "KD", "--quiet"]
     assert main(words) == 0

@@ -56,7 +56,7 @@ def calm(tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "whom"),
     [
-        (signal.SIGTERM, "the command"),
+        pytest.param(signal.SIGTERM, "the command", marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR1, "everybody", marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, "everybody", marks=pytest.mark.slow),
     ],

@@ -31,7 +31,7 @@ def test_killed_run_equals_undisturbed_run(tmp_path, method):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("method", each_method())
+@pytest.mark.parametrize("method", each_method(kinds={"KD", "CRD", "TEKAP_F", "FCFD", "HCD", "FT"}))
 def test_with_mixing_autocast_and_a_cache_that_is_being_filled(tmp_path, method):
     """Each run has a cache of its own below its folder: the killed one resumes among the views that it had published."""
     extra = {"SOLVER.PRECISION": "bf16", "AUGMENT.MIXUP": 0.8, "AUGMENT.CUTMIX": 1.0, "CACHE.ENABLED": True}
