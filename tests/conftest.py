@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish():
-    """What was imported and collected, millions of objects, is not looked through again at every collection of garbage."""
+    """What was imported and collected is not looked through again at every collection of garbage."""
     gc.collect()
     gc.freeze()
 

@@ -48,15 +48,14 @@ def calm(tmp_path_factory):
     """A grid of five runs, and what they leave undisturbed."""
     folder = tmp_path_factory.mktemp("calm")
     file = grid_file(folder, SET=LONG, SEEDS=[1, 2])
-    done = subprocess.run(command(file, folder / "runs"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert run_grid(file, prefix=str(folder / "runs"), pool=InlinePool()).ok
     return file, content(folder / "runs")
 
 
 @pytest.mark.parametrize(
     ("number", "whom"),
     [
-        pytest.param(signal.SIGTERM, "the command", marks=pytest.mark.slow),
+        (signal.SIGTERM, "the command"),
         pytest.param(signal.SIGUSR1, "everybody", marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, "everybody", marks=pytest.mark.slow),
     ],

@@ -12,6 +12,9 @@ from interrupted_runs import STEPS, assert_same, configure, run_killed
 import kdbench
 from kdbench.errors import IncompatibleError
 
+#: with mixing and a cache in the usual suite: logits, a memory bank, draws, a network in parts, own modules, a first phase
+WITH_A_CACHE = {"KD", "CRD", "TEKAP_F", "FCFD", "HCD", "FT"}
+
 
 def check(tmp_path: Path, method: str, **extra) -> None:
     whole = kdbench.train(configure(tmp_path / "whole", method, **extra))
@@ -31,7 +34,7 @@ def test_killed_run_equals_undisturbed_run(tmp_path, method):
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("method", each_method(kinds={"KD", "CRD", "TEKAP_F", "FCFD", "HCD", "FT"}))
+@pytest.mark.parametrize("method", each_method(kinds=WITH_A_CACHE))
 def test_with_mixing_autocast_and_a_cache_that_is_being_filled(tmp_path, method):
     """Each run has a cache of its own below its folder: the killed one resumes among the views that it had published."""
     extra = {"SOLVER.PRECISION": "bf16", "AUGMENT.MIXUP": 0.8, "AUGMENT.CUTMIX": 1.0, "CACHE.ENABLED": True}
